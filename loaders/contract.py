@@ -1,0 +1,115 @@
+"""What every loader is: a directory in, a model out; payloads in, answers or errors out.
+
+Decision: a model predicts a *batch of payloads*, one answer each, in order; a lone request is a batch of one. So a
+loader whose rows are independent may run them together, and one bad payload fails only itself. Rejected: a second
+method for batches, which every caller would have to know about.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Payload:
+    """One request's body with the types as the client sent them (parameters included), None where absent."""
+
+    body: bytes
+    content_type: str | None = None
+    accept: str | None = None
+    custom_attributes: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One request's reply."""
+
+    body: bytes
+    content_type: str
+    custom_attributes: str | None = None
+
+
+class ModelFault(Exception):
+    """Base of what a loader or model raises on purpose; the message is fit for the client.
+
+    `status` is what a SageMaker container would answer with.
+    """
+
+    status: ClassVar[int] = 500
+
+
+class UnsupportedContentType(ModelFault):
+    """The body's type is not one this model reads, or it could not be read as that type."""
+
+    status = 415
+
+
+class UnsupportedAccept(ModelFault):
+    """None of the accepted types is one this model writes."""
+
+    status = 406
+
+
+class BadPayload(ModelFault):
+    """Readable, but not what this model takes: number of features, shape, empty."""
+
+    status = 400
+
+
+class LoadRefused(ModelFault):
+    """The directory can't be loaded: unrecognised, corrupt, needs more trust or a framework that is not installed."""
+
+
+class PredictionRaised(ModelFault):
+    """The framework raised while predicting."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trust:
+    """What loading may do. `code` False refuses everything that runs the artifact's code (pickle, scripts)."""
+
+    code: bool = True
+
+
+class Model(Protocol):
+    """One loaded model. Called from one thread at a time."""
+
+    def predict(self, payloads: Sequence[Payload]) -> list[Answer | ModelFault]:
+        """Answers in the order of `payloads`, each its own answer or fault. Raises only what it did not expect."""
+        ...
+
+    def nbytes(self) -> int:
+        """The loader's own estimate of the memory it holds, in bytes; 0 where it can't tell."""
+        ...
+
+    def close(self) -> None:
+        """Drops everything that holds memory. The model is not used afterwards."""
+        ...
+
+
+class Loader(Protocol):
+    """One framework's loader: a module-level object, cheap to import; its framework is imported by `prepare`."""
+
+    name: str  # e.g. "xgboost"
+
+    def prepare(self) -> None:
+        """Imports the framework. Raises LoadRefused naming the extra to install where it is missing."""
+        ...
+
+    def load(self, directory: Path, trust: Trust) -> Model:
+        """Loads the artifact extracted at `directory`. Raises LoadRefused."""
+        ...
+
+
+def each(payloads: Sequence[Payload], answer: Callable[[Payload], Answer]) -> list[Answer | ModelFault]:
+    """Answers payloads one by one: what a model does whose rows are not known to be independent."""
+    results: list[Answer | ModelFault] = []
+    for payload in payloads:
+        try:
+            results.append(answer(payload))
+        except ModelFault as fault:
+            results.append(fault)
+    return results

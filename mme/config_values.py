@@ -1,0 +1,110 @@
+"""Reads one setting's value from text: sizes as `4GiB`, times in seconds, names in commas; ranges are checked here."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+_UNITS = {
+    "": 1, "B": 1,
+    "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12,
+    "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40,
+}  # fmt: skip
+_SIZE = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)\s*")
+_ENDPOINT = re.compile(r"[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}")
+
+
+def parse_bytes(text: str) -> int:
+    """Reads `4GiB`, `500MB`, `1048576`. Raises ValueError."""
+    match = _SIZE.fullmatch(text)
+    if match is None or match[2].upper() not in _UNITS:
+        raise ValueError("must be a size such as 4GiB, 500MB or 1048576")
+    size = int(float(match[1]) * _UNITS[match[2].upper()])
+    if size <= 0:
+        raise ValueError("must be larger than zero")
+    return size
+
+
+def _integer(low: int, high: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        if not re.fullmatch(r"[0-9]+", text) or not low <= int(text) <= high:
+            raise ValueError(f"must be a whole number from {low} to {high}")
+        return int(text)
+
+    return parse
+
+
+def _number(low: float, high: float, unit: str) -> Callable[[str], float]:
+    def parse(text: str) -> float:
+        message = f"must be a number of {unit} from {low:g} to {high:g}"
+        try:
+            value = float(text)
+        except ValueError:
+            raise ValueError(message) from None
+        if not math.isfinite(value) or not low <= value <= high:
+            raise ValueError(message)
+        return value
+
+    return parse
+
+
+def _one_of(*choices: str) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if text not in choices:
+            raise ValueError(f"must be one of {', '.join(choices)}")
+        return text
+
+    return parse
+
+
+def _text(text: str) -> str:
+    if not text.strip():
+        raise ValueError("must not be empty")
+    return text
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def _endpoint(text: str) -> str:
+    if not _ENDPOINT.fullmatch(text) or len(text) > 63:  # noqa: PLR2004 - the contract's limit
+        raise ValueError("must be letters, digits and inner hyphens, 63 at most")
+    return text
+
+
+def _url(text: str) -> str:
+    if not re.fullmatch(r"https?://[^\s/]+(/\S*)?", text):
+        raise ValueError("must be a URL such as http://127.0.0.1:9000")
+    return text
+
+
+PARSERS: Mapping[str, Callable[[str], Any]] = {
+    "text": _text,
+    "path": lambda text: os.path.expanduser(_text(text)),  # noqa: PTH111 - kept as text until its room opens it
+    "url": _url,
+    "endpoint": _endpoint,
+    "names": _names,
+    "port": _integer(0, 65_535),
+    "count": _integer(1, 1_000_000),
+    "bytes": parse_bytes,
+    "seconds": _number(0.05, 86_400, "seconds"),
+    "ratio": _number(0.01, 0.95, "shares of the whole"),
+    "factor": _number(1, 1_000_000, "times"),
+    "trust": _one_of("code", "data"),
+    "level": _one_of("debug", "info", "warning", "error"),
+    "format": _one_of("auto", "json", "text"),
+}
+"""Kind of setting -> reader of its text; each raises ValueError that says what would be right."""
+
+
+def parse_value(kind: str, value: Any) -> Any:  # noqa: ANN401 - TOML gives numbers, lists and text
+    """Reads a value that came as text, or from TOML as a number or a list of text. Raises ValueError."""
+    if isinstance(value, list):
+        value = ",".join(str(item) for item in value)
+    if isinstance(value, bool):
+        raise ValueError("must not be a boolean")  # noqa: TRY004 - one kind of error for the caller
+    return PARSERS[kind](value if isinstance(value, str) else str(value))

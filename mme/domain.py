@@ -1,0 +1,64 @@
+"""The frozen nouns that travel between rooms: what was asked, which bytes answer it, what came back."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from typing import NewType
+
+ModelKey = NewType("ModelKey", str)
+"""A target model as the store names it: relative, no leading slash, already judged harmless (`front/wire.py`)."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ArtifactVersion:
+    """One content of one object: a new ETag under the same key is another version."""
+
+    location: str  # the store it lies in, e.g. s3://bucket/prefix/
+    key: ModelKey
+    etag: str  # opaque, as the store gives it, without quotes
+    size_bytes: int  # of the object as stored, compressed
+    digest: str = field(init=False)  # names directories and worker-side models; never a client's string
+
+    def __post_init__(self) -> None:
+        identity = "\0".join((self.location, self.key, self.etag))
+        object.__setattr__(self, "digest", hashlib.sha256(identity.encode()).hexdigest())
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Invocation:
+    """One request as the engine sees it, whatever dialect it arrived in."""
+
+    request_id: str
+    endpoint: str
+    body: bytes
+    deadline: float  # on the event loop's monotonic clock, in seconds
+    content_type: str | None = None
+    accept: str | None = None
+    custom_attributes: str | None = None
+    target_model: ModelKey | None = None
+    target_variant: str | None = None
+    target_container: str | None = None
+    inference_id: str | None = None
+    session_id: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Timings:
+    """Where a request's time went, in seconds."""
+
+    load_seconds: float = 0.0  # waiting for the model to be in memory; 0 on a hit
+    queue_seconds: float = 0.0  # waiting for its worker
+    predict_seconds: float = 0.0  # the batch it ran in, inside the worker
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Reply:
+    """What a container answered."""
+
+    body: bytes
+    content_type: str
+    variant: str = ""
+    custom_attributes: str | None = None
+    cache_hit: bool | None = None  # None where no model cache was asked
+    timings: Timings = Timings()

@@ -1,0 +1,176 @@
+"""Every error that mme raises on purpose, and whose fault it is. HTTP statuses are given in `front/wire.py` only.
+
+    MmeError
+    ├─ ConfigError            operator: a setting is missing, unknown or out of range
+    ├─ RequestError           client: mend the request
+    │  ├─ InvalidRequest        malformed, missing or hostile header; unknown endpoint, variant or container
+    │  ├─ ArtifactUnavailable   the store has no such object, or denies it
+    │  ├─ PayloadTooLarge       body over the limit
+    │  └─ PayloadTimeout        body not received in time
+    ├─ ModelError             model: what a SageMaker container would answer with a 4xx or 5xx
+    │  ├─ ArtifactRefused       the tarball is hostile, truncated or no tarball
+    │  ├─ LoadFailed            no loader, a corrupt model, a missing framework, trust refused
+    │  ├─ PredictionFailed      the model or its codec refused the payload or raised
+    │  ├─ MemoryRefused         no room can be made for this model
+    │  ├─ InvocationTimeout     not answered by its deadline
+    │  └─ WorkerLost            the worker died or was ended while the request ran in it
+    ├─ ModelNotReady          nobody: still loading when the caller's window closed; the load goes on
+    ├─ Overloaded             server: queues are full; come again
+    ├─ Draining               server: shutting down; go elsewhere
+    └─ StoreUnavailable       dependency: the store does not answer, or answers with its own failure
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import ClassVar
+
+
+class Fault(Enum):
+    """Who has to act. The log level and the status follow from it."""
+
+    CLIENT = "client"
+    MODEL = "model"
+    SERVER = "server"
+    DEPENDENCY = "dependency"
+    OPERATOR = "operator"
+
+
+class MmeError(Exception):
+    """Base of all of them. `str(error)` is fit to be shown to a client."""
+
+    fault: ClassVar[Fault] = Fault.SERVER
+    retryable: ClassVar[bool] = False
+
+
+class ConfigError(MmeError):
+    """A setting is missing, unknown or out of range; the message names it."""
+
+    fault = Fault.OPERATOR
+
+
+class RequestError(MmeError):
+    """The caller's fault: the same request will fail again."""
+
+    fault = Fault.CLIENT
+
+
+class InvalidRequest(RequestError):
+    """Malformed, missing, hostile or contradictory; `code` is SageMaker's `ErrorCode` where it has one."""
+
+    def __init__(self, message: str, code: str | None = None) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class ArtifactUnavailable(RequestError):
+    """The store has no such object, or does not let us read it.
+
+    Args:
+        bucket: the bucket's name, or the directory store's name for itself.
+        key: the full object key, prefix included.
+        reason: one of "missing" and "denied".
+    """
+
+    def __init__(self, bucket: str, key: str, reason: str) -> None:
+        super().__init__(
+            f"Failed to download model data (bucket: {bucket}, key: {key}). "
+            "Please ensure that there is an object located at the URL and that the role "
+            "the server runs with has permissions to access the object."
+        )
+        self.bucket = bucket
+        self.key = key
+        self.reason = reason
+
+
+class PayloadTooLarge(RequestError):
+    """The body is over the limit."""
+
+    def __init__(self, limit_bytes: int) -> None:
+        super().__init__(f"HTTP content length exceeded {limit_bytes} bytes.")
+        self.limit_bytes = limit_bytes
+
+
+class PayloadTimeout(RequestError):
+    """The body did not arrive in time."""
+
+
+class ModelError(MmeError):
+    """What a SageMaker container would have answered with an error.
+
+    Args:
+        message: what went wrong, for the client.
+        original_status: the status such a container would give; 0 where it would give none.
+    """
+
+    fault = Fault.MODEL
+    default_status: ClassVar[int] = 500
+
+    def __init__(self, message: str, original_status: int | None = None) -> None:
+        super().__init__(message)
+        self.original_status = self.default_status if original_status is None else original_status
+
+
+class ArtifactRefused(ModelError):
+    """The tarball is hostile, truncated, empty or no tarball."""
+
+    default_status = 400
+
+
+class LoadFailed(ModelError):
+    """No loader recognises it, the model is corrupt, its framework is missing, or trust forbids it."""
+
+
+class PredictionFailed(ModelError):
+    """The model or its codec refused the payload or raised."""
+
+
+class MemoryRefused(ModelError):
+    """No room can be made: larger than the budget, or everything else is in use."""
+
+    default_status = 507
+
+
+class InvocationTimeout(ModelError):
+    """Not answered by its deadline."""
+
+    default_status = 0
+
+
+class WorkerLost(ModelError):
+    """The worker died or was ended while this ran in it.
+
+    Args:
+        started: False where the request had certainly not begun, so that it may run elsewhere.
+    """
+
+    default_status = 0
+
+    def __init__(self, message: str, *, started: bool = True) -> None:
+        super().__init__(message)
+        self.started = started
+
+
+class ModelNotReady(MmeError):
+    """Still loading when the caller's window closed; the load goes on behind it."""
+
+    retryable = True
+
+
+class Overloaded(MmeError):
+    """Queues are full."""
+
+    retryable = True
+
+
+class Draining(MmeError):
+    """The server is shutting down."""
+
+    retryable = True
+
+
+class StoreUnavailable(MmeError):
+    """The store does not answer, or answers with a failure of its own."""
+
+    fault = Fault.DEPENDENCY
+    retryable = True

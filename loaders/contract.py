@@ -1,8 +1,9 @@
 """What every loader is: a directory in, a model out; payloads in, answers or errors out.
 
-Decision: a model predicts a *batch of payloads*, one answer each, in order; a lone request is a batch of one. So a
-loader whose rows are independent may run them together, and one bad payload fails only itself. Rejected: a second
-method for batches, which every caller would have to know about.
+Decision: a model predicts a *batch of payloads*, one answer each, in order; a lone request is a
+batch of one. So a loader whose rows are independent may run them together, and one bad payload
+fails only itself. Rejected: a second method for batches, which every caller would have to know
+about.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import ClassVar, Protocol
 
 @dataclass(frozen=True, slots=True)
 class Payload:
-    """One request's body with the types as the client sent them (parameters included), None where absent."""
+    """One request's body with the types as the client sent them, None where absent."""
 
     body: bytes
     content_type: str | None = None
@@ -60,7 +61,7 @@ class BadPayload(ModelFault):
 
 
 class LoadRefused(ModelFault):
-    """The directory can't be loaded: unrecognised, corrupt, needs more trust or a framework that is not installed."""
+    """Can't be loaded: unrecognised, corrupt, needs more trust or a framework not installed."""
 
 
 class PredictionRaised(ModelFault):
@@ -69,7 +70,7 @@ class PredictionRaised(ModelFault):
 
 @dataclass(frozen=True, slots=True)
 class Trust:
-    """What loading may do. `code` False refuses everything that runs the artifact's code (pickle, scripts)."""
+    """What loading may do. `code` False refuses all that runs the artifact's own code."""
 
     code: bool = True
 
@@ -78,7 +79,10 @@ class Model(Protocol):
     """One loaded model. Called from one thread at a time."""
 
     def predict(self, payloads: Sequence[Payload]) -> list[Answer | ModelFault]:
-        """Answers in the order of `payloads`, each its own answer or fault. Raises only what it did not expect."""
+        """Answers in the order of `payloads`, each its own answer or fault.
+
+        Raises only what it did not expect.
+        """
         ...
 
     def nbytes(self) -> int:
@@ -91,12 +95,15 @@ class Model(Protocol):
 
 
 class Loader(Protocol):
-    """One framework's loader: a module-level object, cheap to import; its framework is imported by `prepare`."""
+    """One framework's loader: a module-level object, cheap to import.
+
+    Its framework is imported by `prepare`.
+    """
 
     name: str  # e.g. "xgboost"
 
     def prepare(self) -> None:
-        """Imports the framework. Raises LoadRefused naming the extra to install where it is missing."""
+        """Imports the framework. Raises LoadRefused naming the extra to install if missing."""
         ...
 
     def load(self, directory: Path, trust: Trust) -> Model:
@@ -104,7 +111,9 @@ class Loader(Protocol):
         ...
 
 
-def each(payloads: Sequence[Payload], answer: Callable[[Payload], Answer]) -> list[Answer | ModelFault]:
+def each(
+    payloads: Sequence[Payload], answer: Callable[[Payload], Answer]
+) -> list[Answer | ModelFault]:
     """Answers payloads one by one: what a model does whose rows are not known to be independent."""
     results: list[Answer | ModelFault] = []
     for payload in payloads:

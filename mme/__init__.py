@@ -1,6 +1,10 @@
-"""mme: a multi-model endpoint engine. `async with mme.Engine(config) as engine: reply = await engine.invoke(...)`.
+"""mme: a multi-model endpoint engine.
 
-Names are resolved on first use, so that a worker process, which lives in a sub-package, imports none of the server.
+    async with mme.Engine(config) as engine:
+        reply = await engine.invoke(invocation)
+
+Names are resolved on first use, so that a worker process, which lives in a sub-package, imports
+none of the server.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Every setting, once: file < environment < flag, validated here, then frozen; each room gets its own slice.
 
-Decision: one table (`SETTINGS`) names each setting with its unit and help; the flag, the `MME_*` variable, the key in
-`mme.toml` and the line in docs/settings.md all come from it. Defaults stand in the dataclasses, nowhere else.
+Decision: one table (`SETTINGS`) names each setting with its unit and help; the flag, the `MME_*`
+variable, the key in `mme.toml` and the line in docs/settings.md all come from it. Defaults stand in
+the dataclasses, nowhere else.
 """
 
 from __future__ import annotations
@@ -81,9 +82,9 @@ class WorkerConfig:
     start_seconds: float = 60.0
     heartbeat_seconds: float = 1.0
     silence_seconds: float = 30.0
-    invocation_seconds: float = 60.0  # filled from the server's: a batch running longer ends its worker
+    invocation_seconds: float = 60.0  # the server's: a batch running longer ends its worker
     grace_seconds: float = 5.0
-    load_seconds: float = 360.0  # filled from the cache's: a load running longer ends its worker
+    load_seconds: float = 360.0  # the cache's: a load running longer ends its worker
     queue_per_model: int = 1_000
     queue_total: int = 10_000
     batch_requests: int = 64
@@ -141,6 +142,7 @@ def _setting(name: str, place: str, kind: str, text: str) -> Setting:
     return Setting(name=name, section=section, attribute=attribute, kind=kind, help=text)
 
 
+# fmt: off
 SETTINGS: tuple[Setting, ...] = (
     _setting("models", "store.models", "text", "Where the models are: s3://bucket/prefix/ or a directory."),
     _setting("host", "server.host", "text", "Address to listen on."),
@@ -187,6 +189,7 @@ SETTINGS: tuple[Setting, ...] = (
     _setting("log_level", "log.log_level", "level", "debug, info, warning or error."),
     _setting("log_format", "log.log_format", "format", "json, text, or auto (text on a terminal)."),
 )
+# fmt: on
 BY_NAME: Mapping[str, Setting] = {setting.name: setting for setting in SETTINGS}
 
 
@@ -201,8 +204,8 @@ def load_config(
         config_path: an `mme.toml`, whose top-level keys are setting names.
 
     Raises:
-        ConfigError: an unknown key, a value out of range or of the wrong form; the message names the setting, the
-            source and what would be right.
+        ConfigError: an unknown key, a value out of range or of the wrong form; the message names
+            the setting, the source and what would be right.
     """
     given: dict[str, Any] = {}
     sources: dict[str, str] = {}
@@ -213,7 +216,9 @@ def load_config(
     ):
         for name, value in values.items():
             if name not in BY_NAME:
-                raise ConfigError(f"{source}: unknown setting {name!r}; docs/settings.md lists them all")
+                raise ConfigError(
+                    f"{source}: unknown setting {name!r}; docs/settings.md lists them all"
+                )
             given[name], sources[name] = value, source
     parsed = {name: _parse(BY_NAME[name], value, sources[name]) for name, value in given.items()}
     return build_config(parsed)

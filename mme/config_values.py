@@ -1,4 +1,4 @@
-"""Reads one setting's value from text: sizes as `4GiB`, times in seconds, names in commas; ranges are checked here."""
+"""Reads one setting's value from text and checks its range: `4GiB`, seconds, names in commas."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ PARSERS: Mapping[str, Callable[[str], Any]] = {
 
 
 def parse_value(kind: str, value: Any) -> Any:  # noqa: ANN401 - TOML gives numbers, lists and text
-    """Reads a value that came as text, or from TOML as a number or a list of text. Raises ValueError."""
+    """Reads a value: text, or TOML's numbers and lists of text. Raises ValueError."""
     if isinstance(value, list):
         value = ",".join(str(item) for item in value)
     if isinstance(value, bool):

@@ -1,4 +1,4 @@
-"""The frozen nouns that travel between rooms: what was asked, which bytes answer it, what came back."""
+"""The frozen nouns between rooms: what was asked, which bytes answer it, what came back."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import NewType
 
 ModelKey = NewType("ModelKey", str)
-"""A target model as the store names it: relative, no leading slash, already judged harmless (`front/wire.py`)."""
+"""A target model as the store names it: relative, no leading slash, found harmless."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -18,7 +18,7 @@ class ArtifactVersion:
     key: ModelKey
     etag: str  # opaque, as the store gives it, without quotes
     size_bytes: int  # of the object as stored, compressed
-    digest: str = field(init=False)  # names directories and worker-side models; never a client's string
+    digest: str = field(init=False)  # names directories and models; never a client's string
 
     def __post_init__(self) -> None:
         identity = "\0".join((self.location, self.key, self.etag))

@@ -1,9 +1,11 @@
-"""Every error that mme raises on purpose, and whose fault it is. HTTP statuses are given in `front/wire.py` only.
+"""Every error that mme raises on purpose, and whose fault it is.
+
+HTTP statuses are given in `front/wire.py` only.
 
     MmeError
     ├─ ConfigError            operator: a setting is missing, unknown or out of range
     ├─ RequestError           client: mend the request
-    │  ├─ InvalidRequest        malformed, missing or hostile header; unknown endpoint, variant or container
+    │  ├─ InvalidRequest        malformed or hostile header; unknown endpoint or variant
     │  ├─ ArtifactUnavailable   the store has no such object, or denies it
     │  ├─ PayloadTooLarge       body over the limit
     │  └─ PayloadTimeout        body not received in time
@@ -14,10 +16,10 @@
     │  ├─ MemoryRefused         no room can be made for this model
     │  ├─ InvocationTimeout     not answered by its deadline
     │  └─ WorkerLost            the worker died or was ended while the request ran in it
-    ├─ ModelNotReady          nobody: still loading when the caller's window closed; the load goes on
+    ├─ ModelNotReady          nobody: still loading when the caller's window closed
     ├─ Overloaded             server: queues are full; come again
     ├─ Draining               server: shutting down; go elsewhere
-    └─ StoreUnavailable       dependency: the store does not answer, or answers with its own failure
+    └─ StoreUnavailable       dependency: the store does not answer, or fails itself
 """
 
 from __future__ import annotations
@@ -56,7 +58,7 @@ class RequestError(MmeError):
 
 
 class InvalidRequest(RequestError):
-    """Malformed, missing, hostile or contradictory; `code` is SageMaker's `ErrorCode` where it has one."""
+    """Malformed, missing, hostile or contradictory; `code` is SageMaker's `ErrorCode`."""
 
     def __init__(self, message: str, code: str | None = None) -> None:
         super().__init__(message)
@@ -118,7 +120,7 @@ class ArtifactRefused(ModelError):
 
 
 class LoadFailed(ModelError):
-    """No loader recognises it, the model is corrupt, its framework is missing, or trust forbids it."""
+    """Not recognised, corrupt, its framework missing, or trust forbids it."""
 
 
 class PredictionFailed(ModelError):

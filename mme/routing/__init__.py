@@ -1,4 +1,4 @@
-"""Which container answers: an immutable catalog, a pure choice, and the walk over the containers chosen.
+"""Which container answers: an immutable catalog, a pure choice, the walk over those chosen.
 
 One deadline holds for the whole walk. It may call containers, and nothing behind them.
 """

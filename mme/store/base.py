@@ -1,7 +1,8 @@
 """What a store is: objects by key, each with a version that changes with its content.
 
-Decision: a miss costs one request. `open` carries the version that the disk tier already has, and the store says
-"unchanged" or streams the new one (GET with If-None-Match), instead of a HEAD before every GET.
+Decision: a miss costs one request. `open` carries the version that the disk tier already has, and
+the store says "unchanged" or streams the new one (GET with If-None-Match), instead of a HEAD before
+every GET.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ from mme.domain import ArtifactVersion, ModelKey
 class ArtifactStream:
     """An object being read: its version, and its bytes as they arrive.
 
-    Iterating raises StoreUnavailable when the connection breaks, the body is shorter than announced, or the object
-    changed under the read.
+    Iterating raises StoreUnavailable when the connection breaks, the body is shorter than
+    announced, or the object changed under the read.
     """
 
     version: ArtifactVersion

@@ -9,25 +9,9 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Summary, generate_latest
 
-# fmt: off  (a table: one metric a line)
-_SECONDS = (
-    0.0005,
-    0.001,
-    0.0025,
-    0.005,
-    0.01,
-    0.025,
-    0.05,
-    0.1,
-    0.25,
-    0.5,
-    1.0,
-    2.5,
-    5.0,
-    10.0,
-    30.0,
-    60.0,
-)
+# a table: one metric a line
+# fmt: off
+_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 _MICROSECONDS = tuple(second * 1e6 for second in _SECONDS)
 _REQUESTS = (1, 2, 4, 8, 16, 32, 64)
 
@@ -40,42 +24,23 @@ class Metrics:
         names, values = ("EndpointName", "VariantName"), (endpoint_name, variant_name)
 
         def times(name: str, text: str) -> Histogram:
-            return Histogram(
-                name, text, names, buckets=_MICROSECONDS, registry=self.registry
-            ).labels(*values)
+            return Histogram(name, text, names, buckets=_MICROSECONDS, registry=self.registry).labels(*values)
 
         def counter(name: str, text: str) -> Counter:
             return Counter(name, text, names, registry=self.registry).labels(*values)
 
         self.invocations = counter("Invocations", "Invocations received.")
-        self.invocation_4xx = counter(
-            "Invocation4XXErrors", "Invocations for which the model gave a 4xx."
-        )
-        self.invocation_5xx = counter(
-            "Invocation5XXErrors", "Invocations for which the model gave a 5xx."
-        )
-        self.invocation_model_errors = counter(
-            "InvocationModelErrors", "Invocations without a good answer by the model."
-        )
+        self.invocation_4xx = counter("Invocation4XXErrors", "Invocations for which the model gave a 4xx.")
+        self.invocation_5xx = counter("Invocation5XXErrors", "Invocations for which the model gave a 5xx.")
+        self.invocation_model_errors = counter("InvocationModelErrors", "Invocations without a good answer by the model.")
         self.model_latency = times("ModelLatency", "Microseconds the worker took.")
         self.overhead_latency = times("OverheadLatency", "Microseconds an invocation took besides.")
-        self.model_loading_wait_time = times(
-            "ModelLoadingWaitTime", "Microseconds an invocation waited for its model."
-        )
-        self.model_loading_time = times(
-            "ModelLoadingTime", "Microseconds a worker took to load a model."
-        )
-        self.model_unloading_time = times(
-            "ModelUnloadingTime", "Microseconds a worker took to give memory back."
-        )
-        self.model_downloading_time = times(
-            "ModelDownloadingTime", "Microseconds to fetch and unpack a model."
-        )
+        self.model_loading_wait_time = times("ModelLoadingWaitTime", "Microseconds an invocation waited for its model.")
+        self.model_loading_time = times("ModelLoadingTime", "Microseconds a worker took to load a model.")
+        self.model_unloading_time = times("ModelUnloadingTime", "Microseconds a worker took to give memory back.")
+        self.model_downloading_time = times("ModelDownloadingTime", "Microseconds to fetch and unpack a model.")
         self.model_cache_hit = Summary(
-            "ModelCacheHit",
-            "1 where the model was in memory, else 0.",
-            names,
-            registry=self.registry,
+            "ModelCacheHit", "1 where the model was in memory, else 0.", names, registry=self.registry
         ).labels(*values)
         self.loaded_model_count = Gauge(
             "LoadedModelCount", "Models in memory.", names, registry=self.registry
@@ -84,68 +49,19 @@ class Metrics:
 
     def _declare_own(self) -> None:
         registry = self.registry
-        self.requests = Counter(
-            "mme_requests_total",
-            "HTTP requests by route and status.",
-            ("route", "status"),
-            registry=registry,
-        )
-        self.request_seconds = Histogram(
-            "mme_request_seconds",
-            "Seconds to answer an invocation.",
-            buckets=_SECONDS,
-            registry=registry,
-        )
-        self.queue_seconds = Histogram(
-            "mme_queue_seconds",
-            "Seconds an invocation waited for its worker.",
-            buckets=_SECONDS,
-            registry=registry,
-        )
-        self.predict_seconds = Histogram(
-            "mme_predict_seconds",
-            "Seconds a batch ran in its worker.",
-            buckets=_SECONDS,
-            registry=registry,
-        )
-        self.batch_requests = Histogram(
-            "mme_batch_requests", "Requests in a batch.", buckets=_REQUESTS, registry=registry
-        )
-        self.memory_bytes = Gauge(
-            "mme_memory_bytes",
-            "Bytes in the ledger: budget, reserved, resident, leaving.",
-            ("state",),
-            registry=registry,
-        )
-        self.disk_bytes = Gauge(
-            "mme_disk_bytes",
-            "Bytes of unpacked models on disk: budget, used.",
-            ("state",),
-            registry=registry,
-        )
-        self.loads = Counter(
-            "mme_loads_total", "Models loaded, by outcome.", ("outcome",), registry=registry
-        )
-        self.evictions = Counter(
-            "mme_evictions_total",
-            "Models taken out of memory, by reason.",
-            ("reason",),
-            registry=registry,
-        )
-        self.fetched_bytes = Counter(
-            "mme_fetched_bytes_total", "Bytes read from the store.", registry=registry
-        )
-        self.workers_ready = Gauge(
-            "mme_workers_ready", "Workers ready to serve.", registry=registry
-        )
-        self.worker_restarts = Counter(
-            "mme_worker_restarts_total",
-            "Workers replaced after dying or being ended.",
-            registry=registry,
-        )
-        self.queued_requests = Gauge(
-            "mme_queued_requests", "Requests waiting for a worker.", registry=registry
-        )
+        self.requests = Counter("mme_requests_total", "HTTP requests by route and status.", ("route", "status"), registry=registry)
+        self.request_seconds = Histogram("mme_request_seconds", "Seconds to answer an invocation.", buckets=_SECONDS, registry=registry)
+        self.queue_seconds = Histogram("mme_queue_seconds", "Seconds an invocation waited for its worker.", buckets=_SECONDS, registry=registry)
+        self.predict_seconds = Histogram("mme_predict_seconds", "Seconds a batch ran in its worker.", buckets=_SECONDS, registry=registry)
+        self.batch_requests = Histogram("mme_batch_requests", "Requests in a batch.", buckets=_REQUESTS, registry=registry)
+        self.memory_bytes = Gauge("mme_memory_bytes", "Bytes in the ledger: budget, reserved, resident, leaving.", ("state",), registry=registry)
+        self.disk_bytes = Gauge("mme_disk_bytes", "Bytes of unpacked models on disk: budget, used.", ("state",), registry=registry)
+        self.loads = Counter("mme_loads_total", "Models loaded, by outcome.", ("outcome",), registry=registry)
+        self.evictions = Counter("mme_evictions_total", "Models taken out of memory, by reason.", ("reason",), registry=registry)
+        self.fetched_bytes = Counter("mme_fetched_bytes_total", "Bytes read from the store.", registry=registry)
+        self.workers_ready = Gauge("mme_workers_ready", "Workers ready to serve.", registry=registry)
+        self.worker_restarts = Counter("mme_worker_restarts_total", "Workers replaced after dying or being ended.", registry=registry)
+        self.queued_requests = Gauge("mme_queued_requests", "Requests waiting for a worker.", registry=registry)
 
     def render(self) -> bytes:
         """The exposition in Prometheus text form."""

@@ -171,6 +171,12 @@ class Draining(MmeError):
     retryable = True
 
 
+class DiskUnavailable(MmeError):
+    """The disk tier can't take the model: full of models in use, read-only, or failing."""
+
+    retryable = True
+
+
 class StoreUnavailable(MmeError):
     """The store does not answer, or answers with a failure of its own."""
 

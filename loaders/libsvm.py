@@ -1,0 +1,69 @@
+"""libsvm text to rows: `[label] index:value ...`, one row a line; what is not mentioned is missing.
+
+Decisions: as in the current XGBoost image, indices count from one where the smallest in the payload
+is at least one, else from zero; labels are ignored. A payload without a single pair is refused: it
+is most likely csv sent without a Content-Type, and would get the prediction of an empty row.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from loaders.codecs import feature_mismatch, unreadable
+from loaders.contract import BadPayload
+
+_DENSE_LIMIT_BYTES = 512 * 1024 * 1024
+
+
+def decode_libsvm(body: bytes, width: int) -> NDArray[np.float32]:
+    """Reads rows of `width` features.
+
+    Raises:
+        UnsupportedContentType: it is no libsvm.
+        BadPayload: an index beyond `width`, or more rows than fit in memory as a dense table.
+    """
+    rows = [line.split() for line in body.splitlines() if line.strip()]
+    try:
+        where, indices, values = _pairs(rows)
+    except (ValueError, OverflowError) as exc:
+        raise unreadable("libsvm", exc) from exc
+    if not indices:
+        raise unreadable("libsvm", "no index:value pair in it")
+    base = 1 if min(indices) >= 1 else 0
+    if max(indices) - base >= width:
+        raise feature_mismatch("libsvm", max(indices) - base + 1, width)
+    if len(rows) * width * 4 > _DENSE_LIMIT_BYTES:
+        raise BadPayload(f"{len(rows)} rows of {width} features are too many: split the payload.")
+    table = np.full((len(rows), width), np.nan, dtype=np.float32)
+    with np.errstate(over="ignore"):
+        table[where, np.array(indices) - base] = values
+    return table
+
+
+def _pairs(rows: list[list[bytes]]) -> tuple[list[int], list[int], list[float]]:
+    where: list[int] = []
+    indices: list[int] = []
+    values: list[float] = []
+    for number, tokens in enumerate(rows):
+        for position, token in enumerate(tokens):
+            index, colon, value = token.partition(b":")
+            if not colon:
+                _check_label(token, position)
+            elif index != b"qid":  # a ranking group, of use in training only
+                where.append(number)
+                indices.append(_index(index))
+                values.append(float(value))
+    return where, indices, values
+
+
+def _check_label(token: bytes, position: int) -> None:
+    if position:
+        raise ValueError(f"{token[:40]!r} is no index:value pair")
+    float(token)
+
+
+def _index(text: bytes) -> int:
+    if not text.isdigit():  # int() reads -1 and 1_0
+        raise ValueError(f"{text[:40]!r} is no feature index")
+    return int(text)

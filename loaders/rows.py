@@ -1,0 +1,105 @@
+"""Models whose rows are independent: the payloads of a batch run as one table, then split again.
+
+Decisions: a bad payload fails only itself. Where the joint run raises, each payload is run alone,
+so that only the culprit fails. A lone payload takes the direct way and pays for none of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from loaders.codecs import ENCODERS, Array, Encoder, as_float32, as_utf8, decode, feature_mismatch
+from loaders.content_types import Accept, choose_accept, read_content_type
+from loaders.contract import Answer, BadPayload, ModelFault, Payload, PredictionRaised, each
+from loaders.libsvm import decode_libsvm
+
+READABLE = ("csv", "libsvm", "json", "jsonlines", "npy")
+_EMPTY = "Unable to evaluate payload provided: it is empty."
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RowPredictor:
+    """Everything around `run`: reading, joining, splitting and writing.
+
+    Args:
+        width: features the model was trained on.
+        run: float32 rows of that width -> one output a row; raises ModelFault.
+        default_content: the format of a body that came without a Content-Type.
+        default_accept: the format of an answer nobody chose one for.
+        encoders: format -> how this framework writes it.
+    """
+
+    width: int
+    run: Callable[[Array], Array]
+    default_content: str = "csv"
+    default_accept: str = "json"
+    encoders: Mapping[str, Encoder] = ENCODERS
+
+    def predict(self, payloads: Sequence[Payload]) -> list[Answer | ModelFault]:
+        """Answers in the order of `payloads`, each its own answer or fault."""
+        if len(payloads) == 1:
+            return each(payloads, self._alone)
+        results: list[Answer | ModelFault] = []
+        ready: dict[int, tuple[Array, Accept]] = {}
+        for position, payload in enumerate(payloads):
+            try:
+                ready[position] = self._read(payload)
+                results.append(PredictionRaised("not run"))  # replaced below
+            except ModelFault as fault:
+                results.append(fault)
+        if ready:
+            for position, result in zip(ready, self._together(list(ready.values())), strict=True):
+                results[position] = result
+        return results
+
+    def _alone(self, payload: Payload) -> Answer:
+        return self._answer(*self._read(payload))
+
+    def _together(self, ready: list[tuple[Array, Accept]]) -> list[Answer | ModelFault]:
+        try:
+            outputs = self._run(np.concatenate([rows for rows, _ in ready]))
+        except ModelFault:
+            return [self._settle(rows, accept) for rows, accept in ready]
+        ends = np.cumsum([len(rows) for rows, _ in ready])
+        parts = np.split(outputs, ends[:-1])
+        return [self._write(part, accept) for part, (_, accept) in zip(parts, ready, strict=True)]
+
+    def _settle(self, rows: Array, accept: Accept) -> Answer | ModelFault:
+        try:
+            return self._answer(rows, accept)
+        except ModelFault as fault:
+            return fault
+
+    def _answer(self, rows: Array, accept: Accept) -> Answer:
+        return self._write(self._run(rows), accept)
+
+    def _run(self, rows: Array) -> Array:
+        outputs = self.run(rows)
+        if len(outputs) != len(rows):
+            raise PredictionRaised(f"The model gave {len(outputs)} outputs for {len(rows)} rows.")
+        return outputs
+
+    def _write(self, outputs: Array, accept: Accept) -> Answer:
+        return Answer(self.encoders[accept.name](outputs), accept.content_type)
+
+    def _read(self, payload: Payload) -> tuple[Array, Accept]:
+        """The payload's rows, of the right width and at least one, and how to answer."""
+        if not payload.body or payload.body.isspace():
+            raise BadPayload(_EMPTY)
+        content_type = read_content_type(payload.content_type, READABLE, self.default_content)
+        if content_type.name == "libsvm":
+            rows: Array = decode_libsvm(as_utf8(payload.body, content_type), self.width)
+        else:
+            rows = as_float32(decode(payload.body, content_type))
+        if rows.ndim < 2:  # noqa: PLR2004 - a lone list is one row
+            rows = rows.reshape(1, -1)
+        if rows.ndim > 2:  # noqa: PLR2004 - a table has two
+            raise BadPayload(f"Unable to evaluate payload provided: {rows.ndim} dimensions, not 2.")
+        if not rows.size:
+            raise BadPayload(_EMPTY)
+        if rows.shape[1] != self.width:
+            raise feature_mismatch(content_type.name, rows.shape[1], self.width)
+        return rows, choose_accept(payload.accept, tuple(self.encoders), self.default_accept)

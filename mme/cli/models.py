@@ -1,0 +1,80 @@
+"""`mme models`: what is resident on a running server, once or for as long as one looks."""
+
+from __future__ import annotations
+
+import json
+import time
+import urllib.request
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from mme.cli.words import in_bytes, in_seconds
+from mme.errors import StoreUnavailable
+
+ANSWER_SECONDS = 5
+
+
+def models(
+    endpoint_url: Annotated[
+        str, typer.Option(envvar="AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME", help="The server.")
+    ] = "http://127.0.0.1:8080",
+    watch: Annotated[bool, typer.Option("--watch", help="Look every second until Ctrl-C.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the server's state as it is.")
+    ] = False,
+) -> None:
+    """Show the models that a running server holds."""
+    if as_json:
+        typer.echo(json.dumps(read_state(endpoint_url), indent=2))
+        return
+    console = Console()
+    if not watch:
+        console.print(show_state(read_state(endpoint_url)))
+        return
+    with Live(console=console, auto_refresh=False) as live:
+        while True:
+            live.update(show_state(read_state(endpoint_url)), refresh=True)
+            time.sleep(1)
+
+
+def read_state(endpoint_url: str) -> dict[str, Any]:
+    """The server's `/state`. Raises StoreUnavailable if it does not answer."""
+    if not endpoint_url.startswith(("http://", "https://")):
+        raise StoreUnavailable(f"{endpoint_url!r} is no URL such as http://127.0.0.1:8080")
+    url = endpoint_url.rstrip("/") + "/state"
+    try:
+        with urllib.request.urlopen(url, timeout=ANSWER_SECONDS) as reply:  # noqa: S310 - http only, see above
+            state: dict[str, Any] = json.load(reply)
+    except (OSError, ValueError) as error:
+        raise StoreUnavailable(f"no state from {url}: {error}") from error
+    return state
+
+
+def show_state(state: dict[str, Any]) -> Group:
+    """The state as a table with a line on memory below it."""
+    table = Table("model", "state", "framework", box=None, header_style="bold", pad_edge=False)
+    for heading in ("memory", "on disk", "load", "age", "idle", "hits", "worker"):
+        table.add_column(heading, justify="right")
+    for model in state["models"]:
+        table.add_row(
+            Text(str(model["model"])),  # as it is: a name may hold what rich takes for markup
+            str(model["state"]),
+            str(model.get("framework") or "-"),
+            in_bytes(model["bytes"]),
+            in_bytes(model.get("unpacked_bytes")),
+            in_seconds(model.get("load_seconds")),
+            in_seconds(model["age_seconds"]),
+            in_seconds(model["idle_seconds"]),
+            str(model["hits"]),
+            str(model["worker"]),
+        )
+    memory = {name: value for name, value in state["memory"].items() if name.endswith("bytes")}
+    line = ", ".join(
+        f"{name.removesuffix('_bytes')} {in_bytes(value)}" for name, value in memory.items()
+    )
+    return Group(table, f"[dim]{len(state['models'])} models; memory: {line}[/dim]")

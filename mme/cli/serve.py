@@ -1,0 +1,39 @@
+"""`mme serve`: the server, with every setting as a flag."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mme.cli.options import takes_settings
+from mme.config import load_config
+
+
+@takes_settings
+def serve(
+    *,
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="MME_CONFIG",
+            help="A TOML file whose keys are setting names.",
+            show_default=False,
+        ),
+    ] = None,
+    **flags: str | None,
+) -> None:
+    """Serve models from a bucket or a directory until SIGTERM.
+
+    Settings also come from MME_* variables and from the file.
+    Flags win over variables, variables over the file. More: docs/settings.md.
+    """
+    environment = dict(os.environ)
+    if "SAGEMAKER_BIND_TO_PORT" in environment:  # how SageMaker's hosts tell a container its port
+        environment.setdefault("MME_PORT", environment["SAGEMAKER_BIND_TO_PORT"])
+    settings = load_config(flags, environment, config)
+    from mme.app import serve as run_server  # noqa: PLC0415 - after the checks, and for `serve` only
+
+    raise typer.Exit(run_server(settings))

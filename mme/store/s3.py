@@ -1,0 +1,182 @@
+"""Objects under a prefix of an S3 bucket, through aiobotocore; its errors end at this door.
+
+Decision: botocore's own retries (standard mode, few) and nothing above them: the cache remembers a
+failure and backs off. Checksums only `when_required`: other S3s don't have them, the length is
+counted here and gzip has its CRC. `probe` is a GET of a key that can't exist, as HeadBucket needs
+rights on the bucket that a policy for one prefix does not give, and an answer to HEAD does not say
+what is wrong.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from typing import Any
+
+from aiobotocore.config import AioConfig
+from aiobotocore.session import get_session
+from aiohttp import ClientError as BrokenOff  # what a body raises that ends too early
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    CredentialRetrievalError,
+    NoCredentialsError,
+    PartialCredentialsError,
+    ProfileNotFound,
+    TokenRetrievalError,
+)
+
+from mme.config import StoreConfig
+from mme.domain import ArtifactVersion, ModelKey
+from mme.errors import ArtifactUnavailable
+from mme.store.base import ArtifactStream
+from mme.store.s3_errors import answer_error, credentials_error, silence_error
+
+_CHUNK_BYTES = 256 * 1024
+_ATTEMPTS = 3
+_PROBE_KEY = ModelKey(".mme-probe")
+_NO_CREDENTIALS = (
+    CredentialRetrievalError,
+    NoCredentialsError,
+    PartialCredentialsError,
+    ProfileNotFound,
+    TokenRetrievalError,
+)
+
+
+class S3Store:
+    """`config.models` is `s3://bucket` or `s3://bucket/prefix/`; credentials by the AWS chain."""
+
+    def __init__(self, config: StoreConfig) -> None:
+        self._config = config
+        bucket, _, prefix = config.models.removeprefix("s3://").partition("/")
+        self._bucket = bucket
+        self._prefix = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
+        self.location = f"s3://{self._bucket}/{self._prefix}"
+        self._client: Any = None  # aiobotocore makes its clients' classes at run time
+        self._opening = asyncio.Lock()
+        self._resources = contextlib.AsyncExitStack()
+
+    async def probe(self) -> None:
+        """As in Store. Being denied passes: S3 says so of a missing key to who may not list."""
+        try:
+            reply = await self._get(_PROBE_KEY, None)
+        except ArtifactUnavailable as error:
+            if (
+                isinstance(error.__cause__, ClientError)
+                and _code(error.__cause__) == "NoSuchBucket"
+            ):
+                raise
+        else:
+            if reply is not None:
+                reply["Body"].close()
+
+    async def head(self, key: ModelKey) -> ArtifactVersion:
+        """As in Store."""
+        client = await self._connected()
+        try:
+            with self._translated(key):
+                reply = await client.head_object(Bucket=self._bucket, Key=self._prefix + key)
+        except ArtifactUnavailable as error:
+            if error.reason == "denied":  # without a body, a wrong secret looks just like it
+                await self.probe()
+            raise
+        return self._version(key, reply)
+
+    @contextlib.asynccontextmanager
+    async def open(
+        self, key: ModelKey, known: ArtifactVersion | None = None
+    ) -> AsyncIterator[ArtifactStream | None]:
+        """As in Store."""
+        reply = await self._get(key, known)
+        if reply is None:
+            yield None
+            return
+        async with reply["Body"] as body:
+            version = self._version(key, reply)
+            if known is not None and version.etag == known.etag:  # it ignored If-None-Match
+                yield None
+                return
+            async with contextlib.aclosing(self._read(body, version)) as chunks:
+                yield ArtifactStream(version, chunks)
+
+    async def close(self) -> None:
+        """As in Store."""
+        await self._resources.aclose()
+
+    async def _connected(self) -> Any:  # noqa: ANN401 - see _client
+        async with self._opening:
+            if self._client is None:
+                with self._translated(_PROBE_KEY):
+                    opening = get_session().create_client("s3", **self._client_arguments())
+                    self._client = await self._resources.enter_async_context(opening)
+        return self._client
+
+    def _client_arguments(self) -> dict[str, Any]:
+        config = AioConfig(
+            connect_timeout=self._config.s3_connect_seconds,
+            read_timeout=self._config.s3_read_seconds,
+            max_pool_connections=self._config.s3_connections,
+            retries={"mode": "standard", "total_max_attempts": _ATTEMPTS},
+            response_checksum_validation="when_required",
+            request_checksum_calculation="when_required",
+            s3={"addressing_style": "path"} if self._config.s3_endpoint else None,
+        )
+        return {"config": config, "endpoint_url": self._config.s3_endpoint}
+
+    async def _get(self, key: ModelKey, known: ArtifactVersion | None) -> dict[str, Any] | None:
+        """GET; None where the object still is `known`."""
+        client = await self._connected()
+        condition = {"IfNoneMatch": f'"{known.etag}"'} if known else {}
+        with self._translated(key):
+            try:
+                reply: dict[str, Any] = await client.get_object(
+                    Bucket=self._bucket, Key=self._prefix + key, **condition
+                )
+            except ClientError as error:
+                if _status(error) == 304:  # noqa: PLR2004 - Not Modified
+                    return None
+                raise
+        return reply
+
+    async def _read(self, body: Any, version: ArtifactVersion) -> AsyncGenerator[bytes, None]:  # noqa: ANN401 - untyped
+        received_bytes = 0
+        with self._translated(version.key):
+            async for chunk in body.iter_chunks(_CHUNK_BYTES):
+                received_bytes += len(chunk)
+                yield chunk
+        if received_bytes != version.size_bytes:
+            raise silence_error(
+                self._bucket,
+                self._prefix + version.key,
+                f"{received_bytes} of {version.size_bytes} bytes came",
+            )
+
+    def _version(self, key: ModelKey, reply: dict[str, Any]) -> ArtifactVersion:
+        return ArtifactVersion(
+            location=self.location,
+            key=key,
+            etag=reply["ETag"].strip('"'),
+            size_bytes=reply["ContentLength"],
+        )
+
+    @contextlib.contextmanager
+    def _translated(self, key: ModelKey) -> Iterator[None]:
+        path = self._prefix + key
+        try:
+            yield
+        except ClientError as error:
+            raise answer_error(self._bucket, path, _code(error), _status(error)) from error
+        except _NO_CREDENTIALS as error:
+            raise credentials_error(self._bucket, type(error).__name__) from error
+        except (BotoCoreError, BrokenOff, TimeoutError, OSError) as error:
+            raise silence_error(self._bucket, path, type(error).__name__) from error
+
+
+def _code(error: ClientError) -> str:
+    return str(error.response.get("Error", {}).get("Code", "") or _status(error))
+
+
+def _status(error: ClientError) -> int:
+    return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))

@@ -1,0 +1,157 @@
+"""A tarball's bytes as they arrive -> a directory, or nothing at all.
+
+Decision: the loop feeds, one thread of the caller's executor decompresses and writes; measured at
+0.65x the wall of download-then-extract. The thread makes the directory and removes it when anything
+goes wrong, so that a coroutine cancelled twice still leaves nothing. What is refused: `tar_bytes`
+(size, ratio, damage), `tar_members` (types, truncation), `tar_names` (names, number).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import shutil
+from collections.abc import AsyncIterator, Callable, Iterable
+from concurrent.futures import Executor, Future
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from mme.config import DiskConfig
+from mme.errors import ArtifactRefused, DiskUnavailable, MmeError
+from mme.store.feed import Feed
+from mme.store.tar_bytes import TarBytes
+from mme.store.tar_members import TarMembers
+from mme.store.tar_names import TarNames
+
+_DISK_BLOCK_BYTES = 4096
+
+
+def _free(_size_bytes: int) -> None:
+    """Claims nothing."""
+
+
+async def unpack(
+    chunks: AsyncIterator[bytes],
+    directory: Path,
+    *,
+    limits: DiskConfig,
+    executor: Executor,
+    claim: Callable[[int], None] = _free,
+) -> int:
+    """Unpacks a tarball into `directory`, which must not exist yet.
+
+    Args:
+        chunks: the object's bytes as they arrive.
+        directory: made here; exists afterwards only if this returned.
+        limits: the caps.
+        executor: one of its threads is busy from the first byte to the last.
+        claim: called in that thread with a number of bytes, before so many are written; may raise.
+
+    Returns:
+        The bytes on disk: each file rounded up to blocks of 4 KiB, and one block a directory.
+
+    Raises:
+        ArtifactRefused: hostile, damaged, too large or no tarball; the message says why.
+        DiskUnavailable: the disk is full, read-only or failing.
+        Also whatever `chunks` and `claim` raise.
+
+    Cancelling ends the thread at its next read and leaves nothing behind.
+    """
+    feed = Feed(asyncio.get_running_loop())
+    future = executor.submit(_unpack, feed, directory, limits, claim)
+    work = asyncio.wrap_future(future)
+    pump = asyncio.create_task(feed.fill(chunks), name="unpack-feed")
+    parts: set[asyncio.Future[Any]] = {pump, work}
+    try:
+        await asyncio.wait(parts, return_when=asyncio.FIRST_EXCEPTION)
+        if pump.done():
+            pump.result()  # its error, where it has one, is why the thread failed too
+        return work.result()
+    except BaseException:
+        future.add_done_callback(partial(_remove_unwanted, directory))
+        feed.abort()
+        future.cancel()  # where no thread has begun yet
+        pump.cancel()
+        await _end(parts)
+        raise
+
+
+async def _end(parts: set[asyncio.Future[Any]]) -> None:
+    """Leaves no task and no thread; takes note of the errors that will not be raised."""
+    await asyncio.wait(parts)
+    for part in parts:
+        if not part.cancelled():
+            part.exception()
+
+
+def _remove_unwanted(directory: Path, future: Future[int]) -> None:
+    """Removes what was finished in the very moment in which the caller went away."""
+    if not future.cancelled() and future.exception() is None:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def _unpack(feed: Feed, directory: Path, limits: DiskConfig, claim: Callable[[int], None]) -> int:
+    try:
+        feed.check()
+        directory.mkdir()
+        try:
+            unpacked_bytes = _Extraction(directory, claim).run(feed, limits)
+            feed.check()
+        except BaseException:
+            shutil.rmtree(directory, ignore_errors=True)
+            raise
+    except OSError as error:
+        raise _disk_error(error) from error
+    return unpacked_bytes
+
+
+class _Extraction:
+    """Writes members; everything it writes is claimed first."""
+
+    def __init__(self, directory: Path, claim: Callable[[int], None]) -> None:
+        self._directory = directory
+        self._claim = claim
+        self._unpacked_bytes = 0
+
+    def run(self, feed: Feed, limits: DiskConfig) -> int:
+        members = TarMembers(TarBytes(feed, limits))
+        names = TarNames(limits.unpack_members_limit)
+        for member in members:
+            if member.is_directory:
+                self._make(names.admit_directory(member.name))
+            else:
+                path, parents = names.admit_file(member.name)
+                self._make(parents)
+                self._write(path, members.content(member))
+        if not names.files:
+            raise ArtifactRefused("The archive holds no file.")
+        return self._unpacked_bytes
+
+    def _make(self, directories: Iterable[PurePosixPath]) -> None:
+        for path in directories:
+            self._take(_DISK_BLOCK_BYTES)
+            (self._directory / path).mkdir(mode=0o755)
+
+    def _write(self, path: PurePosixPath, content: Iterable[bytes]) -> None:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+        descriptor = os.open(self._directory / path, flags, 0o644)
+        with open(descriptor, "wb", buffering=0) as file:  # noqa: PTH123 - a descriptor, not a path
+            for data in content:
+                self._take(len(data))
+                file.write(data)
+
+    def _take(self, size_bytes: int) -> None:
+        whole_blocks = -(-size_bytes // _DISK_BLOCK_BYTES) * _DISK_BLOCK_BYTES
+        self._claim(whole_blocks)
+        self._unpacked_bytes += whole_blocks
+
+
+def _disk_error(error: OSError) -> MmeError:
+    match error.errno:
+        case errno.EEXIST:
+            return ArtifactRefused("Two members have one name to this file system.")
+        case errno.ENAMETOOLONG:
+            return ArtifactRefused("A member's name is too long for this file system.")
+    return DiskUnavailable(f"The model can't be written to the disk tier: {error.strerror}.")

@@ -27,9 +27,9 @@ UNITS = {
     "seconds": "seconds",
     "ratio": "share, 0.01 to 0.95",
     "factor": "factor",
-    "trust": "code | data",
+    "trust": "code or data",
     "level": "level",
-    "format": "auto | json | text",
+    "format": "auto, json or text",
 }
 """Kind of setting -> its unit, for help and docs."""
 
@@ -46,10 +46,8 @@ _SIZES = (
 def describe_default(setting: Setting) -> str:
     """The default as one would type it, in words where there is none to type."""
     value = setting.default
-    if value is None:
-        return "none" if setting.kind == "url" else "see text"
-    if value in ("", ()):
-        return "none"
+    if value is None or value in ("", ()):
+        return {"url": "none", "names": "none", "text": "required"}.get(setting.kind, "worked out")
     if setting.kind == "bytes":
         unit, size = next(((unit, size) for unit, size in _SIZES if value % size == 0), ("", 1))
         return f"{value // size}{unit}"
@@ -72,7 +70,7 @@ def takes_settings(command: Callable[..., Any]) -> Callable[..., Any]:
 def _as_parameter(setting: Setting) -> inspect.Parameter:
     option = typer.Option(
         setting.flag,
-        help=setting.help + escape(f" [default: {describe_default(setting)}]"),
+        help=escape(f"{setting.help} [default: {describe_default(setting)}]"),
         metavar=f"<{setting.kind}>",
         show_default=False,
         rich_help_panel=f"Settings: {setting.section}",

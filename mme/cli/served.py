@@ -41,14 +41,14 @@ def _await_url(process: subprocess.Popen[str], log: Path) -> str:
         line = process.stdout.readline() if process.stdout else ""
     finally:
         timer.cancel()
-    found = re.search(r"https?://\S+", line.partition(" at ")[2])
+    found = re.search(r" at (https?://\S+) as endpoint ", line)
     if found is None:
         process.kill()
         process.wait()
         raise StoreUnavailable(
             f"the server did not start:\n{log.read_text()[-2000:].strip() or line}"
         )
-    return found[0]
+    return found[1]
 
 
 def _stop(process: subprocess.Popen[str]) -> None:

@@ -1,0 +1,123 @@
+"""What is told of each request afterwards: one log line and the metrics of an endpoint.
+
+Decision: the model cache and the pool count what they do (waiting, hits, queues, batches) where
+they do it, failures included; here stands what only the front knows: that it was asked, what it
+answered, how long it took in all.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import structlog
+from prometheus_client import Counter
+
+from mme import logs
+from mme.domain import Reply
+from mme.errors import Fault, MmeError, ModelError
+from mme.front.exchange import Exchange
+from mme.front.routes import Route
+from mme.metrics import Metrics
+
+CLIENT_GONE_STATUS = 499  # nothing was sent; the number that proxies log for it
+_REASON_LIMIT = 500
+_MICROSECONDS = 1e6
+
+
+class Recorder:
+    """Writes the line and counts, once a request."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+        self._log: structlog.typing.FilteringBoundLogger = structlog.get_logger().bind()
+        self._requests: dict[tuple[str, int], Counter] = {}  # `labels()` costs more than the count
+
+    def answered(
+        self, route: Route | None, status: int, exchange: Exchange, error: BaseException | None
+    ) -> None:
+        """Records one request.
+
+        Args:
+            route: None where nothing is at that path.
+            status: what was sent, or CLIENT_GONE_STATUS where nobody was left to get it.
+            exchange: the request, with the invocation and reply as far as it came to them.
+            error: why it failed; None where it did not.
+        """
+        seconds = exchange.clock() - exchange.started
+        name = route.name if route else "none"
+        invokes = route is not None and route.invokes
+        self._count(name, status)
+        if invokes:
+            self._count_invocation(seconds, exchange.reply, error)
+        write = self._log.debug if error is None and not invokes else self._level(error)
+        write(
+            logs.REQUEST,
+            request_id=exchange.request_id,
+            route=name,
+            status=status,
+            outcome="ok" if error is None else type(error).__name__,
+            seconds=seconds,
+            bytes_in=exchange.body_bytes,
+            **_told(exchange),
+            **({} if error is None else {"reason": str(error)[:_REASON_LIMIT]}),
+        )
+
+    def unreadable(self, status: int, request_id: str, reason: str) -> None:
+        """Records what came in place of a request."""
+        self._count("unreadable", status)
+        self._log.info(
+            logs.REQUEST, request_id=request_id, route="unreadable", status=status, outcome=reason
+        )
+
+    def internal_error(self, exchange: Exchange, error: Exception) -> None:
+        """Logs what nobody expected, with its traceback; clients never see it."""
+        self._log.error(logs.INTERNAL_ERROR, request_id=exchange.request_id, exc_info=error)
+
+    def _count(self, route: str, status: int) -> None:
+        counter = self._requests.get((route, status))
+        if counter is None:
+            counter = self._metrics.requests.labels(route, str(status))
+            self._requests[route, status] = counter
+        counter.inc()
+
+    def _count_invocation(
+        self, seconds: float, reply: Reply | None, error: BaseException | None
+    ) -> None:
+        metrics = self._metrics
+        metrics.invocations.inc()
+        metrics.request_seconds.observe(seconds)
+        predict_seconds = reply.timings.predict_seconds if reply else 0.0
+        metrics.overhead_latency.observe((seconds - predict_seconds) * _MICROSECONDS)
+        if reply:
+            metrics.model_latency.observe(predict_seconds * _MICROSECONDS)
+        if isinstance(error, ModelError):
+            metrics.invocation_model_errors.inc()
+            if 400 <= error.original_status < 500:  # noqa: PLR2004 - HTTP's own classes
+                metrics.invocation_4xx.inc()
+            elif error.original_status >= 500:  # noqa: PLR2004
+                metrics.invocation_5xx.inc()
+
+    def _level(self, error: BaseException | None) -> Any:  # noqa: ANN401 - a method of structlog's
+        if error is None or not isinstance(error, Exception):
+            return self._log.info
+        fault = error.fault if isinstance(error, MmeError) else Fault.SERVER
+        if fault is Fault.CLIENT:
+            return self._log.info
+        foreseen = fault is Fault.MODEL or (isinstance(error, MmeError) and error.retryable)
+        return self._log.warning if foreseen and fault is not Fault.DEPENDENCY else self._log.error
+
+
+def _told(exchange: Exchange) -> dict[str, object]:
+    invocation, reply = exchange.invocation, exchange.reply
+    told: dict[str, object] = {}
+    if invocation is not None:
+        told["endpoint"], told["model"] = invocation.endpoint, invocation.target_model
+    if reply is not None:
+        told["variant"], told["bytes_out"] = reply.variant, len(reply.body)
+        if reply.cache_hit is not None:
+            told["cache"] = "hit" if reply.cache_hit else "miss"
+        timings = reply.timings
+        told["load_seconds"] = timings.load_seconds
+        told["queue_seconds"] = timings.queue_seconds
+        told["predict_seconds"] = timings.predict_seconds
+    return told

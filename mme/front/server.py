@@ -1,0 +1,183 @@
+"""Listens, answers through the dialects' routes, and drains.
+
+Decision: aiohttp's low-level server with a table of our own; its router, middlewares and access log
+cost more than all that a hot request does here.
+While draining, connections that are kept answer 503 and close: to close them unasked would lose the
+requests already on their way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from contextlib import suppress
+
+import structlog
+from aiohttp import web
+
+from mme import logs
+from mme.config import ServerConfig
+from mme.errors import ConfigError, Draining, InvalidRequest, MmeError, PayloadTimeout
+from mme.front.connection import Connections
+from mme.front.exchange import Exchange, Service
+from mme.front.ops_api import OpsApi
+from mme.front.record import CLIENT_GONE_STATUS, Recorder
+from mme.front.routes import NoMatch, Route, RouteTable
+from mme.front.runtime_api import RuntimeApi
+from mme.front.runtime_errors import clean, json_answer
+from mme.front.wire import Answer, format_request_id
+from mme.metrics import Metrics
+
+__all__ = ["Front", "Service"]
+
+_BACKLOG = 2048
+_FAIL_SECONDS = 2.0  # for those whose time is up to say so
+_PATH_SHOWN = 200
+
+
+class Front:
+    """One listening socket and what answers behind it.
+
+    Args:
+        service: what is served.
+        config: where to listen and what to let in.
+        metrics: where requests are counted.
+    """
+
+    port: int  # that it listens on, from `start` on
+
+    def __init__(self, service: Service, config: ServerConfig, metrics: Metrics) -> None:
+        self._service = service
+        self._config = config
+        self._recorder = Recorder(metrics)
+        self._runtime = RuntimeApi(service, self._readiness, config)
+        operators = OpsApi(service, self._readiness, self._runtime.refuse)
+        self._routes = RouteTable([*self._runtime.routes(), *operators.routes()])
+        self._windows: set[asyncio.Timeout] = set()  # of the requests in flight
+        self._emptied = asyncio.Event()
+        self._draining = self._failing = False
+
+    async def start(self) -> None:
+        """Listens; whether it is ready is the service's to say.
+
+        Raises:
+            ConfigError: the address can't be had.
+        """
+        loop = asyncio.get_running_loop()
+        self._clock = loop.time
+        self._connections = Connections(self._answer, self._unreadable, self._config.body_seconds)
+        host, port = self._config.host, self._config.port
+        try:
+            self._listener = await loop.create_server(
+                self._connections, host, port, backlog=_BACKLOG, reuse_address=True
+            )
+        except OSError as error:
+            raise ConfigError(f"host, port: cannot listen on {host}:{port}: {error}") from error
+        self.port = self._listener.sockets[0].getsockname()[1]
+
+    async def drain(self) -> None:
+        """Not ready, no new connections; waits for what is in flight, then fails what is left."""
+        self._draining = True
+        self._listener.close()
+        structlog.get_logger().info(logs.DRAINING, in_flight=len(self._windows))
+        if await self._empties(self._config.drain_seconds):
+            return
+        self._failing = True
+        for window in self._windows:
+            if not window.expired():
+                window.reschedule(self._clock())
+        await self._empties(_FAIL_SECONDS)
+
+    async def close(self) -> None:
+        """Ends every connection; what is still being answered is cancelled."""
+        self._draining = True
+        self._listener.close()
+        await self._connections.shutdown(_FAIL_SECONDS)
+        await self._listener.wait_closed()
+
+    async def _empties(self, seconds: float) -> bool:
+        if self._windows:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await self._emptied.wait()
+        return not self._windows
+
+    def _readiness(self) -> list[str]:
+        return ["draining"] if self._draining else self._service.readiness()
+
+    async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
+        exchange = Exchange(
+            request=request,
+            request_id=format_request_id(os.urandom(16)),
+            clock=self._clock,
+            started=self._clock(),
+            server=self._config,
+            window=asyncio.timeout(None),
+        )
+        found = self._routes.find(request.method, request.rel_url.raw_path)
+        if isinstance(found, NoMatch):
+            return self._miss(exchange, found)
+        route, exchange.segment = found.route, found.segment
+        failure: Exception | None = None
+        try:
+            answer = await self._within_window(route, exchange)
+        except asyncio.CancelledError as gone:
+            self._recorder.answered(route, CLIENT_GONE_STATUS, exchange, gone)
+            raise
+        except Exception as error:  # noqa: BLE001 - the door: a client gets an answer, whatever broke
+            failure = self._understood(error, exchange)
+            answer = route.refuse(failure, exchange)
+        self._recorder.answered(route, answer.status, exchange, failure)
+        return self._response(answer, request)
+
+    async def _within_window(self, route: Route, exchange: Exchange) -> Answer:
+        async with exchange.window as window:
+            self._windows.add(window)
+            try:
+                if self._draining and route.invokes:
+                    raise Draining("The server is shutting down.")
+                return await route.answer(exchange)
+            finally:
+                self._windows.discard(window)
+                if self._draining and not self._windows:
+                    self._emptied.set()
+
+    def _understood(self, error: Exception, exchange: Exchange) -> Exception:
+        if isinstance(error, TimeoutError) and exchange.window.expired():
+            if self._failing:
+                return Draining("The server shut down before the request was answered.")
+            return PayloadTimeout(
+                f"The request was not received within {self._config.body_seconds:g} seconds."
+            )
+        if not isinstance(error, MmeError):
+            self._recorder.internal_error(exchange, error)
+        return error
+
+    def _miss(self, exchange: Exchange, found: NoMatch) -> web.StreamResponse:
+        request = exchange.request
+        target = f"{request.method} {clean(request.rel_url.raw_path)[:_PATH_SHOWN]}"
+        message = f"There is no operation {target}."
+        answer = json_answer(
+            405 if found.allowed else 404,
+            {"Message": message},
+            request_id=exchange.request_id,
+            headers={"Allow": ", ".join(found.allowed)} if found.allowed else None,
+        )
+        self._recorder.answered(None, answer.status, exchange, InvalidRequest(message))
+        return self._response(answer, request)
+
+    def _unreadable(self, error: BaseException | None) -> web.StreamResponse:
+        request_id, reason = format_request_id(os.urandom(16)), type(error).__name__
+        answer = self._runtime.unreadable(request_id, reason)
+        self._recorder.unreadable(answer.status, request_id, reason)
+        return self._response(answer)
+
+    def _response(
+        self, answer: Answer, request: web.BaseRequest | None = None
+    ) -> web.StreamResponse:
+        response = web.Response(status=answer.status, headers=answer.headers, body=answer.body)
+        response.headers["Server"] = "mme"
+        # Where the body was not read, the next request can't be told from the rest of it.
+        if answer.close or self._draining or (request and not request.content.is_eof()):
+            response.force_close()
+        return response

@@ -111,6 +111,7 @@ class ModelError(MmeError):
     def __init__(self, message: str, original_status: int | None = None) -> None:
         super().__init__(message)
         self.original_status = self.default_status if original_status is None else original_status
+        self.etag: str | None = None  # of the content that failed to load, once it is known
 
 
 class ArtifactRefused(ModelError):
@@ -124,7 +125,15 @@ class LoadFailed(ModelError):
 
 
 class PredictionFailed(ModelError):
-    """The model or its codec refused the payload or raised."""
+    """The model or its codec refused the payload or raised.
+
+    Args:
+        detail: the worker's traceback, for the log only.
+    """
+
+    def __init__(self, message: str, original_status: int | None = None, detail: str = "") -> None:
+        super().__init__(message, original_status)
+        self.detail = detail
 
 
 class MemoryRefused(ModelError):

@@ -1,0 +1,199 @@
+"""The bytes of models in memory: who holds how many, in which state, and who must go.
+
+Pure: no clock, no I/O. Rules, kept by every method:
+
+    reserved + resident + leaving <= budget   (one that shrinks below admits nothing until then)
+
+    reserved  promised to a load that has not finished; becomes resident, or is released
+    resident  charged what was measured in the worker; evictable while nobody leases or pins it
+    leaving   out of the cache, still charged until its worker confirms that the memory is back
+
+Victims are the least recently used; a leased one met on the way counts as used now, which it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from dataclasses import dataclass
+from enum import Enum
+from typing import Generic, TypeVar
+
+from cachetools import Cache, LRUCache
+
+Key = TypeVar("Key", bound=Hashable)
+
+
+@dataclass(frozen=True, slots=True)
+class Admit:
+    """The bytes are reserved."""
+
+
+@dataclass(frozen=True, slots=True)
+class Evict(Generic[Key]):
+    """Not yet: these are leaving now, beside those that already were; ask when one has left."""
+
+    victims: tuple[Key, ...]
+
+
+class Refusal(Enum):
+    """Why room can't be made."""
+
+    TOO_LARGE = "larger than the whole budget"
+    IN_USE = "everything else is in use or being loaded"
+
+
+@dataclass(frozen=True, slots=True)
+class Refuse:
+    """No eviction would make room now."""
+
+    why: Refusal
+
+
+class Ledger(Generic[Key]):
+    """Bytes against a budget. Not thread-safe: one event loop owns it."""
+
+    def __init__(self, budget_bytes: int) -> None:
+        self.budget_bytes = budget_bytes
+        self.reserved_bytes = 0
+        self.leaving_bytes = 0
+        self._held_bytes = 0  # resident and leased or pinned: not evictable
+        self._reserved: dict[Key, int] = {}
+        # unbounded: the budget above decides, cachetools keeps order and sizes
+        self._resident: LRUCache[Key, int] = LRUCache(
+            maxsize=float("inf"), getsizeof=lambda size: size
+        )
+        self._leaving: dict[Key, int] = {}
+        self._holds: dict[Key, int] = {}  # leases and pins, also of keys still reserved
+
+    @property
+    def resident_bytes(self) -> int:
+        """What the resident models hold."""
+        return int(self._resident.currsize)
+
+    @property
+    def charged_bytes(self) -> int:
+        """All that counts against the budget."""
+        return self.reserved_bytes + self.resident_bytes + self.leaving_bytes
+
+    @property
+    def resident_count(self) -> int:
+        """How many models are resident."""
+        return len(self._resident)
+
+    def is_resident(self, key: Key) -> bool:
+        """Whether `key` is resident. Does not touch its recency."""
+        return key in self._resident
+
+    def bytes_of(self, key: Key) -> int:
+        """What `key` is charged, whatever its state; 0 if unknown. No use of it."""
+        if key in self._resident:
+            return self._size(key)
+        return self._reserved.get(key) or self._leaving.get(key, 0)
+
+    def reserve(self, key: Key, size_bytes: int) -> Admit | Evict[Key] | Refuse:
+        """Asks for room for a load, or for a larger or smaller reservation of one.
+
+        An Evict has already moved its victims to leaving: the caller unloads them and calls `left`
+        for each.
+        """
+        if size_bytes > self.budget_bytes:
+            return Refuse(Refusal.TOO_LARGE)
+        if key in self._leaving:
+            return Evict(())  # its former self must have left first
+        grown = size_bytes - self._reserved.get(key, 0)
+        if grown <= 0 or self.charged_bytes + grown <= self.budget_bytes:
+            self._reserved[key] = size_bytes
+            self.reserved_bytes += grown
+            return Admit()
+        staying = (
+            self.reserved_bytes + self.resident_bytes + grown
+        )  # what remains once all leaving have left
+        if staying - self._evictable_bytes() > self.budget_bytes:
+            return Refuse(Refusal.IN_USE)
+        return Evict(self._evict(staying - self.budget_bytes))
+
+    def commit(self, key: Key) -> None:
+        """A reserved load has finished: resident at its reserved size, most recently used."""
+        size = self._reserved.pop(key)
+        self.reserved_bytes -= size
+        self._resident[key] = size
+        if key in self._holds:
+            self._held_bytes += size
+
+    def release(self, key: Key) -> None:
+        """A reserved load was given up; its bytes are free. Unknown keys are ignored."""
+        self.reserved_bytes -= self._reserved.pop(key, 0)
+
+    def touch(self, key: Key) -> None:
+        """`key` was used now. Raises KeyError if not resident."""
+        self._resident[key]
+
+    def hold(self, key: Key) -> None:
+        """One more lease or pin: not evictable until `unhold`. For reserved or resident keys."""
+        holds = self._holds.get(key, 0)
+        self._holds[key] = holds + 1
+        if not holds and key in self._resident:
+            self._held_bytes += self._size(key)
+
+    def unhold(self, key: Key) -> None:
+        """One lease or pin less. Raises KeyError if there is none."""
+        holds = self._holds[key] - 1
+        if holds:
+            self._holds[key] = holds
+            return
+        del self._holds[key]
+        if key in self._resident:
+            self._held_bytes -= self._size(key)
+
+    def is_held(self, key: Key) -> bool:
+        """Whether anyone leases or pins `key`."""
+        return key in self._holds
+
+    def leave(self, key: Key) -> bool:
+        """Moves a resident key to leaving. False if it is held or not resident."""
+        if key in self._holds or key not in self._resident:
+            return False
+        self._start_leaving(key, self._resident.pop(key))
+        return True
+
+    def left(self, key: Key) -> None:
+        """The worker has confirmed that the bytes are back. Unknown keys are ignored."""
+        self.leaving_bytes -= self._leaving.pop(key, 0)
+
+    def lose(self, key: Key) -> None:
+        """`key` went with its worker, whatever its state. Its holds stay to be given back."""
+        self.release(key)
+        self.left(key)
+        if key in self._resident:
+            size = self._resident.pop(key)
+            if key in self._holds:
+                self._held_bytes -= size
+
+    def shrink(self, budget_bytes: int) -> tuple[Key, ...]:
+        """Sets the budget; who must go for it moves to leaving and is returned for unloading."""
+        self.budget_bytes = budget_bytes
+        excess = self.reserved_bytes + self.resident_bytes - budget_bytes
+        return self._evict(excess) if excess > 0 else ()
+
+    def _size(self, key: Key) -> int:
+        return int(Cache.__getitem__(self._resident, key))  # unlike LRUCache's, this is no use
+
+    def _start_leaving(self, key: Key, size_bytes: int) -> None:
+        self._leaving[key] = size_bytes
+        self.leaving_bytes += size_bytes
+
+    def _evictable_bytes(self) -> int:
+        return self.resident_bytes - self._held_bytes
+
+    def _evict(self, wanted_bytes: int) -> tuple[Key, ...]:
+        victims: list[Key] = []
+        wanted_bytes = min(wanted_bytes, self._evictable_bytes())
+        while wanted_bytes > 0:
+            key, size = self._resident.popitem()
+            if key in self._holds:
+                self._resident[key] = size  # in use, so the most recently used after all
+                continue
+            self._start_leaving(key, size)
+            wanted_bytes -= size
+            victims.append(key)
+        return tuple(victims)

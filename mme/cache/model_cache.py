@@ -1,0 +1,384 @@
+"""Is the model in memory: `lease` says yes at once, or fetches, unpacks, makes room and loads.
+
+Freshness: half-way through `refresh_seconds` a use asks the store behind the answer's back whether
+the version is still current; after the whole of it a use waits for that. A new version is loaded
+beside the old one and takes over in one step; the old one answers meanwhile, within the same bound.
+A store that does not answer, or denies what it gave before, changes nothing for what is in memory.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable
+from functools import partial
+from types import TracebackType
+from typing import TypeVar
+
+import structlog
+
+from mme.cache.failures import Failures
+from mme.cache.flight import Flight
+from mme.cache.pressure import budget_now, read_memory
+from mme.cache.records import Records
+from mme.cache.residents import Entry, Residents
+from mme.cache.sizes import SizeEstimates
+from mme.config import CacheConfig
+from mme.domain import ModelKey
+from mme.errors import (
+    ArtifactUnavailable,
+    LoadFailed,
+    MmeError,
+    ModelError,
+    ModelNotReady,
+    StoreUnavailable,
+    WorkerLost,
+)
+from mme.metrics import Metrics
+from mme.store.artifacts import Artifact, ArtifactCache
+from mme.store.base import Store
+from mme.workers.pool import LoadedModel, Pool
+from mme.workers.slot import Residency
+
+_log = structlog.get_logger()
+_CRASHES_TO_QUARANTINE = 3
+_CHECK_WAIT_SECONDS = 2.0  # a store that hangs holds up answers from memory no longer than this
+
+Result = TypeVar("Result")
+
+
+class Lease:
+    """A model that stays in memory until `release`."""
+
+    __slots__ = ("_residents", "entry", "hit", "load_seconds")
+
+    def __init__(self, residents: Residents, entry: Entry) -> None:
+        residents.hold(entry)
+        self._residents = residents
+        self.entry = entry
+        self.hit = True
+        self.load_seconds = 0.0
+
+    @property
+    def residency(self) -> Residency:
+        """Where it is."""
+        return self.entry.loaded.residency
+
+    def release(self) -> None:
+        """Gives the lease back; once."""
+        self._residents.unhold(self.entry)
+
+
+class Leasing:
+    """`async with` over a lease."""
+
+    __slots__ = ("_cache", "_deadline", "_key", "_lease")
+
+    def __init__(self, cache: ModelCache, key: ModelKey, deadline: float) -> None:
+        self._cache = cache
+        self._key = key
+        self._deadline = deadline
+
+    async def __aenter__(self) -> Lease:
+        self._lease = await self._cache.acquire(self._key, self._deadline)
+        return self._lease
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._lease.release()
+
+
+class ModelCache:
+    """The models of one store in the memory of one pool."""
+
+    def __init__(  # noqa: PLR0913 - it is where store and workers meet
+        self,
+        config: CacheConfig,
+        *,
+        budget_bytes: int,
+        store: Store,
+        artifacts: ArtifactCache,
+        pool: Pool,
+        records: Records,
+        metrics: Metrics,
+    ) -> None:
+        self._config = config
+        self._budget_bytes = budget_bytes
+        self._store = store
+        self._artifacts = artifacts
+        self._pool = pool
+        self._records = records
+        self._metrics = metrics
+        self.residents = Residents(budget_bytes, pool=pool, records=records, metrics=metrics)
+        self._sizes = SizeEstimates()
+        self._failures = Failures(config.failure_seconds, config.failure_limit_seconds)
+        self._crashes: dict[str, int] = {}  # by content
+        self._load_turns = asyncio.Semaphore(config.load_concurrency)
+        self._loads: Flight[ModelKey, Entry, Lease] = Flight(
+            share=partial(Lease, self.residents), reclaim=Lease.release
+        )
+        self._checks: Flight[ModelKey, None, None] = Flight(
+            share=lambda _: None, reclaim=lambda _: None
+        )
+        self._pressure: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begins to watch the machine's memory."""
+        self._pressure = asyncio.create_task(self._watch_pressure(), name="memory pressure")
+
+    async def close(self) -> None:
+        """Gives up loads and checks under way; who waits for one gets Draining."""
+        if self._pressure is not None:
+            self._pressure.cancel()
+            await asyncio.wait([self._pressure])
+        await self._checks.close()
+        await self._loads.close()
+        await self.residents.close()
+
+    def lease(self, key: ModelKey, deadline: float) -> Leasing:
+        """`async with cache.lease(...)`: inside, the model is in memory, and stays.
+
+        Args:
+            key: the target model.
+            deadline: on the loop's clock; how long to wait for a cold one.
+
+        Raises (on entering):
+            ArtifactUnavailable, StoreUnavailable, ModelError: why it can't be loaded.
+            ModelNotReady: not loaded by the deadline; the load goes on.
+        Cancellation: stops waiting; the load goes on.
+        """
+        return Leasing(self, key, deadline)
+
+    async def acquire(self, key: ModelKey, deadline: float) -> Lease:
+        """A lease that the caller must release; see `lease`."""
+        loop = asyncio.get_running_loop()
+        asked_at = loop.time()
+        entry = self.residents.current(key)
+        if entry is not None and asked_at >= entry.check_at:
+            entry = await self._checked(entry, asked_at, deadline)
+        if entry is not None:
+            entry.hits += 1
+            entry.used_at = asked_at
+            self._metrics.model_cache_hit.observe(1)
+            return Lease(self.residents, entry)
+        lease = await _by(deadline, self._loads.join(key, partial(self._load, key)), key)
+        lease.hit = False
+        lease.load_seconds = loop.time() - asked_at
+        self._metrics.model_cache_hit.observe(0)
+        self._metrics.model_loading_wait_time.observe(lease.load_seconds * 1e6)
+        return lease
+
+    def lost(self, residencies: list[Residency], running: list[Residency], cause: str) -> None:
+        """A worker ended while at `running`. Who ends worker after worker is quarantined."""
+        now = asyncio.get_running_loop().time()
+        for residency in running:
+            entry = self.residents.find(residency.model)
+            if entry is None:
+                continue
+            crashes = self._crashes[residency.model] = self._crashes.get(residency.model, 0) + 1
+            if crashes >= _CRASHES_TO_QUARANTINE:
+                error = LoadFailed(
+                    f"The model ended its worker {crashes} times and is quarantined; "
+                    f"the last time: {cause}."
+                )
+                self._failures.remember(entry.key, error, entry.version.etag, now)
+        self.residents.lose(residencies, cause)
+
+    def describe(self) -> dict[str, object]:
+        """Models, memory, failures and records, for `/state`."""
+        now = asyncio.get_running_loop().time()
+        ledger = self.residents.ledger
+        return {
+            "memory": {
+                "budget_bytes": ledger.budget_bytes,
+                "configured_bytes": self._budget_bytes,
+                "reserved_bytes": ledger.reserved_bytes,
+                "resident_bytes": ledger.resident_bytes,
+                "leaving_bytes": ledger.leaving_bytes,
+            },
+            "models": [_describe(entry, now) for entry in self.residents],
+            "loading": self._loads.keys(),
+            "failures": self._failures.describe(now),
+            "events": self._records.describe(),
+        }
+
+    async def _load(self, key: ModelKey) -> Entry:
+        """One flight: the miss path, unless it is known to fail; remembers how it failed."""
+        await self._refuse_known_failure(key)
+        try:
+            async with asyncio.timeout(self._config.load_seconds):
+                return await self._fetch_and_place(key)
+        except TimeoutError:
+            late = LoadFailed(f"Not loaded within {self._config.load_seconds:g} s.")
+            raise self._failed(key, late) from None
+        except ModelError as error:
+            raise self._failed(key, error) from None
+        except ArtifactUnavailable:
+            self._failures.forget(key)
+            raise
+
+    async def _fetch_and_place(self, key: ModelKey) -> Entry:
+        """The whole miss path: fetch and unpack -> make room -> load -> current."""
+        asked_at = asyncio.get_running_loop().time()
+        loaded: LoadedModel | None = None
+        try:
+            async with self._load_turns, self._artifacts.lease(key) as artifact:
+                current = self.residents.current(key)
+                if current is not None and current.version == artifact.version:
+                    return self._confirm(current, asked_at)
+                loaded = await self._place(artifact)
+        except BaseException as error:
+            if loaded is not None:
+                self.residents.abandon(artifact.version, loaded)
+            if isinstance(error, ModelError) and error.etag is None:
+                error.etag = artifact.version.etag
+            raise
+        return self._admit(artifact, loaded, asked_at)
+
+    def _admit(self, artifact: Artifact, loaded: LoadedModel, asked_at: float) -> Entry:
+        now = asyncio.get_running_loop().time()
+        entry = Entry(
+            version=artifact.version,
+            loaded=loaded,
+            unpacked_bytes=artifact.unpacked_bytes,
+            loaded_at=now,
+            used_at=now,
+            check_at=0.0,
+            fresh_until=0.0,
+        )
+        self.residents.admit(self._confirm(entry, asked_at))
+        self._failures.forget(entry.key)
+        self._metrics.loads.labels("loaded").inc()
+        _log.info(
+            "model_loaded",
+            model=entry.key,
+            bytes=loaded.resident_bytes,
+            fetch_seconds=round(artifact.fetch_seconds, 6),
+            load_seconds=round(loaded.load_seconds, 6),
+            from_disk=artifact.fetched_bytes == 0,
+        )
+        return entry
+
+    async def _place(self, artifact: Artifact) -> LoadedModel:
+        """Reserves, loads, settles; who took more than can be had starts over, its size known."""
+        version, residents = artifact.version, self.residents
+        wanted = self._sizes.estimate(version, artifact.unpacked_bytes)
+        wanted = max(artifact.unpacked_bytes, min(wanted, residents.ledger.budget_bytes))
+        worker_losses = 0
+        while True:
+            await residents.reserve(version, wanted)
+            try:
+                loaded = await self._pool.load(
+                    version.digest, version.key, str(artifact.directory), wanted
+                )
+                measured = loaded.resident_bytes
+                self._sizes.learn(version, artifact.unpacked_bytes, measured)
+                if await residents.settle(version, measured):
+                    return loaded
+                await self._pool.unload([loaded.residency])
+                wanted = measured
+            except WorkerLost:
+                worker_losses += 1
+                if worker_losses > 1:  # the first may have been a neighbour's doing
+                    residents.release(version)
+                    raise
+            except BaseException:
+                residents.release(version)
+                raise
+            residents.release(version)
+
+    async def _refuse_known_failure(self, key: ModelKey) -> None:
+        now = asyncio.get_running_loop().time()
+        failure = self._failures.active(key, now)
+        if failure is None:
+            return
+        if self._failures.recheck(failure, now):
+            with contextlib.suppress(StoreUnavailable):
+                newest = await self._store.head(key)
+                if newest.etag != failure.etag:
+                    return
+        raise failure.error
+
+    def _failed(self, key: ModelKey, error: ModelError) -> ModelError:
+        self._failures.remember(key, error, error.etag, asyncio.get_running_loop().time())
+        self._records.add("failed", key, 0, str(error))
+        self._metrics.loads.labels("failed").inc()
+        _log.warning("model_not_loaded", model=key, reason=str(error))
+        return error
+
+    async def _checked(self, entry: Entry, now: float, deadline: float) -> Entry | None:
+        """What is current after a check, waited for only when the last one is too long ago."""
+        self._checks.start(entry.key, partial(self._check, entry))
+        if now >= entry.fresh_until:
+            try:
+                async with asyncio.timeout_at(min(deadline, now + _CHECK_WAIT_SECONDS)):
+                    await self._checks.join(entry.key, partial(self._check, entry))
+            except TimeoutError:
+                self._confirm(entry, now)
+        return self.residents.current(entry.key)
+
+    async def _check(self, entry: Entry) -> None:
+        """Asks the store; loads a new version beside the old one, or retires what was deleted."""
+        asked_at = asyncio.get_running_loop().time()
+        try:
+            newest = await self._store.head(entry.key)
+            if newest != entry.version:
+                lease = await self._loads.join(entry.key, partial(self._load, entry.key))
+                lease.release()
+                return
+        except ArtifactUnavailable as error:
+            if error.reason == "missing":
+                self.residents.retire(entry, "deleted", "the object was deleted")
+                await self._artifacts.discard(entry.version)
+                return
+            _log.warning("refresh_failed", model=entry.key, reason=str(error))
+        except MmeError as error:
+            _log.warning("refresh_failed", model=entry.key, reason=str(error))
+        self._confirm(entry, asked_at)
+
+    def _confirm(self, entry: Entry, asked_at: float) -> Entry:
+        entry.check_at = asked_at + self._config.refresh_seconds / 2
+        entry.fresh_until = asked_at + self._config.refresh_seconds
+        return entry
+
+    async def _watch_pressure(self) -> None:
+        while True:
+            reading = await asyncio.to_thread(read_memory)
+            ledger = self.residents.ledger
+            self.residents.set_budget(
+                budget_now(
+                    configured_bytes=self._budget_bytes,
+                    occupied_bytes=ledger.resident_bytes + ledger.leaving_bytes,
+                    reserve_bytes=int(reading.total_bytes * self._config.memory_reserve_ratio),
+                    reading=reading,
+                )
+            )
+            await asyncio.sleep(self._config.pressure_seconds)
+
+
+async def _by(deadline: float, work: Awaitable[Result], key: ModelKey) -> Result:
+    try:
+        async with asyncio.timeout_at(deadline):
+            return await work
+    except TimeoutError:
+        raise ModelNotReady(f"Model {key} is still being loaded; try again.") from None
+
+
+def _describe(entry: Entry, now: float) -> dict[str, object]:
+    return {
+        "model": entry.key,
+        "state": "retired" if entry.retired else "resident",
+        "bytes": entry.loaded.resident_bytes,
+        "age_seconds": round(now - entry.loaded_at, 3),
+        "idle_seconds": round(now - entry.used_at, 3),
+        "hits": entry.hits,
+        "worker": entry.loaded.residency.slot.index,
+        "version": entry.version.etag,
+        "framework": entry.loaded.framework,
+        "unpacked_bytes": entry.unpacked_bytes,
+        "load_seconds": round(entry.loaded.load_seconds, 6),
+    }

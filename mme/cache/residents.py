@@ -1,0 +1,232 @@
+"""Who is in memory: the ledger's decisions, carried out in the pool.
+
+Versions of one model may be resident together while the old one is still leased; `current` is the
+one that answers. Everything between a decision and its bookkeeping happens in one step of the event
+loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine, Iterator
+from dataclasses import dataclass
+
+from mme.cache.ledger import Admit, Evict, Ledger, Refusal, Refuse
+from mme.cache.records import Records
+from mme.domain import ArtifactVersion, ModelKey
+from mme.errors import MemoryRefused
+from mme.metrics import Metrics
+from mme.workers.pool import LoadedModel, Pool
+from mme.workers.slot import Residency
+
+
+@dataclass(slots=True, eq=False)
+class Entry:
+    """A model in memory."""
+
+    version: ArtifactVersion
+    loaded: LoadedModel
+    unpacked_bytes: int
+    loaded_at: float  # on the loop's clock, as all of these
+    used_at: float
+    check_at: float  # from then on the store is asked whether this still is the current version
+    fresh_until: float  # and from then on nobody is answered before it has been asked
+    hits: int = 0
+    retired: bool = False  # no longer current: goes when its last lease ends
+
+    @property
+    def key(self) -> ModelKey:
+        """The target model."""
+        return self.version.key
+
+
+class Residents:
+    """Models in memory and their bytes."""
+
+    def __init__(
+        self, budget_bytes: int, *, pool: Pool, records: Records, metrics: Metrics
+    ) -> None:
+        self.ledger: Ledger[str] = Ledger(budget_bytes)
+        self._pool = pool
+        self._records = records
+        self._metrics = metrics
+        self._entries: dict[str, Entry] = {}  # by digest: all that the ledger calls resident
+        self._current: dict[ModelKey, Entry] = {}
+        self._room_turn = asyncio.Lock()
+        self._room = asyncio.Event()  # something was freed or let go
+        self._unloads: set[asyncio.Task[None]] = set()
+
+    def __iter__(self) -> Iterator[Entry]:
+        return iter(self._entries.values())
+
+    def find(self, digest: str) -> Entry | None:
+        """The model in memory with this content."""
+        return self._entries.get(digest)
+
+    def current(self, key: ModelKey) -> Entry | None:
+        """The version of `key` that answers, if it is in memory."""
+        return self._current.get(key)
+
+    async def reserve(self, version: ArtifactVersion, size_bytes: int) -> None:
+        """Reserves memory for a load, evicting and waiting as needed; first come, first served.
+
+        Raises:
+            MemoryRefused: larger than the whole budget.
+        Cancellation: nothing is reserved; evictions begun go on.
+        """
+        async with self._room_turn:
+            while True:
+                self._room.clear()
+                match self._reserve(version, size_bytes):
+                    case Admit():
+                        return
+                    case Refuse(why=Refusal.TOO_LARGE):
+                        raise MemoryRefused(
+                            f"The model needs {size_bytes} bytes of memory; "
+                            f"the budget for all models is {self.ledger.budget_bytes}."
+                        )
+                    case Refuse() | Evict():
+                        await self._room.wait()
+
+    async def settle(self, version: ArtifactVersion, measured_bytes: int) -> bool:
+        """Turns a reservation into what was measured, evicting if it is more.
+
+        False where that can't be done without waiting for leases or other loads: two loads that
+        both want more must not wait for each other, so the caller gives up its own and starts over
+        with the size now known.
+        """
+        while True:
+            self._room.clear()
+            match self._reserve(version, measured_bytes):
+                case Admit():
+                    return True
+                case Refuse():
+                    return False
+                case Evict():
+                    await self._room.wait()
+
+    def release(self, version: ArtifactVersion) -> None:
+        """Gives a reservation back."""
+        self.ledger.release(version.digest)
+        self._room.set()
+
+    def abandon(self, version: ArtifactVersion, loaded: LoadedModel) -> None:
+        """Gives up a model that is reserved and loaded: unloads it, then releases."""
+        self._own(self._finish_abandon(version, loaded))
+
+    def admit(self, entry: Entry) -> None:
+        """A reserved, loaded model becomes current for its key; the former one retires."""
+        digest = entry.version.digest
+        self.ledger.commit(digest)
+        self._entries[digest] = entry
+        former = self._current.get(entry.key)
+        self._current[entry.key] = entry
+        self._records.add("loaded", entry.key, entry.loaded.resident_bytes, "asked for")
+        if former is not None:
+            self.retire(former, "superseded", "a new version took its place")
+        self._tell()
+
+    def hold(self, entry: Entry) -> None:
+        """One more lease: used now, and not to be evicted."""
+        digest = entry.version.digest
+        self.ledger.hold(digest)
+        self.ledger.touch(digest)
+
+    def unhold(self, entry: Entry) -> None:
+        """One lease less."""
+        self.ledger.unhold(entry.version.digest)
+        if entry.retired:
+            self._leave_retired(entry)
+        self._room.set()
+
+    def retire(self, entry: Entry, kind: str, reason: str) -> None:
+        """Stops `entry` from answering; it leaves memory when its last lease ends."""
+        if entry.retired:
+            return
+        entry.retired = True
+        if self._current.get(entry.key) is entry:
+            del self._current[entry.key]
+        self._records.add(kind, entry.key, entry.loaded.resident_bytes, reason)
+        self._metrics.evictions.labels(kind).inc()
+        self._leave_retired(entry)
+
+    def lose(self, residencies: list[Residency], cause: str) -> None:
+        """A worker ended and took these with it."""
+        for residency in residencies:
+            self.ledger.lose(residency.model)
+            entry = self._entries.pop(residency.model, None)
+            if entry is not None:
+                self._drop_current(entry)
+                self._records.add("lost", entry.key, entry.loaded.resident_bytes, cause)
+                self._metrics.evictions.labels("lost").inc()
+        self._room.set()
+        self._tell()
+
+    def set_budget(self, budget_bytes: int) -> None:
+        """Sets the budget and evicts what is over it."""
+        if budget_bytes != self.ledger.budget_bytes:
+            grown = budget_bytes > self.ledger.budget_bytes
+            self._evict(self.ledger.shrink(budget_bytes), "memory is short on this machine")
+            if grown:
+                self._room.set()
+            self._tell()
+
+    async def close(self) -> None:
+        """Waits for unloads under way."""
+        if self._unloads:
+            await asyncio.wait(self._unloads)
+
+    def _reserve(self, version: ArtifactVersion, size_bytes: int) -> Admit | Evict[str] | Refuse:
+        decision = self.ledger.reserve(version.digest, size_bytes)
+        if isinstance(decision, Evict):
+            self._evict(decision.victims, f"room for {version.key}")
+        self._tell()
+        return decision
+
+    def _evict(self, victims: tuple[str, ...], reason: str) -> None:
+        entries = [self._entries.pop(digest) for digest in victims]
+        for entry in entries:
+            if not entry.retired:
+                self._records.add("evicted", entry.key, entry.loaded.resident_bytes, reason)
+                self._metrics.evictions.labels("evicted").inc()
+            self._drop_current(entry)
+        self._unload(entries)
+
+    def _leave_retired(self, entry: Entry) -> None:
+        digest = entry.version.digest
+        if self._entries.get(digest) is entry and self.ledger.leave(digest):
+            del self._entries[digest]
+            self._unload([entry])
+
+    def _drop_current(self, entry: Entry) -> None:
+        entry.retired = True
+        if self._current.get(entry.key) is entry:
+            del self._current[entry.key]
+
+    def _unload(self, entries: list[Entry]) -> None:
+        if entries:
+            self._own(self._finish_unload(entries))
+
+    def _own(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(work, name="unload")
+        self._unloads.add(task)
+        task.add_done_callback(self._unloads.discard)
+
+    async def _finish_abandon(self, version: ArtifactVersion, loaded: LoadedModel) -> None:
+        await self._pool.unload([loaded.residency])
+        self.release(version)
+
+    async def _finish_unload(self, entries: list[Entry]) -> None:
+        await self._pool.unload([entry.loaded.residency for entry in entries])
+        for entry in entries:
+            self.ledger.left(entry.version.digest)
+        self._room.set()
+        self._tell()
+
+    def _tell(self) -> None:
+        ledger, gauge = self.ledger, self._metrics.memory_bytes
+        gauge.labels("budget").set(ledger.budget_bytes)
+        gauge.labels("reserved").set(ledger.reserved_bytes)
+        gauge.labels("resident").set(ledger.resident_bytes)
+        gauge.labels("leaving").set(ledger.leaving_bytes)
+        self._metrics.loaded_model_count.set(ledger.resident_count)

@@ -1,0 +1,98 @@
+"""The multi-model engine in this process: lease the target model, predict with it.
+
+A request whose worker ended before it can have begun is asked again, of a freshly loaded model; one
+that had begun is not, for it may be what ended the worker.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+from mme.cache.model_cache import Lease, ModelCache
+from mme.domain import Invocation, ModelKey, Reply, Timings
+from mme.errors import InvalidRequest, InvocationTimeout, PredictionFailed, WorkerLost
+from mme.metrics import Metrics
+from mme.workers.pool import Pool
+from mme.workers.protocol import Ask, Faulted
+from mme.workers.queues import Outcome
+
+_ATTEMPTS: Final = 3
+
+
+class MultiModelEngine:
+    """A container that serves every model of one store."""
+
+    multi_model = True
+
+    def __init__(self, hostname: str, *, cache: ModelCache, pool: Pool, metrics: Metrics) -> None:
+        self.hostname = hostname
+        self._cache = cache
+        self._pool = pool
+        self._metrics = metrics
+
+    async def invoke(self, invocation: Invocation) -> Reply:
+        """Predicts with the target model.
+
+        Raises:
+            InvalidRequest: no target model.
+            InvocationTimeout: the model was in memory but did not answer by the deadline.
+            what the lease raises; PredictionFailed; WorkerLost; Overloaded.
+        Cancellation: drops the request if it has not begun.
+        """
+        key = invocation.target_model
+        if key is None:
+            raise InvalidRequest(
+                f"Request {invocation.request_id} is missing a target model header.",
+                "TARGET_MODEL_HEADER_MISSING",
+            )
+        for attempt in range(1, _ATTEMPTS + 1):
+            async with self._cache.lease(key, invocation.deadline) as lease:
+                try:
+                    outcome = await self._predict(lease, invocation)
+                except WorkerLost as lost:
+                    if lost.started or attempt == _ATTEMPTS:
+                        raise
+                    continue
+                return self._reply(lease, outcome)
+        raise AssertionError("unreachable: the last attempt returns or raises")
+
+    async def load(self, key: ModelKey, deadline: float) -> None:
+        """Loads `key` unless it is in memory. Raises as a lease does."""
+        async with self._cache.lease(key, deadline):
+            pass
+
+    async def _predict(self, lease: Lease, invocation: Invocation) -> Outcome:
+        ask = Ask(
+            invocation.body,
+            invocation.content_type,
+            invocation.accept,
+            invocation.custom_attributes,
+        )
+        try:
+            async with asyncio.timeout_at(invocation.deadline):
+                return await self._pool.predict(lease.residency, ask)
+        except TimeoutError:
+            raise InvocationTimeout(
+                "Your invocation timed out while waiting for a response from container "
+                f"{self.hostname}."
+                " Review the latency metrics for each container in Amazon CloudWatch, resolve the"
+                " issue, and try again."
+            ) from None
+
+    def _reply(self, lease: Lease, outcome: Outcome) -> Reply:
+        self._metrics.queue_seconds.observe(outcome.queue_seconds)
+        result = outcome.result
+        if isinstance(result, Faulted):
+            raise PredictionFailed(result.message, result.status, detail=result.detail)
+        return Reply(
+            body=result.body,
+            content_type=result.content_type,
+            custom_attributes=result.custom_attributes,
+            cache_hit=lease.hit,
+            timings=Timings(
+                load_seconds=lease.load_seconds,
+                queue_seconds=outcome.queue_seconds,
+                predict_seconds=outcome.predict_seconds,
+            ),
+        )

@@ -1,0 +1,231 @@
+"""The inside of a worker: loads models and predicts with them.
+
+Nobody imports this; it alone sees `loaders`. Three threads, two channels. The main thread reads
+batches, predicts, answers; the loading thread loads and unloads, so that neither waits for the
+other; a third gives signs of life. The server sends one batch at a time and at most the next, and
+never unloads a model it still predicts with. A closed channel means: end.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NoReturn
+
+import msgspec
+from loaders.find import find_loader, loader_by_name
+
+from loaders.contract import Answer, Loader, Model, ModelFault, Payload, Trust
+from mme.workers import memory
+from mme.workers.protocol import (
+    Answered,
+    Ask,
+    Beat,
+    CallFailed,
+    Faulted,
+    FrameBuffer,
+    FromWorker,
+    Load,
+    Loaded,
+    Predict,
+    Predicted,
+    Ready,
+    ToWorker,
+    Unload,
+    Unloaded,
+    decode_to_worker,
+    encode,
+)
+
+_RECEIVE_BYTES = 1 << 18
+_SWITCH_SECONDS = 0.001  # a thread that loads yields to the one that predicts this often
+_MESSAGE_CHARACTERS = 1_000
+_INSUFFICIENT_STORAGE = 507
+
+
+class ChildOptions(msgspec.Struct, frozen=True):
+    """What the server tells a worker on its command line, as JSON."""
+
+    predict_fd: int
+    control_fd: int
+    trust_code: bool
+    heartbeat_seconds: float
+    preload: list[str]
+
+
+class Channel:
+    """Frames over one socket: one thread reads, any thread writes."""
+
+    def __init__(self, fd: int) -> None:
+        self._socket = socket.socket(fileno=fd)
+        self._socket.setblocking(True)
+        self._write_lock = threading.Lock()
+
+    def send(self, message: FromWorker) -> None:
+        """Writes one message whole. Raises OSError when the server has gone."""
+        with self._write_lock:
+            self._socket.sendall(encode(message))
+
+    def messages(self) -> Iterator[ToWorker]:
+        """Yields messages until the server closes the channel."""
+        frames = FrameBuffer()
+        while data := self._socket.recv(_RECEIVE_BYTES):
+            for frame in frames.feed(data):
+                yield decode_to_worker(frame)
+
+
+class Worker:
+    """The models of this process and the three threads' work on them."""
+
+    def __init__(self, options: ChildOptions) -> None:
+        self._options = options
+        self._predictions = Channel(options.predict_fd)
+        self._control = Channel(options.control_fd)
+        self._models: dict[str, Model] = {}
+        self._prepared: set[str] = set()
+
+    def run(self) -> None:
+        """Preloads, reports ready, then predicts until the server closes the channel."""
+        for name in self._options.preload:
+            self._prepare(loader_by_name(name))
+        self._control.send(Ready(pid=os.getpid()))
+        threading.Thread(target=self._serve_control, name="load", daemon=True).start()
+        threading.Thread(target=self._beat, name="beat", daemon=True).start()
+        for message in self._predictions.messages():
+            if isinstance(message, Predict):
+                self._predictions.send(self._predict(message))
+
+    def _prepare(self, loader: Loader) -> None:
+        """Imports a framework; it lives for ever, so collecting garbage need not walk it."""
+        if loader.name in self._prepared:
+            return
+        loader.prepare()
+        self._prepared.add(loader.name)
+        if not self._models:
+            gc.collect()
+            gc.freeze()
+
+    def _predict(self, message: Predict) -> Predicted:
+        started = time.perf_counter()
+        payloads = [_payload(ask) for ask in message.asks]
+        results: list[Answered | Faulted]
+        try:
+            answers = self._models[message.model].predict(payloads)
+            results = [_outcome(answer) for answer in answers]
+        except Exception as error:  # noqa: BLE001 - the child's door: whatever a model raises is an answer
+            results = [_unexpected(error)] * len(payloads)
+        return Predicted(
+            batch=message.batch, seconds=time.perf_counter() - started, results=results
+        )
+
+    def _serve_control(self) -> None:
+        try:
+            for message in self._control.messages():
+                if isinstance(message, Load):
+                    self._control.send(self._answer_load(message))
+                elif isinstance(message, Unload):
+                    self._control.send(self._unload(message))
+        finally:
+            _exit()
+
+    def _answer_load(self, message: Load) -> Loaded | CallFailed:
+        try:
+            return self._load(message)
+        except ModelFault as fault:
+            failure = _fault(fault)
+        except Exception as error:  # noqa: BLE001 - the child's door: a model that can't load fails alone
+            failure = _unexpected(error)
+        memory.give_back()
+        return CallFailed(call=message.call, fault=failure)
+
+    def _load(self, message: Load) -> Loaded:
+        started = time.perf_counter()
+        found = find_loader(Path(message.directory))
+        self._prepare(found.loader)  # a framework is the worker's weight, not the model's
+        before = memory.measure()
+        model = found.loader.load(found.root, Trust(code=self._options.trust_code))
+        resident = max(memory.measure().grown_since(before), model.nbytes())
+        self._models[message.model] = model
+        return Loaded(
+            call=message.call,
+            resident_bytes=resident,
+            seconds=time.perf_counter() - started,
+            framework=found.loader.name,
+        )
+
+    def _unload(self, message: Unload) -> Unloaded:
+        started = time.perf_counter()
+        for key in message.models:
+            model = self._models.pop(key, None)
+            if model is not None:
+                model.close()
+            del model
+        memory.give_back()
+        return Unloaded(
+            call=message.call,
+            seconds=time.perf_counter() - started,
+            private_bytes=memory.measure().private_bytes,
+        )
+
+    def _beat(self) -> None:
+        try:
+            while True:
+                time.sleep(self._options.heartbeat_seconds)
+                self._control.send(Beat(private_bytes=memory.measure().private_bytes))
+        finally:
+            _exit()
+
+
+def _payload(ask: Ask) -> Payload:
+    return Payload(ask.body, ask.content_type, ask.accept, ask.custom_attributes)
+
+
+def _outcome(result: Answer | ModelFault) -> Answered | Faulted:
+    if isinstance(result, Answer):
+        return Answered(result.body, result.content_type, result.custom_attributes)
+    return _fault(result)
+
+
+def _fault(fault: ModelFault) -> Faulted:
+    return Faulted(fault.status, str(fault)[:_MESSAGE_CHARACTERS])
+
+
+def _unexpected(error: Exception) -> Faulted:
+    detail = "".join(traceback.format_exception(error))
+    if isinstance(error, MemoryError):
+        return Faulted(_INSUFFICIENT_STORAGE, "The worker is out of memory.", detail)
+    message = f"{type(error).__name__}: {error}"
+    return Faulted(ModelFault.status, message[:_MESSAGE_CHARACTERS], detail)
+
+
+def _exit() -> NoReturn:
+    os._exit(0)  # the server has gone, or ends us: no clean-up can matter to anyone
+
+
+def main() -> None:
+    """Runs a worker as its server started it: `python -m mme.workers.child OPTIONS`."""
+    memory.die_with_parent()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is the server's to answer
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what models print is log, never an answer
+    sys.setswitchinterval(_SWITCH_SECONDS)
+    options = msgspec.json.decode(sys.argv[1].encode(), type=ChildOptions)
+    try:
+        Worker(options).run()
+    except (BrokenPipeError, ConnectionResetError):
+        pass
+    except ModelFault as fault:  # preload: a framework that is not installed
+        sys.stderr.write(f"mme worker: {fault}\n")
+        sys.exit(1)
+    _exit()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,174 @@
+"""What server and worker say to each other: messages <-> length-prefixed frames.
+
+Sans-IO: bytes in, messages out. A frame is a 4-byte big-endian length and a msgpack array, tagged
+by an integer. Two channels use it: predictions go over one, loads, unloads and signs of life over
+the other, so that neither waits behind the other's bytes.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+FRAME_LIMIT_BYTES: Final = 1 << 30  # a longer length is no frame but rubbish
+_LENGTH_BYTES: Final = 4
+
+
+class ProtocolError(Exception):
+    """The other side sent what is no frame or no message."""
+
+
+class _Message(msgspec.Struct, array_like=True):
+    """Base of all messages; each has its own tag."""
+
+
+class Ask(_Message):
+    """One request of a batch; the types as the client sent them."""
+
+    body: bytes
+    content_type: str | None = None
+    accept: str | None = None
+    custom_attributes: str | None = None
+
+
+class Answered(_Message, tag=1):
+    """One request's good answer."""
+
+    body: bytes
+    content_type: str
+    custom_attributes: str | None = None
+
+
+class Faulted(_Message, tag=2):
+    """A failure; `message` may go to the client, `detail` (a traceback) only to the log."""
+
+    status: int
+    message: str
+    detail: str = ""
+
+
+class Predict(_Message, tag=10):
+    """Server: predict these for one model, in order."""
+
+    batch: int
+    model: str
+    asks: list[Ask]
+
+
+class Predicted(_Message, tag=11):
+    """Worker: a batch's answers, in the order of its requests; `seconds` is what it ran."""
+
+    batch: int
+    seconds: float
+    results: list[Answered | Faulted]
+
+
+class Load(_Message, tag=20):
+    """Server: load the artifact in `directory` as `model` (an opaque id); `name` is for the log."""
+
+    call: int
+    model: str
+    name: str
+    directory: str
+
+
+class Loaded(_Message, tag=21):
+    """Worker: loaded; `resident_bytes` is what was measured."""
+
+    call: int
+    resident_bytes: int
+    seconds: float
+    framework: str
+
+
+class Unload(_Message, tag=22):
+    """Server: drop these models and give their memory back to the system."""
+
+    call: int
+    models: list[str]
+
+
+class Unloaded(_Message, tag=23):
+    """Worker: the memory is back."""
+
+    call: int
+    seconds: float
+    private_bytes: int
+
+
+class CallFailed(_Message, tag=24):
+    """Worker: a load or unload failed."""
+
+    call: int
+    fault: Faulted
+
+
+class Ready(_Message, tag=30):
+    """Worker: booted, frameworks preloaded."""
+
+    pid: int
+
+
+class Beat(_Message, tag=31):
+    """Worker: alive; what it holds in memory that it shares with nobody."""
+
+    private_bytes: int
+
+
+ToWorker = Predict | Load | Unload
+FromWorker = Predicted | Loaded | Unloaded | CallFailed | Ready | Beat
+
+_encoder = msgspec.msgpack.Encoder()
+_to_worker: msgspec.msgpack.Decoder[ToWorker] = msgspec.msgpack.Decoder(ToWorker)
+_from_worker: msgspec.msgpack.Decoder[FromWorker] = msgspec.msgpack.Decoder(FromWorker)
+
+
+def encode(message: ToWorker | FromWorker) -> bytes:
+    """One message as one frame."""
+    buffer = bytearray(_LENGTH_BYTES)
+    _encoder.encode_into(message, buffer, _LENGTH_BYTES)
+    buffer[:_LENGTH_BYTES] = (len(buffer) - _LENGTH_BYTES).to_bytes(_LENGTH_BYTES, "big")
+    return bytes(buffer)
+
+
+class FrameBuffer:
+    """Bytes as they arrive -> whole frames. Any split of the same bytes gives the same frames."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """Takes more bytes, gives the frames they complete. Raises ProtocolError."""
+        buffer = self._buffer
+        buffer += data
+        frames = []
+        start = 0
+        while len(buffer) - start >= _LENGTH_BYTES:
+            end = (
+                start + _LENGTH_BYTES + int.from_bytes(buffer[start : start + _LENGTH_BYTES], "big")
+            )
+            if end - start > FRAME_LIMIT_BYTES:
+                raise ProtocolError(f"frame of {end - start} bytes is over the limit")
+            if len(buffer) < end:
+                break
+            frames.append(bytes(buffer[start + _LENGTH_BYTES : end]))
+            start = end
+        del buffer[:start]
+        return frames
+
+
+def decode_to_worker(frame: bytes) -> ToWorker:
+    """A frame's payload as the worker reads it. Raises ProtocolError."""
+    try:
+        return _to_worker.decode(frame)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise ProtocolError(f"not a message: {error}") from error
+
+
+def decode_from_worker(frame: bytes) -> FromWorker:
+    """A frame's payload as the server reads it. Raises ProtocolError."""
+    try:
+        return _from_worker.decode(frame)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise ProtocolError(f"not a message: {error}") from error

@@ -1,0 +1,268 @@
+"""One place in the pool: a worker process, its queues, its models; and its successor when it ends.
+
+States: starting -> ready -> (ended -> waiting out the back-off -> starting) ... -> closed.
+Everything that a dead worker had is settled in one step, `_ended`, without a suspension: queues,
+residencies, then `on_lost`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+
+import structlog
+
+from mme.config import WorkerConfig
+from mme.errors import WorkerLost
+from mme.metrics import Metrics
+from mme.workers.process import WorkerProcess, WorkerSpec, WorkerStartError
+from mme.workers.protocol import CallFailed, Loaded, Predict, Predicted
+from mme.workers.queues import Outcome, WorkerQueue
+
+_log = structlog.get_logger()
+_BACKOFF_SECONDS = 0.1
+_BACKOFF_LIMIT_SECONDS = 30.0
+_STEADY_SECONDS = 60.0  # a worker that lived this long starts the back-off anew
+
+
+@dataclass(slots=True, eq=False)
+class Residency:
+    """A model in a worker's memory; `alive` until that worker ends or unloads it."""
+
+    slot: Slot
+    model: str  # the opaque id
+    name: str  # for the log
+    resident_bytes: int
+    alive: bool = True
+
+
+class Slot:
+    """One worker of the pool, whatever process stands for it now."""
+
+    def __init__(  # noqa: PLR0913 - its pool is its only builder
+        self,
+        index: int,
+        config: WorkerConfig,
+        *,
+        threads: int,
+        metrics: Metrics,
+        on_ready: Callable[[], None],
+        on_lost: Callable[[list[Residency], list[Residency], str], None],
+    ) -> None:
+        self.index = index
+        self.queue = WorkerQueue(config.batch_requests, config.batch_bytes)
+        self.assigned_bytes = 0  # of loads on their way
+        self.resident_bytes = 0  # of the models here
+        self._config = config
+        self._spec = WorkerSpec(
+            threads=threads,
+            trust_code=config.trust == "code",
+            preload=config.preload,
+            start_seconds=config.start_seconds,
+            heartbeat_seconds=config.heartbeat_seconds,
+        )
+        self._metrics = metrics
+        self._on_ready = on_ready
+        self._on_lost = on_lost
+        self._process: WorkerProcess | None = None
+        self._residencies: dict[str, Residency] = {}
+        self._load_turn = asyncio.Lock()
+        self._loading = ""  # the name of what is being loaded
+        self._restarts = 0
+        self._started_at = 0.0
+        self._backoff_seconds = _BACKOFF_SECONDS
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._closed = False
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether a process stands here that serves."""
+        return self._process is not None
+
+    async def start(self) -> None:
+        """Starts the process. Raises WorkerStartError."""
+        process = WorkerProcess(
+            self._spec, self._predicted, lambda cause: self._ended(process, cause)
+        )
+        await process.start()
+        if self._closed:
+            await process.end("the server is shutting down")
+            return
+        if process.has_ended:
+            raise WorkerStartError("worker ended as soon as it was ready")
+        self._process = process
+        self._started_at = asyncio.get_running_loop().time()
+        self._metrics.workers_ready.inc()
+        self._on_ready()
+        if not self._tasks:
+            self._own(self._watch())
+        self.dispatch(self._started_at)
+
+    async def close(self) -> None:
+        """Ends the process and waits until it is reaped."""
+        self._closed = True
+        for task in tuple(self._tasks):
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+        if self._process is not None:
+            await self._process.end("the server is shutting down")
+
+    async def load(self, model: str, name: str, directory: str) -> Loaded | CallFailed:
+        """Loads a model here, one at a time; see Pool.load.
+
+        Cancellation: while waiting for its turn, nothing; once handed over, the worker is ended,
+            for its loading
+        thread can't be stopped and nothing else could be loaded there.
+        """
+        async with self._load_turn:
+            process = self._serving()
+            self._loading = name
+            try:
+                answer = await process.load(model, name, directory)
+            except asyncio.CancelledError:
+                process.kill(f"loading {name} was given up")
+                raise
+            finally:
+                self._loading = ""
+            if isinstance(answer, Loaded):
+                residency = Residency(self, model, name, answer.resident_bytes)
+                self._residencies[model] = residency
+                self.resident_bytes += residency.resident_bytes
+            return answer
+
+    def residency(self, model: str) -> Residency:
+        """The residency of a model just loaded. Raises WorkerLost if the worker has ended since."""
+        try:
+            return self._residencies[model]
+        except KeyError:
+            raise WorkerLost("The worker has ended.", started=False) from None
+
+    async def unload(self, leaving: list[Residency]) -> None:
+        """Returns when their memory is back; a worker that fails at it is ended, which does it."""
+        here = [residency for residency in leaving if residency.alive]
+        for residency in here:
+            self._forget(residency)
+        if not here or self._process is None:
+            return
+        process = self._process
+        try:
+            answer = await process.unload([residency.model for residency in here])
+        except WorkerLost:
+            return
+        if isinstance(answer, CallFailed):
+            _log.error("unload_failed", worker=self.index, detail=answer.fault.detail)
+            await process.end("an unload failed")
+            return
+        process.private_bytes = answer.private_bytes
+        self._metrics.model_unloading_time.observe(answer.seconds * 1e6)
+
+    def dispatch(self, now: float) -> None:
+        """Hands over whatever the worker may have now."""
+        if self._process is None:
+            return
+        while (batch := self.queue.next_batch(now)) is not None:
+            self._metrics.batch_requests.observe(len(batch.tickets))
+            self._process.send(
+                Predict(batch.number, batch.model, [ticket.ask for ticket in batch.tickets])
+            )
+
+    def describe(self) -> dict[str, object]:
+        """This worker's state, for `/state`."""
+        process = self._process
+        return {
+            "worker": self.index,
+            "pid": process.pid if process else None,
+            "state": "ready" if process else "closed" if self._closed else "starting",
+            "models": len(self._residencies),
+            "resident_bytes": self.resident_bytes,
+            "private_bytes": process.private_bytes if process else 0,
+            "queued": self.queue.waiting_count,
+            "running": self.queue.sent_count,
+            "loading": self._loading or None,
+            "restarts": self._restarts,
+        }
+
+    def _serving(self) -> WorkerProcess:
+        if self._process is None:
+            raise WorkerLost("The worker has ended.", started=False)
+        return self._process
+
+    def _forget(self, residency: Residency) -> None:
+        residency.alive = False
+        del self._residencies[residency.model]
+        self.resident_bytes -= residency.resident_bytes
+
+    def _predicted(self, message: Predicted) -> None:
+        now = asyncio.get_running_loop().time()
+        batch = self.queue.finish(message.batch, now)
+        if batch is None or len(batch.tickets) != len(message.results):
+            self._serving().kill("it answered what was not asked")
+            return
+        self.dispatch(now)
+        self._metrics.predict_seconds.observe(message.seconds)
+        for ticket, result in zip(batch.tickets, message.results, strict=True):
+            if not ticket.outcome.done():
+                ticket.outcome.set_result(
+                    Outcome(result, ticket.sent_at - ticket.queued_at, message.seconds)
+                )
+
+    def _ended(self, process: WorkerProcess, cause: str) -> None:
+        if process is not self._process:
+            return  # it never became this slot's worker: `start` raises
+        self._process = None
+        self._metrics.workers_ready.dec()
+        started, waiting = self.queue.abandon()
+        for tickets, begun in ((started, True), (waiting, False)):
+            for ticket in tickets:
+                if not ticket.outcome.done():
+                    ticket.outcome.set_exception(
+                        WorkerLost(f"The worker ended: {cause}.", started=begun)
+                    )
+        lost = list(self._residencies.values())
+        for residency in lost:
+            self._forget(residency)
+        running = started[0].model if started else None
+        self._on_lost(lost, [residency for residency in lost if residency.model == running], cause)
+        if not self._closed:
+            _log.error(
+                "worker_ended", worker=self.index, pid=process.pid, cause=cause, models=len(lost)
+            )
+            self._own(self._replace())
+
+    async def _replace(self) -> None:
+        if asyncio.get_running_loop().time() - self._started_at > _STEADY_SECONDS:
+            self._backoff_seconds = _BACKOFF_SECONDS
+        while self._process is None:
+            await asyncio.sleep(self._backoff_seconds)
+            self._backoff_seconds = min(2 * self._backoff_seconds, _BACKOFF_LIMIT_SECONDS)
+            self._restarts += 1
+            self._metrics.worker_restarts.inc()
+            try:
+                await self.start()
+            except (WorkerStartError, OSError) as error:
+                _log.error("worker_not_started", worker=self.index, reason=str(error))
+
+    async def _watch(self) -> None:
+        """Ends a worker that is silent, or at one batch for too long."""
+        loop = asyncio.get_running_loop()
+        limit_seconds = self._config.invocation_seconds + self._config.grace_seconds
+        while True:
+            await asyncio.sleep(self._config.heartbeat_seconds)
+            process, running, now = self._process, self.queue.running, loop.time()
+            if process is None:
+                continue
+            if now - process.last_sign_at > self._config.silence_seconds:
+                process.kill(f"it gave no sign of life for {self._config.silence_seconds:g} s")
+            elif (
+                running
+                and running.running_since is not None
+                and now - running.running_since > limit_seconds
+            ):
+                process.kill(f"a prediction ran for more than {limit_seconds:g} s")
+
+    def _own(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(work, name=f"worker {self.index}")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)

@@ -11,12 +11,14 @@ Rooms call `structlog.get_logger()`.
 from __future__ import annotations
 
 import atexit
+import json
 import logging
 import re
 import sys
 import time
 from collections import deque
 from collections.abc import Callable, MutableMapping
+from contextlib import suppress
 from threading import Event, Lock, Thread
 from typing import Any, BinaryIO, Final
 
@@ -164,14 +166,12 @@ _encoder = msgspec.json.Encoder(enc_hook=repr)
 
 
 def _json(fields: dict[str, Any]) -> bytes:
-    try:
-        return _encoder.encode(fields)
-    except UnicodeEncodeError:  # bytes that were no UTF-8, kept as lone surrogates
-        return _encoder.encode({name: _encodable(value) for name, value in fields.items()})
-
-
-def _encodable(value: object) -> object:
-    return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
+    with suppress(UnicodeEncodeError):  # of lone surrogates: bytes that were no UTF-8
+        line = _encoder.encode(fields)
+        if line.isascii():
+            return line
+    # Slower, and all in ASCII: Unicode has line breaks of its own, which some readers split at.
+    return json.dumps(fields, default=repr).encode()
 
 
 def _text(fields: dict[str, Any]) -> bytes:

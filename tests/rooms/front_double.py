@@ -32,7 +32,9 @@ class FakeService:
 
     respond: Callable[[Invocation], Reply] = echo
     reasons: list[str] = field(default_factory=list)
-    gate: asyncio.Event | None = None  # where there is one, it has to be set before anything answers
+    gate: asyncio.Event | None = (
+        None  # where there is one, it has to be set before anything answers
+    )
     seen: list[Invocation] = field(default_factory=list)
     entered: asyncio.Event = field(default_factory=asyncio.Event)
     cancelled: asyncio.Event = field(default_factory=asyncio.Event)

@@ -25,7 +25,13 @@ from mme.store.tar_bytes import TarBytes
 from mme.store.tar_members import TarMembers
 from mme.store.tar_names import TarNames
 
-_DISK_BLOCK_BYTES = 4096
+DIRECTORY_BYTES = 4096
+_BLOCK_BYTES = 4096
+
+
+def whole_blocks(size_bytes: int) -> int:
+    """What a file of so many bytes takes on disk."""
+    return -(-size_bytes // _BLOCK_BYTES) * _BLOCK_BYTES
 
 
 def _free(_size_bytes: int) -> None:
@@ -131,7 +137,7 @@ class _Extraction:
 
     def _make(self, directories: Iterable[PurePosixPath]) -> None:
         for path in directories:
-            self._take(_DISK_BLOCK_BYTES)
+            self._take(DIRECTORY_BYTES)
             (self._directory / path).mkdir(mode=0o755)
 
     def _write(self, path: PurePosixPath, content: Iterable[bytes]) -> None:
@@ -139,13 +145,12 @@ class _Extraction:
         descriptor = os.open(self._directory / path, flags, 0o644)
         with open(descriptor, "wb", buffering=0) as file:  # noqa: PTH123 - a descriptor, not a path
             for data in content:
-                self._take(len(data))
+                self._take(whole_blocks(len(data)))
                 file.write(data)
 
     def _take(self, size_bytes: int) -> None:
-        whole_blocks = -(-size_bytes // _DISK_BLOCK_BYTES) * _DISK_BLOCK_BYTES
-        self._claim(whole_blocks)
-        self._unpacked_bytes += whole_blocks
+        self._claim(size_bytes)
+        self._unpacked_bytes += size_bytes
 
 
 def _disk_error(error: OSError) -> MmeError:

@@ -1,0 +1,183 @@
+"""How the disk tier lies on disk: `models/DIGEST` and `models/DIGEST.json`, `incoming/`, a lock.
+
+An artifact appears by one rename with its json before it, and goes by one rename into `incoming/`.
+At start everything else of ours is debris. Decision: nothing is synced while serving; after a power
+cut an artifact whose sizes don't add up is debris too. Only names that we make are ever removed: a
+`cache_dir` set to some directory in use loses nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import re
+import shutil
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from mme.domain import ArtifactVersion, ModelKey
+from mme.errors import ConfigError
+from mme.store.unpack import DIRECTORY_BYTES, whole_blocks
+
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+_INCOMING = re.compile(r"[0-9a-f]{32}")
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """An artifact on disk as its json tells it."""
+
+    version: ArtifactVersion
+    unpacked_bytes: int
+
+
+class _Note(msgspec.Struct, frozen=True):
+    location: str
+    key: str
+    etag: str
+    size_bytes: int
+    unpacked_bytes: int
+
+
+class DiskFiles:
+    """The files under `cache_dir`. `open` and `close` block; the rest are single system calls."""
+
+    def __init__(self, cache_dir: Path) -> None:
+        self._cache_dir = cache_dir
+        self._models = cache_dir / "models"
+        self._incoming = cache_dir / "incoming"
+        self._lock = -1
+
+    def open(self) -> list[Stored]:
+        """Locks and sweeps the directory. Returns what is there, least recently used first.
+
+        Raises:
+            ConfigError: it is another server's, or can't be used.
+        """
+        try:
+            for directory in (self._models, self._incoming):
+                directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._take_lock()
+            return self._sweep()
+        except OSError as error:
+            self.close()
+            raise ConfigError(
+                f"cache_dir: {self._cache_dir} can't be used: {error.strerror}"
+            ) from error
+
+    def close(self) -> None:
+        """Lets another server have it."""
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
+
+    def incoming(self) -> Path:
+        """A path for an extraction; nothing is there yet."""
+        return self._incoming / uuid.uuid4().hex
+
+    def artifact(self, version: ArtifactVersion) -> Path:
+        """Where `version` lies, or will."""
+        return self._models / version.digest
+
+    def has(self, version: ArtifactVersion) -> bool:
+        """Whether it still is there: operators delete caches."""
+        return self.artifact(version).is_dir()
+
+    def publish(self, incoming: Path, stored: Stored) -> None:
+        """Makes an extracted directory an artifact, or raises OSError and leaves it there."""
+        version = stored.version
+        note = _Note(
+            version.location, version.key, version.etag, version.size_bytes, stored.unpacked_bytes
+        )
+        try:
+            self._note(version.digest).write_bytes(msgspec.json.encode(note))
+            incoming.rename(self.artifact(version))
+        except OSError:
+            with contextlib.suppress(OSError):
+                self._note(version.digest).unlink()
+            raise
+
+    def withdraw(self, version: ArtifactVersion) -> Path:
+        """Takes an artifact out in one step. Returns where it waits for its removal."""
+        path = self.incoming()
+        with contextlib.suppress(OSError):  # gone already, or the disk fails: the next start sweeps
+            self.artifact(version).rename(path)
+            self._note(version.digest).unlink()
+        return path
+
+    def touch(self, version: ArtifactVersion) -> None:
+        """Notes the use, so that the order outlives a restart."""
+        with contextlib.suppress(OSError):
+            os.utime(self._note(version.digest))
+
+    def free_bytes(self) -> int:
+        """What the file system still takes."""
+        status = os.statvfs(self._cache_dir)
+        return status.f_bavail * status.f_frsize
+
+    def _note(self, digest: str) -> Path:
+        return self._models / f"{digest}.json"
+
+    def _take_lock(self) -> None:
+        self._lock = os.open(self._cache_dir / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            self.close()
+            raise ConfigError(
+                f"cache_dir: {self._cache_dir} is in use by another server; give each its own"
+            ) from error
+
+    def _sweep(self) -> list[Stored]:
+        for path in self._incoming.iterdir():
+            if _INCOMING.fullmatch(path.name):
+                shutil.rmtree(path, ignore_errors=True)
+        found: list[tuple[int, Stored]] = []
+        for path in list(self._models.iterdir()):
+            if not _DIGEST.fullmatch(path.name.removesuffix(".json")):
+                continue
+            stored = self._read(path.name.removesuffix(".json"))
+            if stored is None:
+                _remove(path)
+            elif path.suffix:
+                found.append((path.stat().st_mtime_ns, stored))
+        return [stored for _, stored in sorted(found, key=lambda item: item[0])]
+
+    def _read(self, digest: str) -> Stored | None:
+        """The artifact `digest` where it is whole."""
+        try:
+            note = msgspec.json.decode(self._note(digest).read_bytes(), type=_Note)
+            measured_bytes = _measure(self._models / digest)
+        except (OSError, msgspec.MsgspecError):
+            return None
+        version = ArtifactVersion(
+            location=note.location,
+            key=ModelKey(note.key),
+            etag=note.etag,
+            size_bytes=note.size_bytes,
+        )
+        whole = version.digest == digest and measured_bytes == note.unpacked_bytes
+        return Stored(version, note.unpacked_bytes) if whole else None
+
+
+def _measure(directory: Path) -> int:
+    """The bytes on disk, counted as `unpack` does. Raises OSError."""
+    total_bytes = 0
+    with os.scandir(directory) as entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                total_bytes += DIRECTORY_BYTES + _measure(Path(entry.path))
+            else:
+                total_bytes += whole_blocks(entry.stat(follow_symlinks=False).st_size)
+    return total_bytes
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)

@@ -41,7 +41,6 @@ class ContentType:
 
     name: str  # csv, json, jsonlines, libsvm or npy
     charset: str = "utf-8"
-    label_size: str | None = None  # the XGBoost image's own parameter
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -70,7 +69,12 @@ def read_content_type(header: str | None, readable: tuple[str, ...], default: st
     if charset not in _CHARSETS:
         accepted = ", ".join(sorted(_CHARSETS))
         raise UnsupportedContentType(f"{charset[:40]} is not an accepted charset: {accepted}.")
-    return ContentType(name=name, charset=charset, label_size=parameters.get("label_size"))
+    if parameters.get("label_size", "1") != "1":  # the XGBoost image's own parameter, and its words
+        raise UnsupportedContentType(
+            f"{media_type} is not an accepted csv ContentType. "
+            "Optional parameter label_size must be equal to 1"
+        )
+    return ContentType(name=name, charset=charset)
 
 
 @lru_cache(maxsize=256)

@@ -7,7 +7,7 @@ so that only the culprit fails. A lone payload takes the direct way and pays for
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -36,7 +36,7 @@ class RowPredictor:
     run: Callable[[Array], Array]
     default_content: str = "csv"
     default_accept: str = "json"
-    encoders: Mapping[str, Encoder] = ENCODERS
+    encoders: Mapping[str, Encoder] = field(default_factory=lambda: ENCODERS)
 
     def predict(self, payloads: Sequence[Payload]) -> list[Answer | ModelFault]:
         """Answers in the order of `payloads`, each its own answer or fault."""

@@ -1,0 +1,117 @@
+"""Universal Binary JSON, read as far as XGBoost writes it; typed arrays become views on the bytes.
+
+Decision: our own, because the reader inside XGBoost runs past the end of a file that was cut short
+and takes the process with it.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Any
+
+import numpy as np
+
+_NUMBERS = {
+    ord(mark): (struct.Struct(layout), np.dtype(dtype))
+    for mark, layout, dtype in (
+        ("i", ">b", ">i1"),
+        ("U", ">B", ">u1"),
+        ("I", ">h", ">i2"),
+        ("l", ">i", ">i4"),
+        ("L", ">q", ">i8"),
+        ("d", ">f", ">f4"),
+        ("D", ">d", ">f8"),
+    )
+}
+_CONSTANTS = {ord("Z"): None, ord("T"): True, ord("F"): False}
+_OBJECT, _OBJECT_END, _ARRAY, _ARRAY_END, _TEXT, _TYPE, _COUNT = b"{}[]S$#"
+_DEPTH_LIMIT = 32
+
+
+def decode(data: bytes) -> Any:  # noqa: ANN401 - a document is what it is
+    """Reads one document that fills all of `data`.
+
+    Raises:
+        ValueError: cut short, longer than one document, or nothing XGBoost would write.
+    """
+    reader = _Reader(data)
+    try:
+        document = reader.value(reader.mark(), 0)
+    except (IndexError, struct.error) as exc:
+        raise ValueError(f"cut short at byte {len(data)}") from exc
+    if reader.at != len(data):
+        raise ValueError(f"{len(data) - reader.at} bytes follow the end of the document")
+    return document
+
+
+class _Reader:
+    """A position in the bytes; every method moves it on. Past the end: IndexError, struct.error."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+        self.at = 0
+
+    def mark(self) -> int:
+        self.at += 1
+        return self.data[self.at - 1]
+
+    def value(self, mark: int, depth: int) -> Any:  # noqa: ANN401 - any type of document
+        if depth > _DEPTH_LIMIT:
+            raise ValueError("nested too deep")
+        if mark == _OBJECT:
+            return self._object(depth)
+        if mark == _ARRAY:
+            return self._array(depth)
+        if mark == _TEXT:
+            return self._text()
+        if mark in _NUMBERS:
+            return self._number(mark)
+        if mark in _CONSTANTS:
+            return _CONSTANTS[mark]
+        raise ValueError(f"unknown mark {mark} at byte {self.at - 1}")
+
+    def _number(self, mark: int) -> Any:  # noqa: ANN401 - int or float
+        number, _ = _NUMBERS[mark]
+        start = self.at
+        self.at += number.size
+        return number.unpack_from(self.data, start)[0]
+
+    def _size(self) -> int:
+        size = self._number(self.mark()) if self.data[self.at] in _NUMBERS else None
+        if type(size) is not int or not 0 <= size <= len(self.data) - self.at:
+            raise ValueError(f"no possible length at byte {self.at}")
+        return size
+
+    def _text(self) -> str:
+        size = self._size()
+        self.at += size
+        return self.data[self.at - size : self.at].decode()
+
+    def _object(self, depth: int) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        while self.data[self.at] != _OBJECT_END:
+            key = self._text()
+            found[key] = self.value(self.mark(), depth + 1)
+        self.at += 1
+        return found
+
+    def _array(self, depth: int) -> Any:  # noqa: ANN401 - a list, or numpy's array where typed
+        mark = self.mark()
+        if mark == _TYPE:
+            return self._typed_array()
+        if mark == _COUNT:
+            return [self.value(self.mark(), depth + 1) for _ in range(self._size())]
+        found: list[Any] = []
+        while mark != _ARRAY_END:
+            found.append(self.value(mark, depth + 1))
+            mark = self.mark()
+        return found
+
+    def _typed_array(self) -> Any:  # noqa: ANN401 - numpy's array of any number type
+        mark = self.mark()
+        if mark not in _NUMBERS or self.mark() != _COUNT:
+            raise ValueError(f"no typed array at byte {self.at}")
+        _, dtype = _NUMBERS[mark]
+        size, start = self._size(), self.at
+        self.at += size * dtype.itemsize
+        return np.frombuffer(self.data, dtype, size, start)  # ValueError past the end

@@ -1,0 +1,94 @@
+"""One XGBoost model file to a booster, or a refusal that says why.
+
+Decision: the bytes are looked at first. What is plainly JSON or UBJSON is never unpickled, and what
+is a pickle is unpickled only where the artifact's code is trusted.
+"""
+
+from __future__ import annotations
+
+import pickle
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xgboost
+
+from loaders.contract import LoadRefused, Trust
+from loaders.sniff import sniff
+from loaders.xgboost_document import check_document, saved_by
+
+_RAISED_BY_PICKLES = (
+    pickle.UnpicklingError,
+    ArithmeticError,
+    AttributeError,
+    EOFError,
+    ImportError,
+    LookupError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+_PLACE_IN_XGBOOST = re.compile(r"^\[[\d:]+\] \S+:\d+: ")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Saved:
+    """What a file held."""
+
+    booster: xgboost.Booster
+    missing: float = np.nan  # the value that stands for a missing one
+
+
+def read_booster(path: Path, trust: Trust) -> Saved:
+    """Loads one file.
+
+    Raises:
+        LoadRefused: corrupt, of a format this XGBoost does not read, or a pickle without trust.
+    """
+    data = path.read_bytes()
+    try:
+        if sniff(path).startswith("pickle"):
+            return _unpickle(data, trust)
+        if data.startswith(b"{"):
+            check_document(data)
+        booster = xgboost.Booster()
+        booster.load_model(bytearray(data))
+        return Saved(booster=booster)
+    except _RAISED_BY_PICKLES as exc:
+        versions = _versions(data)
+        raise LoadRefused(
+            f"Unable to load model: {path.name[:80]}: {first_line(exc)} ({versions})"
+        ) from exc
+
+
+def first_line(exc: Exception) -> str:
+    """XGBoost's own words, without its source files and its C++ stack."""
+    line = (str(exc).splitlines() or [""])[0]
+    return _PLACE_IN_XGBOOST.sub("", line)[:200] or type(exc).__name__
+
+
+def _unpickle(data: bytes, trust: Trust) -> Saved:
+    if not trust.code:
+        raise LoadRefused(
+            "Unable to load model: it is a pickle, which runs code while it is loaded, and only "
+            "data is trusted here. Save it with save_model() as .ubj or .json."
+        )
+    found: Any = pickle.loads(data)  # noqa: S301 - the operator trusts the artifact's code
+    missing = getattr(found, "missing", np.nan)
+    if hasattr(found, "get_booster"):  # XGBClassifier and its sisters
+        found = found.get_booster()
+    if not isinstance(found, xgboost.Booster):
+        raise TypeError(f"the pickle holds a {type(found).__name__}, not a Booster")
+    return Saved(booster=found, missing=missing)
+
+
+def _versions(data: bytes) -> str:
+    installed = f"installed is xgboost {xgboost.__version__}"
+    if data.startswith(b"{"):
+        return f"saved by xgboost {saved_by(data) or 'of unknown version'}, {installed}"
+    if data.startswith(b"\x80"):
+        return installed
+    return f"neither JSON nor UBJSON nor a pickle: save it again as .ubj; {installed}"

@@ -1,0 +1,191 @@
+"""XGBoost, served as SageMaker's image does in multi-model mode: JSON a bare list, csv one line.
+
+Decisions: an answer is what `Booster.predict` gives, however the model was saved, so that a pickled
+XGBClassifier answers the probabilities that the same model saved by `save_model` answers. An
+infinite feature is refused, as XGBoost's DMatrix refuses it. `inplace_predict` runs gbtree only:
+gblinear has none, and dart's differs from `predict` in the last digit. A file beside the models
+that is plainly no model is left alone; the image would fail on it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+import numpy as np
+
+from loaders.codecs import ENCODERS, Array
+from loaders.contract import (
+    Answer,
+    BadPayload,
+    LoadRefused,
+    Model,
+    ModelFault,
+    Payload,
+    PredictionRaised,
+    Trust,
+)
+from loaders.rows import RowPredictor
+from loaders.sniff import XGBOOST_KINDS, sniff
+
+if TYPE_CHECKING:
+    import xgboost
+
+_VOTING_OBJECTIVES = frozenset({"multi:softmax", "binary:hinge"})
+_ENSEMBLE = "SAGEMAKER_INFERENCE_ENSEMBLE"  # the image's own switch
+
+
+class XgboostLoader:
+    """Loads boosters; several in one directory are an ensemble."""
+
+    name = "xgboost"
+
+    def prepare(self) -> None:
+        """Imports XGBoost. Raises LoadRefused where it is not installed."""
+        try:
+            import xgboost  # noqa: F401, PLC0415 - on demand
+        except ImportError as exc:
+            raise LoadRefused(
+                "xgboost is not installed: pip install 'mme[xgboost]', or 'mme[xgboost-gpu]'."
+            ) from exc
+
+    def load(self, directory: Path, trust: Trust) -> Model:
+        """Loads every model file at the directory's root."""
+        self.prepare()
+        from loaders.xgboost_files import read_booster  # noqa: PLC0415 - needs xgboost
+
+        paths = _model_files(directory)
+        if os.environ.get(_ENSEMBLE, "true").lower() != "true":
+            paths = paths[:1]
+        members = []
+        for path in paths:
+            saved = read_booster(path, trust)
+            members.append(_member(saved.booster, saved.missing))
+        if len({member.width for member in members}) > 1:
+            raise LoadRefused("Unable to load model: the ensemble's models differ in features.")
+        return XgboostModel(members, sum(path.stat().st_size for path in paths))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Member:
+    """One booster and how it is to be asked."""
+
+    booster: xgboost.Booster
+    width: int
+    objective: str
+    in_place: bool
+    rounds: tuple[int, int]  # (0, 0): all of them
+    missing: float
+
+    def predict(self, rows: Array) -> Array:
+        """Gives what `Booster.predict` would."""
+        if self.in_place:
+            result: Array = self.booster.inplace_predict(
+                rows,
+                iteration_range=self.rounds,
+                missing=self.missing,
+                validate_features=False,
+            )
+            return result
+        from xgboost import DMatrix  # noqa: PLC0415 - loaded long ago
+
+        types = self.booster.feature_types
+        table = DMatrix(rows, missing=self.missing, nthread=1, feature_types=types)
+        answer: Array = self.booster.predict(
+            table, iteration_range=self.rounds, validate_features=False
+        )
+        return answer
+
+
+class XgboostModel:
+    """One booster, or several whose answers are averaged or, for classes, put to the vote."""
+
+    def __init__(self, members: Sequence[Member], size_bytes: int) -> None:
+        self._members = tuple(members)
+        self._size_bytes = size_bytes
+        self._rows = RowPredictor(
+            width=members[0].width,
+            run=self._run,
+            default_content="libsvm",
+            encoders={**ENCODERS, "csv": encode_csv_line},
+        )
+
+    def predict(self, payloads: Sequence[Payload]) -> list[Answer | ModelFault]:
+        """Answers in the order of `payloads`."""
+        return self._rows.predict(payloads)
+
+    def nbytes(self) -> int:
+        """The size of the files, near what the trees take."""
+        return self._size_bytes
+
+    def close(self) -> None:
+        """Drops the boosters."""
+        self._members = ()
+
+    def _run(self, rows: Array) -> Array:
+        if np.isinf(rows).any():
+            raise BadPayload(
+                "Unable to evaluate payload provided: a feature is infinite or too large."
+            )
+        try:
+            answers = [member.predict(rows) for member in self._members]
+        except (ValueError, TypeError, MemoryError) as exc:  # XGBoostError is a ValueError
+            from loaders.xgboost_files import first_line  # noqa: PLC0415 - loaded long ago
+
+            raise PredictionRaised(f"XGBoost could not predict: {first_line(exc)}") from exc
+        if len(answers) == 1:
+            return answers[0]
+        if self._members[0].objective in _VOTING_OBJECTIVES:
+            return _vote(np.stack(answers))
+        mean: Array = np.mean(answers, axis=0)
+        return mean
+
+
+def encode_csv_line(array: Array) -> bytes:
+    """Writes every number on one line, as the image does in multi-model mode."""
+    return ",".join(map(str, array.ravel().tolist())).encode()
+
+
+def _model_files(directory: Path) -> list[Path]:
+    paths = sorted(
+        path for path in directory.iterdir() if path.is_file() and not path.name.startswith(".")
+    )
+    if not paths:
+        raise LoadRefused("Unable to load model: there is no file at the root of the archive.")
+    return [path for path in paths if sniff(path).startswith(XGBOOST_KINDS)] or paths
+
+
+def _member(booster: xgboost.Booster, missing: float) -> Member:
+    booster.set_param({"nthread": 1, "device": "cpu"})
+    learner = msgspec.json.decode(booster.save_config())["learner"]
+    kind = learner["gradient_booster"]["name"]
+    return Member(
+        booster=booster,
+        width=booster.num_features(),
+        objective=learner["objective"]["name"],
+        in_place=kind == "gbtree",
+        rounds=_rounds(booster, kind),
+        missing=missing,
+    )
+
+
+def _rounds(booster: xgboost.Booster, kind: str) -> tuple[int, int]:
+    best = booster.attr("best_iteration")
+    if best is None or not best.isdigit() or kind == "gblinear":
+        return (0, 0)
+    return (0, min(int(best) + 1, booster.num_boosted_rounds()))
+
+
+def _vote(answers: Array) -> Array:
+    """Gives each row the answer most members gave; between equals the smallest, as scipy does."""
+    ordered = np.sort(answers, axis=0)
+    votes = (ordered[:, None] == ordered[None]).sum(axis=0)
+    winner: Array = np.take_along_axis(ordered, votes.argmax(axis=0)[None], axis=0)[0]
+    return winner
+
+
+LOADER = XgboostLoader()

@@ -1,0 +1,148 @@
+"""A table: what a directory holds -> which loader. A new framework is one file and one row.
+
+Decisions: contents decide before names (`sniff.py`); a name alone still picks the loader, whose
+refusal then says what is wrong with the file. A folder packed whole is looked into, one level.
+Frameworks are imported by their loaders, on demand. `python -m loaders.find DIRECTORY` prints JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from importlib import import_module
+from pathlib import Path
+from typing import cast
+
+from loaders.contract import Loader, LoadRefused
+from loaders.sniff import TORCH_KINDS, XGBOOST_KINDS, sniff
+
+_SCRIPT = Path("code/inference.py")
+_LISTED = 10
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Row:
+    """One framework."""
+
+    framework: str
+    module: str  # holds LOADER
+    kinds: tuple[str, ...]  # beginnings of what sniff() says
+    names: tuple[str, ...]  # file names that tell where the contents do not
+    accepts: str  # for people
+
+
+ROWS = (
+    Row(
+        framework="xgboost",
+        module="loaders.xgboost_loader",
+        kinds=XGBOOST_KINDS,
+        names=("xgboost-model", "*.ubj", "*.bst"),
+        accepts="xgboost (saved as .json or .ubj under any name, xgboost-model, or a pickle)",
+    ),
+    Row(
+        framework="torch",
+        module="loaders.torch_loader",
+        kinds=TORCH_KINDS,
+        names=("*.pt", "*.pth", "*.pt2"),
+        accepts="torch (TorchScript model.pt or .pth, or a torch.export .pt2)",
+    ),
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Found:
+    """Which loader takes a directory, and why."""
+
+    loader: Loader
+    root: Path  # what to give to `loader.load`
+    took_for: str  # e.g. "model.ubj: xgboost ubj"
+
+
+def find_loader(directory: Path) -> Found:
+    """Looks for the loader of an extracted artifact; imports no framework.
+
+    Raises:
+        LoadRefused: nothing here is recognised; lists what was found and what would be accepted.
+    """
+    root = _root(directory)
+    if (root / _SCRIPT).is_file():
+        raise LoadRefused(
+            f"The archive brings its own script ({_SCRIPT}), which is not supported in this "
+            "release, and answers without it would not be the script's."
+        )
+    kinds = {path.name: sniff(path) for path in _visible(root) if path.is_file()}
+    for row in ROWS:
+        for name, kind in kinds.items():
+            if kind.startswith(row.kinds):
+                return _found(row, root, f"{name}: {kind}")
+    for row in ROWS:
+        for name in kinds:
+            if any(fnmatchcase(name, pattern) for pattern in row.names):
+                return _found(row, root, f"{name}: by its name")
+    raise LoadRefused(
+        f"No loader recognises this model: found {_listing(root, kinds)}. {_wanted()}"
+    )
+
+
+def loader_by_name(name: str) -> Loader:
+    """Gives the loader of one framework, e.g. "xgboost".
+
+    Raises:
+        LoadRefused: there is none of this name.
+    """
+    for row in ROWS:
+        if row.framework == name:
+            return cast("Loader", import_module(row.module).LOADER)
+    known = ", ".join(row.framework for row in ROWS)
+    raise LoadRefused(f"There is no loader named {name[:40]!r}; there are {known}.")
+
+
+def _found(row: Row, root: Path, took_for: str) -> Found:
+    return Found(loader=loader_by_name(row.framework), root=root, took_for=took_for)
+
+
+def _root(directory: Path) -> Path:
+    entries = _visible(directory)
+    return entries[0] if len(entries) == 1 and entries[0].is_dir() else directory
+
+
+def _visible(directory: Path) -> list[Path]:
+    """Entries but dot-files and what macOS adds to archives."""
+    entries = (path for path in directory.iterdir() if not path.name.startswith("."))
+    return sorted(path for path in entries if path.name != "__MACOSX")
+
+
+def _listing(root: Path, kinds: dict[str, str]) -> str:
+    entries = _visible(root)
+    names = [f"{path.name[:60]} ({kinds.get(path.name, 'a folder')})" for path in entries]
+    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
+    return (", ".join(names[:_LISTED]) or "nothing") + more
+
+
+def _wanted() -> str:
+    return f"Accepted are: {'; '.join(row.accepts for row in ROWS)}."
+
+
+def main() -> int:
+    """Prints what a directory would be taken for, as JSON; 1 where nothing takes it."""
+    if len(sys.argv) != 2 or not Path(sys.argv[1]).is_dir():  # noqa: PLR2004 - program and argument
+        sys.stdout.write(json.dumps({"error": "usage: python -m loaders.find DIRECTORY"}) + "\n")
+        return 1
+    try:
+        found = find_loader(Path(sys.argv[1]))
+    except LoadRefused as fault:
+        sys.stdout.write(json.dumps({"error": str(fault)}) + "\n")
+        return 1
+    answer = {
+        "framework": found.loader.name,
+        "root": str(found.root),
+        "took_for": found.took_for,
+    }
+    sys.stdout.write(json.dumps(answer) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -12,6 +12,7 @@ import tarfile
 import tempfile
 import time
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,6 +20,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from mme import logs
 from mme.cli.client import read_body
 from mme.cli.words import in_bytes, in_seconds
 from mme.config import Config, build_config
@@ -45,14 +47,18 @@ def check(
     if trust not in ("code", "data"):
         raise typer.BadParameter("must be code or data", param_hint="--trust")
     body = None if payload is None else _read_payload(payload)
+    console = Console(soft_wrap=True, highlight=False)
+
+    def tell(name: str, value: str) -> None:
+        console.print(f"[dim]{name:>12}[/dim]  {escape(value)}")
+
     with tempfile.TemporaryDirectory(prefix="mme-check-") as scratch:
         config = _prepare(tarball, Path(scratch), trust)
-        facts, answer = asyncio.run(_try(config, body, content_type, accept))
-    console = Console(soft_wrap=True, highlight=False)
-    for name, value in [("tarball", str(tarball)), *_facts(tarball, facts)]:
-        console.print(f"[dim]{name:>12}[/dim]  {escape(value)}")
-    if answer is not None:
-        console.print(f"[dim]{'prediction':>12}[/dim]  {escape(answer)}")
+        logs.configure(config.log)
+        try:
+            asyncio.run(_try(config, tarball, tell, body, content_type, accept))
+        finally:
+            logs.close()
     console.print("[green]a server would load it[/green]")
 
 
@@ -74,20 +80,31 @@ def _prepare(tarball: Path, scratch: Path, trust: str) -> Config:
     except OSError as error:
         raise ArtifactRefused(f"cannot read {tarball}: {error.strerror}") from error
     return build_config(
-        {"models": str(store), "cache_dir": str(scratch / "cache"), "workers": 1, "trust": trust}
+        {
+            "models": str(store),
+            "cache_dir": str(scratch / "cache"),
+            "workers": 1,
+            "trust": trust,
+            "log_level": "error",
+        }
     )
 
 
 async def _try(
-    config: Config, body: bytes | None, content_type: str, accept: str | None
-) -> tuple[dict[str, Any], str | None]:
+    config: Config,
+    tarball: Path,
+    tell: Callable[[str, str], None],
+    body: bytes | None,
+    content_type: str,
+    accept: str | None,
+) -> None:
     from mme.app import Engine  # noqa: PLC0415 - the whole server, for this command only
 
     async with Engine(config) as engine:
         await engine.load(KEY)
-        facts: dict[str, Any] = engine.state()["models"][0]
+        _tell_facts(tarball, engine.state(), tell)
         if body is None:
-            return facts, None
+            return
         started = time.perf_counter()
         reply = await engine.invoke(
             Invocation(
@@ -101,28 +118,24 @@ async def _try(
             )
         )
         spent = in_seconds(time.perf_counter() - started)
-    return (
-        facts,
-        f"{reply.body.decode(errors='backslashreplace').strip()}  ({reply.content_type}, {spent})",
-    )
+        answer = reply.body.decode(errors="backslashreplace").strip()
+        tell("prediction", f"{answer}  ({reply.content_type}, {spent})")
 
 
-def _facts(tarball: Path, facts: dict[str, Any]) -> list[tuple[str, str]]:
-    return [
-        ("loader", str(facts["framework"])),
-        ("members", _members(tarball)),
-        ("compressed", in_bytes(tarball.stat().st_size)),
-        ("on disk", in_bytes(facts["unpacked_bytes"])),
-        ("in memory", f"{in_bytes(facts['bytes'])}, measured in its worker"),
-        ("load time", in_seconds(facts["load_seconds"])),
-    ]
+def _tell_facts(tarball: Path, state: dict[str, Any], tell: Callable[[str, str], None]) -> None:
+    model = state["models"][0]
+    tell("tarball", str(tarball))
+    tell("members", _members(tarball))
+    tell("loader", str(model["framework"]))
+    tell("compressed", in_bytes(tarball.stat().st_size))
+    tell("on disk", in_bytes(model["unpacked_bytes"]))
+    tell("in memory", f"{in_bytes(model['bytes'])}, measured in its worker")
+    tell("load time", in_seconds(model["load_seconds"]))
 
 
 def _members(tarball: Path) -> str:
     try:
-        with tarfile.open(
-            tarball
-        ) as archive:  # just unpacked under every refusal: harmless to list
+        with tarfile.open(tarball) as archive:  # just unpacked, so it is harmless
             names = [member.name for member in archive.getmembers() if member.isfile()]
     except tarfile.ReadError:
         return "not listed (zstd)"

@@ -52,7 +52,7 @@ def pack(
         raise ArtifactRefused(f"cannot pack {source}: {error}") from error
     size = in_bytes(target.stat().st_size)
     Console(soft_wrap=True).print(
-        f"[bold]{escape(str(target))}[/bold]  {size}, {escape(took_for)}", highlight=False
+        f"[bold]{escape(str(target))}[/bold]  {size}, taken for {escape(took_for)}", highlight=False
     )
 
 

@@ -31,7 +31,7 @@ from mme.metrics import Metrics
 __all__ = ["Front", "Service"]
 
 _BACKLOG = 2048
-_FAIL_SECONDS = 2.0  # for those whose time is up to say so
+_FAIL_SECONDS = 0.5  # for those whose time is up to say so
 _PATH_SHOWN = 200
 
 
@@ -80,7 +80,20 @@ class Front:
         self._draining = True
         self._listener.close()
         structlog.get_logger().info(logs.DRAINING, in_flight=len(self._windows))
-        if await self._empties(self._config.drain_seconds):
+        await self._empties(self._config.drain_seconds)
+        await self._fail_all()
+
+    async def close(self) -> None:
+        """Fails what is still in flight and ends every connection."""
+        self._draining = True
+        self._listener.close()
+        await self._fail_all()
+        self._connections.pre_shutdown()  # without it, shutdown waits for idle connections too
+        await self._connections.shutdown(_FAIL_SECONDS)
+        await self._listener.wait_closed()
+
+    async def _fail_all(self) -> None:
+        if self._failing:
             return
         self._failing = True
         for window in self._windows:
@@ -88,19 +101,12 @@ class Front:
                 window.reschedule(self._clock())
         await self._empties(_FAIL_SECONDS)
 
-    async def close(self) -> None:
-        """Ends every connection; what is still being answered is cancelled."""
-        self._draining = True
-        self._listener.close()
-        await self._connections.shutdown(_FAIL_SECONDS)
-        await self._listener.wait_closed()
-
-    async def _empties(self, seconds: float) -> bool:
+    async def _empties(self, seconds: float) -> None:
         if self._windows:
+            self._emptied.clear()
             with suppress(TimeoutError):
                 async with asyncio.timeout(seconds):
                     await self._emptied.wait()
-        return not self._windows
 
     def _readiness(self) -> list[str]:
         return ["draining"] if self._draining else self._service.readiness()

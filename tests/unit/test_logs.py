@@ -1,4 +1,4 @@
-"""Lines: what they look like, that none is forged and none is lost. Most log in a process of theirs."""
+"""Lines: what they look like, that none is forged, that none is lost."""
 
 from __future__ import annotations
 

@@ -224,6 +224,7 @@ class ModelCache:
     async def _fetch_and_place(self, key: ModelKey) -> Entry:
         """The whole miss path: fetch and unpack -> make room -> load -> current."""
         asked_at = asyncio.get_running_loop().time()
+        artifact: Artifact | None = None
         loaded: LoadedModel | None = None
         try:
             async with self._load_turns, self._artifacts.lease(key) as artifact:
@@ -232,9 +233,9 @@ class ModelCache:
                     return self._confirm(current, asked_at)
                 loaded = await self._place(artifact)
         except BaseException as error:
-            if loaded is not None:
+            if artifact is not None and loaded is not None:
                 self.residents.abandon(artifact.version, loaded)
-            if isinstance(error, ModelError) and error.etag is None:
+            if artifact is not None and isinstance(error, ModelError):
                 error.etag = artifact.version.etag
             raise
         return self._admit(artifact, loaded, asked_at)
@@ -333,7 +334,7 @@ class ModelCache:
         except ArtifactUnavailable as error:
             if error.reason == "missing":
                 self.residents.retire(entry, "deleted", "the object was deleted")
-                await self._artifacts.discard(entry.version)
+                self._artifacts.discard(entry.version)
                 return
             _log.warning("refresh_failed", model=entry.key, reason=str(error))
         except MmeError as error:

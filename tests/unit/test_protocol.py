@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -36,11 +38,7 @@ def test_any_split_of_the_bytes_gives_the_same_messages(messages, cuts):
     stream = b"".join(encode(message) for message in messages)
     edges = [0, *sorted(min(cut, len(stream)) for cut in cuts), len(stream)]
     buffer = FrameBuffer()
-    frames = [
-        frame
-        for start, end in zip(edges, edges[1:], strict=False)
-        for frame in buffer.feed(stream[start:end])
-    ]
+    frames = [frame for start, end in pairwise(edges) for frame in buffer.feed(stream[start:end])]
     assert [decode_to_worker(frame) for frame in frames] == messages
 
 

@@ -16,7 +16,7 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from tests.leaks import SESSION_CHILDREN
+from tests.leaks import SESSION_CHILDREN, SESSION_DESCRIPTORS
 from tests.swift_s3 import HOST, OWNER, STRANGER
 
 _START_SECONDS = 60.0
@@ -68,7 +68,9 @@ def serve_swift(root: Path) -> Iterator[SwiftServer]:
         server = subprocess.Popen(
             command, cwd=_CHECKOUT, stdin=subprocess.PIPE, stdout=log, stderr=log
         )
+    pipe = server.stdin.fileno()
     SESSION_CHILDREN.add(server.pid)
+    SESSION_DESCRIPTORS.add(pipe)
     try:
         endpoint = f"http://{HOST}:{ports[0]}"
         client = _client(endpoint)
@@ -78,6 +80,7 @@ def serve_swift(root: Path) -> Iterator[SwiftServer]:
     finally:
         server.communicate()  # its input ends, and so does it
         SESSION_CHILDREN.discard(server.pid)
+        SESSION_DESCRIPTORS.discard(pipe)
 
 
 def login_of_a_stranger() -> tuple[str, str]:

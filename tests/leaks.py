@@ -13,7 +13,8 @@ from pathlib import Path
 import psutil
 
 SESSION_CHILDREN: set[int] = set()
-"""Servers that live as long as the run; a session fixture adds its children here."""
+SESSION_DESCRIPTORS: set[int] = set()
+"""Servers that live as long as the run, and pipes to them; a session fixture adds its own here."""
 
 _PATIENCE_SECONDS = 2.0
 _OPENED_BY_TESTS = ("socket:", "pipe:", "anon_inode:", "/memfd:")
@@ -46,6 +47,7 @@ class Leaks:
         descriptors = [
             f"descriptor {number} to {target}"
             for number, target in set(_descriptors()) - self._descriptors
+            if number not in SESSION_DESCRIPTORS
         ]
         files = [f"temporary {path.name}" for path in self._scratch.iterdir()]
         return [*map(str, _children()), *threads, *descriptors, *files]

@@ -119,6 +119,7 @@ class S3Store:
             read_timeout=self._config.s3_read_seconds,
             max_pool_connections=self._config.s3_connections,
             retries={"mode": "standard", "total_max_attempts": _ATTEMPTS},
+            warm_up_loader_caches=True,  # in a thread: the models of S3's API take 0.1 s to read
             response_checksum_validation="when_required",
             request_checksum_calculation="when_required",
             s3={"addressing_style": "path"} if self._config.s3_endpoint else None,
@@ -154,12 +155,12 @@ class S3Store:
             )
 
     def _version(self, key: ModelKey, reply: dict[str, Any]) -> ArtifactVersion:
-        return ArtifactVersion(
-            location=self.location,
-            key=key,
-            etag=reply["ETag"].strip('"'),
-            size_bytes=reply["ContentLength"],
-        )
+        try:
+            etag, size_bytes = reply["ETag"].strip('"'), reply["ContentLength"]
+        except KeyError as error:
+            cause = f"an answer without {error}"
+            raise silence_error(self._bucket, self._prefix + key, cause) from error
+        return ArtifactVersion(location=self.location, key=key, etag=etag, size_bytes=size_bytes)
 
     @contextlib.contextmanager
     def _translated(self, key: ModelKey) -> Iterator[None]:

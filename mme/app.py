@@ -216,20 +216,37 @@ def serve(config: Config) -> int:
 async def _serve(config: Config) -> int:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
+    starting = asyncio.create_task(_start(config), name="start")
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    async with Engine(config) as engine:
+        loop.add_signal_handler(number, _stop, stop, starting)
+    try:
+        engine, front = await starting
+    except asyncio.CancelledError:
+        return 0  # told to stop before it served
+    try:
+        with contextlib.suppress(BrokenPipeError):
+            print(_banner(config, front.port), flush=True)  # noqa: T201 - what callers wait for
+        await stop.wait()
+    finally:
+        engine.drain()
+        await front.drain()
+        await front.close()
+        await engine.__aexit__(None, None, None)
+    return 0
+
+
+async def _start(config: Config) -> tuple[Engine, Front]:
+    async with AsyncExitStack() as stack:
+        engine = await stack.enter_async_context(Engine(config))
         front = Front(engine, config.server, engine.metrics)
         await front.start()
-        with contextlib.suppress(BrokenPipeError):
-            print(_banner(config, front.port), flush=True)  # noqa: T201 - the one line that callers wait for
-        try:
-            await stop.wait()
-        finally:
-            engine.drain()
-            await front.drain()
-            await front.close()
-    return 0
+        stack.pop_all()
+    return engine, front
+
+
+def _stop(stop: asyncio.Event, starting: asyncio.Task[tuple[Engine, Front]]) -> None:
+    stop.set()
+    starting.cancel()  # nothing, once it has started
 
 
 def _banner(config: Config, port: int) -> str:

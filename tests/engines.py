@@ -1,4 +1,4 @@
-"""An Engine over a directory of tarballs, as tests want one: small, quick, in its own temporary place."""
+"""An Engine over a directory of tarballs, as tests want one: small, quick, on its own."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from mme import Engine, Invocation, ModelKey, Reply, build_config
+from tests.eventually import eventually
 from tests.models import CSV
 
 _numbers = itertools.count()
@@ -88,10 +89,11 @@ def assert_ledger_is_exact(engine: Engine) -> None:
 
 
 async def quiet(engine: Engine) -> None:
-    """Returns once no load, unload or check is under way."""
-    while True:
+    """Returns once no load or unload is under way."""
+
+    def is_quiet() -> bool:
         state = engine.state()
         memory = state["memory"]
-        if not (state["loading"] or memory["reserved_bytes"] or memory["leaving_bytes"]):
-            return
-        await asyncio.sleep(0.005)
+        return not (state["loading"] or memory["reserved_bytes"] or memory["leaving_bytes"])
+
+    await eventually(is_quiet)

@@ -44,14 +44,18 @@ def ask(client: Any, endpoint_url: str, **request: object) -> bytes:  # noqa: AN
     try:
         answer: bytes = client.invoke_endpoint(**request)["Body"].read()
     except ClientError as error:
-        fault, status = (
-            error.response["Error"],
-            error.response["ResponseMetadata"]["HTTPStatusCode"],
-        )
-        raise RequestError(f"{fault['Code']} ({status}): {fault['Message']}") from error
+        raise RequestError(_words(error.response)) from error
     except BotoCoreError as error:
         raise RequestError(f"no answer from {endpoint_url}: {error}") from error
     return answer
+
+
+def _words(response: dict[str, Any]) -> str:
+    fault, status = response["Error"], response["ResponseMetadata"]["HTTPStatusCode"]
+    if "OriginalMessage" in response:  # what the model said, without the sentence AWS wraps it in
+        asked = f"{status}, {response['OriginalStatusCode']} from the model"
+        return f"{fault['Code']} ({asked}): {response['OriginalMessage']}"
+    return f"{fault['Code']} ({status}): {fault['Message']}"
 
 
 def read_body(text: str) -> bytes:

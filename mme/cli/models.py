@@ -57,17 +57,18 @@ def read_state(endpoint_url: str) -> dict[str, Any]:
 
 def show_state(state: dict[str, Any]) -> Group:
     """The state as a table with a line on memory below it."""
-    table = Table("model", "state", "framework", box=None, header_style="bold", pad_edge=False)
-    for heading in ("memory", "on disk", "load", "age", "idle", "hits", "worker"):
-        table.add_column(heading, justify="right")
+    table = Table("model", box=None, header_style="bold", pad_edge=False)
+    for heading in ("state", "kind"):
+        table.add_column(heading, no_wrap=True)
+    for heading in ("memory", "load", "age", "idle", "hits", "worker"):
+        table.add_column(heading, justify="right", no_wrap=True)
     for model in state["models"]:
         table.add_row(
-            Text(str(model["model"])),  # as it is: a name may hold what rich takes for markup
+            Text(str(model["model"]), overflow="fold"),  # as it is: rich shall see no markup in it
             str(model["state"]),
-            str(model.get("framework") or "-"),
+            str(model["framework"]),
             in_bytes(model["bytes"]),
-            in_bytes(model.get("unpacked_bytes")),
-            in_seconds(model.get("load_seconds")),
+            in_seconds(model["load_seconds"]),
             in_seconds(model["age_seconds"]),
             in_seconds(model["idle_seconds"]),
             str(model["hits"]),

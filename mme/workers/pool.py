@@ -160,7 +160,7 @@ class Pool:
         if not residency.alive:
             raise WorkerLost("The worker has ended.", started=False)
         loop = asyncio.get_running_loop()
-        ticket = Ticket(residency.model, ask, loop.create_future(), loop.time())
+        ticket = Ticket(residency.model, ask, loop.create_future(), time.monotonic())
         queue.put(ticket)
         slot.dispatch(ticket.queued_at)
         try:

@@ -15,6 +15,7 @@ import socket
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import cast
 
 import msgspec
 
@@ -86,8 +87,7 @@ class _Channel(asyncio.Protocol):
         self.transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - what a stream socket has
-        self.transport = transport
+        self.transport = cast("asyncio.Transport", transport)  # uvloop's own class is none by name
 
     def data_received(self, data: bytes) -> None:
         try:

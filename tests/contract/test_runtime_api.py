@@ -1,4 +1,4 @@
-"""The runtime API as unmodified AWS clients see it: boto3 with its typed exceptions, and the CLI."""
+"""The runtime API as unmodified AWS clients see it: boto3, its typed exceptions, and the CLI."""
 
 from __future__ import annotations
 

@@ -32,6 +32,7 @@ from tests.engines import (
     running_engine,
     tarball,
 )
+from tests.eventually import eventually
 from tests.models import booster, spinner
 
 SPIN = b"[[1000000000.0]]"
@@ -285,8 +286,7 @@ async def test_a_killed_worker_loses_what_ran_and_everything_else_is_reloaded_wh
         running = asyncio.create_task(
             engine.invoke(invocation("spin.tar.gz", SPIN, content_type="application/json"))
         )
-        while not engine.state()["workers"][0]["running"]:
-            await asyncio.sleep(0.005)
+        await eventually(lambda: engine.state()["workers"][0]["running"])
         waiting = [asyncio.create_task(ask(engine, "a.tar.gz")) for _ in range(5)]
         await asyncio.sleep(0)
         os.kill(engine.state()["workers"][0]["pid"], signal.SIGKILL)

@@ -1,10 +1,11 @@
-"""Real workers, real models: what goes in comes out, and a worker's death loses only what ran in it."""
+"""Real workers, real models: answers are right; a death loses only what ran there."""
 
 from __future__ import annotations
 
 import asyncio
 import os
 import signal
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -17,6 +18,7 @@ from mme.metrics import Metrics
 from mme.workers.pool import LoadedModel, Pool
 from mme.workers.process import WorkerStartError, worker_environment
 from mme.workers.protocol import Answered, Ask, Faulted
+from tests.eventually import eventually
 from tests.models import CSV, booster, spinner
 
 SPIN = b"[[1000000000.0]]"  # longer than any test
@@ -63,8 +65,7 @@ def worker_pid(pool: Pool) -> int:
 
 async def running(pool: Pool) -> None:
     """Returns once the worker has something to do."""
-    while not pool.describe()[0]["running"]:
-        await asyncio.sleep(0.005)
+    await eventually(lambda: pool.describe()[0]["running"])
 
 
 async def test_a_loaded_model_predicts_what_its_framework_predicts_and_is_measured(tmp_path):
@@ -163,8 +164,7 @@ async def test_a_worker_killed_mid_load_fails_that_load(tmp_path):
     async with running_pool() as pool:
         directory = artifact(tmp_path, "spinner", {"model.pt": spinner()})
         loading = asyncio.create_task(pool.load("spinner", "spinner", directory, 1))
-        while not pool.describe()[0]["loading"]:
-            await asyncio.sleep(0.001)
+        await eventually(lambda: pool.describe()[0]["loading"])
         os.kill(worker_pid(pool), signal.SIGKILL)
         with pytest.raises(WorkerLost):
             await loading
@@ -237,7 +237,7 @@ async def test_a_worker_sees_no_credentials_and_as_many_threads_as_it_was_given(
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "s3cr3t")
     monkeypatch.setenv("DATABASE_PASSWORD", "s3cr3t")
     async with running_pool() as pool:
-        seen = Path(f"/proc/{worker_pid(pool)}/environ").read_bytes()
+        seen = await asyncio.to_thread(Path(f"/proc/{worker_pid(pool)}/environ").read_bytes)
         assert b"s3cr3t" not in seen
         assert b"OMP_NUM_THREADS=1\0" in seen
 
@@ -263,16 +263,13 @@ async def test_a_worker_ends_when_its_server_is_killed(tmp_path):
         "    await asyncio.sleep(60)\n"
         "asyncio.run(main())\n"
     )
-    import sys  # noqa: PLC0415
-
     server = await asyncio.create_subprocess_exec(
         sys.executable, "-c", script, stdout=asyncio.subprocess.PIPE
     )
     pid = int(await server.stdout.readline())
     server.kill()
     await server.wait()
-    while _runs(pid):
-        await asyncio.sleep(0.01)
+    await eventually(lambda: not _runs(pid))
 
 
 def _runs(pid: int) -> bool:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Awaitable
 from functools import partial
 from types import TracebackType
@@ -155,8 +156,7 @@ class ModelCache:
 
     async def acquire(self, key: ModelKey, deadline: float) -> Lease:
         """A lease that the caller must release; see `lease`."""
-        loop = asyncio.get_running_loop()
-        asked_at = loop.time()
+        asked_at = time.monotonic()
         entry = self.residents.current(key)
         if entry is not None and asked_at >= entry.check_at:
             entry = await self._checked(entry, asked_at, deadline)
@@ -167,14 +167,14 @@ class ModelCache:
             return Lease(self.residents, entry)
         lease = await _by(deadline, self._loads.join(key, partial(self._load, key)), key)
         lease.hit = False
-        lease.load_seconds = loop.time() - asked_at
+        lease.load_seconds = time.monotonic() - asked_at
         self._metrics.model_cache_hit.observe(0)
         self._metrics.model_loading_wait_time.observe(lease.load_seconds * 1e6)
         return lease
 
     def lost(self, residencies: list[Residency], running: list[Residency], cause: str) -> None:
         """A worker ended while at `running`. Who ends worker after worker is quarantined."""
-        now = asyncio.get_running_loop().time()
+        now = time.monotonic()
         for residency in running:
             entry = self.residents.find(residency.model)
             if entry is None:
@@ -190,7 +190,7 @@ class ModelCache:
 
     def describe(self) -> dict[str, object]:
         """Models, memory, failures and records, for `/state`."""
-        now = asyncio.get_running_loop().time()
+        now = time.monotonic()
         ledger = self.residents.ledger
         return {
             "memory": {
@@ -223,7 +223,7 @@ class ModelCache:
 
     async def _fetch_and_place(self, key: ModelKey) -> Entry:
         """The whole miss path: fetch and unpack -> make room -> load -> current."""
-        asked_at = asyncio.get_running_loop().time()
+        asked_at = time.monotonic()
         artifact: Artifact | None = None
         loaded: LoadedModel | None = None
         try:
@@ -241,7 +241,7 @@ class ModelCache:
         return self._admit(artifact, loaded, asked_at)
 
     def _admit(self, artifact: Artifact, loaded: LoadedModel, asked_at: float) -> Entry:
-        now = asyncio.get_running_loop().time()
+        now = time.monotonic()
         entry = Entry(
             version=artifact.version,
             loaded=loaded,
@@ -293,7 +293,7 @@ class ModelCache:
             residents.release(version)
 
     async def _refuse_known_failure(self, key: ModelKey) -> None:
-        now = asyncio.get_running_loop().time()
+        now = time.monotonic()
         failure = self._failures.active(key, now)
         if failure is None:
             return
@@ -305,7 +305,7 @@ class ModelCache:
         raise failure.error
 
     def _failed(self, key: ModelKey, error: ModelError) -> ModelError:
-        self._failures.remember(key, error, error.etag, asyncio.get_running_loop().time())
+        self._failures.remember(key, error, error.etag, time.monotonic())
         self._records.add("failed", key, 0, str(error))
         self._metrics.loads.labels("failed").inc()
         _log.warning("model_not_loaded", model=key, reason=str(error))
@@ -324,7 +324,7 @@ class ModelCache:
 
     async def _check(self, entry: Entry) -> None:
         """Asks the store; loads a new version beside the old one, or retires what was deleted."""
-        asked_at = asyncio.get_running_loop().time()
+        asked_at = time.monotonic()
         try:
             newest = await self._store.head(entry.key)
             if newest != entry.version:

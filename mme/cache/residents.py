@@ -27,7 +27,7 @@ class Entry:
     version: ArtifactVersion
     loaded: LoadedModel
     unpacked_bytes: int
-    loaded_at: float  # on the loop's clock, as all of these
+    loaded_at: float  # monotonic, as all of these
     used_at: float
     check_at: float  # from then on the store is asked whether this still is the current version
     fresh_until: float  # and from then on nobody is answered before it has been asked

@@ -14,12 +14,12 @@ from mme.cli.demo_visit import Visit
 from mme.cli.words import in_bytes
 
 NUMBERS_SHOWN = 2
-LINE = "{:<10} {:<8} {:<5} {:>9}  {:<17} {:<17} {:<7} {}"
+LINE = "{:<10} {:<8} {:<4} {:>10}   {:<16} {:<16} {}"
 
 
 def print_heading(console: Console) -> None:
     """The heading of the lines that follow."""
-    heading = LINE.format("tenant", "model", "", "answered", "answer", "its own", "", "evicted")
+    heading = LINE.format("tenant", "model", "", "took", "mme answers", "framework says", "")
     console.print(f"\n[bold]{heading}[/bold]")
 
 
@@ -33,10 +33,12 @@ def print_visit(console: Console, visit: Visit) -> None:
         _numbers(visit.answer),
         _numbers(visit.tenant.predictions),
         "equal" if visit.equal else "DIFFERS",
-        ", ".join(name.removesuffix(".tar.gz") for name in visit.evicted),
     )
     color = "red" if not visit.equal else "blue" if visit.cold else "default"
     console.print(f"[{color}]{escape(line.rstrip())}[/{color}]")
+    if visit.evicted:
+        names = ", ".join(name.removesuffix(".tar.gz") for name in visit.evicted)
+        console.print(f"[dim]{'':<20}evicted {escape(names)} for it[/dim]")
     if visit.fault:
         console.print(f"  [red]{escape(visit.fault)}[/red]")
 
@@ -53,7 +55,7 @@ def print_summary(console: Console, visits: list[Visit], state: dict[str, Any]) 
         "cold": f"{len(cold)}, median {_milliseconds(cold)}",
         "hot": f"{len(hot)}, median {_milliseconds(hot)}",
         "evicted": sum(len(visit.evicted) for visit in visits),
-        "in memory now": f"{len(state['models'])} models, {in_bytes(_resident_bytes(state))}",
+        "in memory now": _memory(state),
         "equal answers": f"{sum(visit.equal for visit in visits)} of {len(visits)}",
     }
     for name, value in rows.items():
@@ -61,8 +63,10 @@ def print_summary(console: Console, visits: list[Visit], state: dict[str, Any]) 
     console.print(table)
 
 
-def _resident_bytes(state: dict[str, Any]) -> int:
-    return sum(model["bytes"] for model in state["models"])
+def _memory(state: dict[str, Any]) -> str:
+    memory = state["memory"]
+    held, budget = in_bytes(memory["resident_bytes"]), in_bytes(memory["configured_bytes"])
+    return f"{len(state['models'])} models, {held} of {budget}"
 
 
 def _milliseconds(visits: list[Visit]) -> str:
@@ -70,5 +74,4 @@ def _milliseconds(visits: list[Visit]) -> str:
 
 
 def _numbers(numbers: Iterable[float]) -> str:
-    shown = [f"{number:.4f}" for number in numbers]
-    return " ".join(shown[:NUMBERS_SHOWN]) + (" ..." if len(shown) > NUMBERS_SHOWN else "")
+    return "".join(f"{number:>7.4f} " for number in list(numbers)[:NUMBERS_SHOWN]).rstrip()

@@ -9,6 +9,7 @@ that the caller may ask again. A worker that can't start at all stops the server
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 

@@ -13,6 +13,7 @@ import os
 import signal
 import socket
 import sys
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import cast
@@ -136,7 +137,7 @@ class WorkerProcess:
         self._kill_reason = ""
         self.has_ended = False
         self.private_bytes = 0
-        self.last_sign_at = 0.0  # on the loop's clock
+        self.last_sign_at = 0.0  # monotonic
 
     @property
     def pid(self) -> int:
@@ -214,7 +215,7 @@ class WorkerProcess:
         finally:
             theirs_predict.close()
             theirs_control.close()
-        self.last_sign_at = loop.time()
+        self.last_sign_at = time.monotonic()
         self._reaper = asyncio.create_task(self._reap(), name=f"reap worker {self.pid}")
 
     def _new_channel(self) -> _Channel:
@@ -243,7 +244,7 @@ class WorkerProcess:
             case Predicted():
                 self._on_predicted(message)
             case Beat():
-                self.last_sign_at = asyncio.get_running_loop().time()
+                self.last_sign_at = time.monotonic()
                 self.private_bytes = message.private_bytes
             case Loaded() | Unloaded() | CallFailed():
                 reply = self._calls.pop(message.call, None)

@@ -8,6 +8,7 @@ residencies, then `on_lost`.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 
@@ -92,7 +93,7 @@ class Slot:
         if process.has_ended:
             raise WorkerStartError("worker ended as soon as it was ready")
         self._process = process
-        self._started_at = asyncio.get_running_loop().time()
+        self._started_at = time.monotonic()
         self._metrics.workers_ready.inc()
         self._on_ready()
         if not self._tasks:
@@ -195,7 +196,7 @@ class Slot:
         self.resident_bytes -= residency.resident_bytes
 
     def _predicted(self, message: Predicted) -> None:
-        now = asyncio.get_running_loop().time()
+        now = time.monotonic()
         batch = self.queue.finish(message.batch, now)
         if batch is None or len(batch.tickets) != len(message.results):
             self._serving().kill("it answered what was not asked")
@@ -232,7 +233,7 @@ class Slot:
             self._own(self._replace())
 
     async def _replace(self) -> None:
-        if asyncio.get_running_loop().time() - self._started_at > _STEADY_SECONDS:
+        if time.monotonic() - self._started_at > _STEADY_SECONDS:
             self._backoff_seconds = _BACKOFF_SECONDS
         while self._process is None:
             await asyncio.sleep(self._backoff_seconds)
@@ -246,11 +247,10 @@ class Slot:
 
     async def _watch(self) -> None:
         """Ends a worker that is silent, or at one batch for too long."""
-        loop = asyncio.get_running_loop()
         limit_seconds = self._config.invocation_seconds + self._config.grace_seconds
         while True:
             await asyncio.sleep(self._config.heartbeat_seconds)
-            process, running, now = self._process, self.queue.running, loop.time()
+            process, running, now = self._process, self.queue.running, time.monotonic()
             if process is None:
                 continue
             if now - process.last_sign_at > self._config.silence_seconds:

@@ -11,6 +11,8 @@ import shlex
 import signal
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -39,30 +41,23 @@ def demo(
     """Train, pack and serve models of nine tenants in memory for a few, and check every answer."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the server ends with us
     console = Console(highlight=False, soft_wrap=True)
-    with tempfile.TemporaryDirectory(prefix="mme-demo-") as folder:
-        work = Path(folder)
-        tenants = _train(console, work / "trained")
+    with ExitStack() as stack:
+        work = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="mme-demo-")))
         store = work / "models"
         store.mkdir()
-        for tenant in tenants[:TENANTS]:
-            pack_model(tenant.directory, store / tenant.key)
-        console.print(f"[green]✓[/green] packed {TENANTS} of them into {store}")
-        with server(
-            work / "server.log",
-            models=store,
-            port=0,
-            memory=MEMORY_BYTES,
-            cache_dir=work / "cache",
-            preload=",".join({tenant.framework for tenant in tenants}),
-        ) as url:
-            console.print(
-                f"[green]✓[/green] serving at {url}, memory for models: {in_bytes(MEMORY_BYTES)}"
-            )
-            visits = _tour(console, url, tenants, store)
-            print_summary(console, visits, read_state(url))
-            if keep:
-                _keep(console, url, tenants[0], work)
-    raise typer.Exit(0 if all(visit.equal for visit in visits) else 1)
+        tenants = _train(console, work / "trained")
+        _pack(console, tenants[:TENANTS], store)
+        url = stack.enter_context(_serve(console, work, store, tenants))
+        visits = _tour(console, url, tenants, store)
+        print_summary(console, visits, read_state(url))
+        if keep:
+            _keep(console, url, tenants[0], work)
+    raise typer.Exit(verdict(visits))
+
+
+def verdict(visits: list[Visit]) -> int:
+    """The exit code: 0 where every answer was the framework's own."""
+    return 0 if visits and all(visit.equal for visit in visits) else 1
 
 
 def _train(console: Console, target: Path) -> list[Tenant]:
@@ -75,6 +70,31 @@ def _train(console: Console, target: Path) -> list[Tenant]:
     kinds = sorted({tenant.framework for tenant in tenants})
     console.print(f"[green]✓[/green] trained {len(tenants)} models ({', '.join(kinds)})")
     return tenants
+
+
+def _pack(console: Console, tenants: list[Tenant], store: Path) -> None:
+    with console.status("packing"):
+        for tenant in tenants:
+            pack_model(tenant.directory, store / tenant.key)
+    console.print(f"[green]✓[/green] packed {len(tenants)} of them into {store}")
+
+
+@contextmanager
+def _serve(console: Console, work: Path, store: Path, tenants: list[Tenant]) -> Iterator[str]:
+    served = server(
+        work / "server.log",
+        models=store,
+        port=0,
+        memory=MEMORY_BYTES,
+        cache_dir=work / "cache",
+        preload=",".join({tenant.framework for tenant in tenants}),
+    )
+    with ExitStack() as stack:
+        with console.status("starting the server"):
+            url = stack.enter_context(served)
+        memory = in_bytes(MEMORY_BYTES)
+        console.print(f"[green]✓[/green] serving at {url}, memory for models: {memory}")
+        yield url
 
 
 def _tour(console: Console, url: str, tenants: list[Tenant], store: Path) -> list[Visit]:

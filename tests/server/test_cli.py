@@ -1,0 +1,179 @@
+"""The command line as a user types it: real processes, a real server, real tarballs."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import tarfile
+
+import pytest
+
+from mme.cli.served import server
+from tests.models import CSV, booster
+
+MODEL = booster(1)
+
+
+def run(*arguments, **options):
+    return subprocess.run(
+        [sys.executable, "-m", "mme.cli.main", *map(str, arguments)],
+        capture_output=True,
+        timeout=15,
+        check=False,
+        **options,
+    )
+
+
+def refusal(done, code=1):
+    """The one line that an operator gets."""
+    error = done.stderr.decode()
+    assert (done.returncode, error.count("\n"), error[:5]) == (code, 1, "mme: "), error
+    return error[5:-1]
+
+
+@pytest.fixture
+def packed(tmp_path):
+    model = tmp_path / "acme.ubj"
+    model.write_bytes(MODEL.data)
+    done = run("pack", model, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert b"acme.tar.gz" in done.stdout
+    assert b"xgboost" in done.stdout
+    return tmp_path / "acme.tar.gz"
+
+
+@pytest.fixture
+def url(tmp_path, packed):
+    store = tmp_path / "store"
+    store.mkdir()
+    packed.rename(store / packed.name)
+    with server(
+        tmp_path / "log", models=store, port=0, workers=1, cache_dir=tmp_path / "cache"
+    ) as address:
+        yield address
+
+
+def test_what_pack_made_check_loads_and_predicts_with(packed):
+    done = run("check", packed, "--payload", "-", input=CSV)
+    assert (done.returncode, done.stderr) == (0, b"")
+    told = dict(line.split(maxsplit=1) for line in done.stdout.decode().splitlines())
+    assert (told["loader"], told["members"]) == ("xgboost", "acme.ubj")
+    assert json.loads(told["prediction"].split("  ")[0]) == pytest.approx([MODEL.prediction])
+    assert "a server would load it" in done.stdout.decode()
+
+
+def test_check_tells_why_a_payload_is_refused_after_what_it_learned(packed):
+    done = run("check", packed, "--payload", "1,2")
+    assert b"load time" in done.stdout
+    assert "Feature size of csv inference data 2" in refusal(done)
+
+
+def test_check_refuses_a_link_a_cut_and_a_missing_tarball(tmp_path, packed):
+    (tmp_path / "link").symlink_to("/etc/passwd")
+    with tarfile.open(tmp_path / "link.tar.gz", "w:gz") as archive:
+        archive.add(tmp_path / "link", "link")
+    (tmp_path / "cut.tar.gz").write_bytes(packed.read_bytes()[:-20])
+    assert "link" in refusal(run("check", tmp_path / "link.tar.gz"))
+    assert "cut short" in refusal(run("check", tmp_path / "cut.tar.gz"))
+    assert "No such file" in refusal(run("check", tmp_path / "absent.tar.gz"))
+
+
+def test_trust_data_refuses_a_pickle_and_says_so(tmp_path):
+    marker = tmp_path / "ran"
+    (tmp_path / "model.pkl").write_bytes(f"cos\nsystem\n(S'touch {marker}'\ntR.".encode())
+    with tarfile.open(tmp_path / "evil.tar.gz", "w:gz") as archive:
+        archive.add(tmp_path / "model.pkl", "xgboost-model")
+    assert refusal(run("check", tmp_path / "evil.tar.gz", "--trust", "data"))
+    assert not marker.exists()
+
+
+@pytest.mark.parametrize(
+    ("framework", "name"), [("xgboost", "xgboost-model"), ("torch", "model.pt")]
+)
+def test_pack_names_a_file_by_convention_where_only_the_user_knows_what_it_is(
+    tmp_path, framework, name
+):
+    (tmp_path / "weights.bin").write_bytes(bytes(64))
+    pack = ("pack", tmp_path / "weights.bin", "-o", tmp_path / "out.tar.gz")
+    assert "--framework" in refusal(run(*pack))
+    assert run(*pack, "--framework", framework).returncode == 0
+    with tarfile.open(tmp_path / "out.tar.gz") as archive:
+        assert archive.getnames() == [name]
+
+
+def test_pack_refuses_a_model_of_another_framework_than_named(tmp_path, packed):
+    done = run("pack", tmp_path / "acme.ubj", "-o", tmp_path / "x", "--framework", "torch")
+    assert "of xgboost, not of torch" in refusal(done)
+
+
+def test_invoke_prints_the_models_answer_and_nothing_else(url):
+    done = run("invoke", "acme.tar.gz", "--body", CSV.decode(), "--endpoint-url", url)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert json.loads(done.stdout) == pytest.approx([MODEL.prediction])
+
+
+def test_invoke_says_what_the_server_refused(url):
+    done = run("invoke", "absent.tar.gz", "--body", "1", "--endpoint-url", url)
+    assert refusal(done).startswith("ValidationError (400): Failed to download model data")
+    done = run("invoke", "acme.tar.gz", "--body", "1", "--endpoint-url", url)
+    assert refusal(done).startswith("ModelError (424): ")
+
+
+def test_invoke_reads_its_body_from_a_file_and_signs_with_what_is_configured(url, tmp_path):
+    (tmp_path / "row.csv").write_bytes(CSV)
+    keys = {"AWS_ACCESS_KEY_ID": "any", "AWS_SECRET_ACCESS_KEY": "any", "PATH": ""}
+    body = f"@{tmp_path}/row.csv"
+    done = run("invoke", "acme.tar.gz", "--body", body, "--endpoint-url", url, env=keys)
+    assert json.loads(done.stdout) == pytest.approx([MODEL.prediction])
+
+
+def test_models_shows_what_is_resident(url):
+    assert b"0 models" in run("models", "--endpoint-url", url).stdout
+    run("invoke", "acme.tar.gz", "--body", CSV.decode(), "--endpoint-url", url)
+    table = run("models", "--endpoint-url", url, env={"COLUMNS": "160"}).stdout.decode()
+    assert "acme.tar.gz" in table
+    assert "1 models" in table
+    state = json.loads(run("models", "--json", "--endpoint-url", url).stdout)
+    assert [model["model"] for model in state["models"]] == ["acme.tar.gz"]
+
+
+def test_nobody_listening_is_said_in_a_line(tmp_path):
+    nowhere = "http://127.0.0.1:9"
+    assert nowhere in refusal(run("models", "--endpoint-url", nowhere))
+    assert nowhere in refusal(run("invoke", "x", "--body", "1", "--endpoint-url", nowhere))
+    assert "no URL" in refusal(run("invoke", "x", "--body", "1", "--endpoint-url", "nowhere"))
+
+
+@pytest.mark.parametrize(
+    ("flags", "environment", "named"),
+    [
+        (["--port", "http"], {}, "port (flags)"),
+        ([], {"MME_WORKERS": "none"}, "workers (environment)"),
+        ([], {"SAGEMAKER_BIND_TO_PORT": "99999"}, "port (environment)"),
+        (["--config", "absent.toml"], {}, "absent.toml"),
+        ([], {"MME_CONFIG": "absent.toml"}, "absent.toml"),
+        ([], {}, "models: must be set"),
+        (["--models", "ftp://x"], {}, "models: unknown scheme"),
+        (["--models", "absent"], {}, "models: 'absent' is no directory"),
+    ],
+)
+def test_a_wrong_setting_is_named_in_one_line(tmp_path, flags, environment, named):
+    done = run("serve", *flags, cwd=tmp_path, env={"HOME": str(tmp_path), **environment})
+    assert named in refusal(done, code=2)
+
+
+def test_serve_takes_its_port_from_sagemakers_hosts_unless_told_another(tmp_path, packed):
+    environment = {"HOME": str(tmp_path), "SAGEMAKER_BIND_TO_PORT": "0", "MME_WORKERS": "1"}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "mme.cli.main", "serve", "--models", tmp_path],
+        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment, text=True,
+    )  # fmt: skip
+    line = process.stdout.readline()
+    process.send_signal(signal.SIGTERM)
+    rest, _ = process.communicate(timeout=15)
+    assert (process.returncode, rest) == (0, "")
+    assert line.startswith(f"mme is serving {tmp_path} at http://127.0.0.1:")
+    assert line.endswith(" as endpoint mme\n")
+    assert ":8080 " not in line

@@ -1,0 +1,53 @@
+"""Runs a scenario: `python -m load_tests steady`. Exit code 1 when any answer was not right."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+from rich.console import Console
+
+from load_tests import steady
+from load_tests.measure import GeneratorFailed
+from load_tests.report import Report
+from load_tests.server_process import ServerFailed
+from load_tests.tenants import TrainingFailed
+
+# Each is a module with `add_arguments`, `run` and `ARGUMENTS_KEPT`; adding one touches one row.
+_SCENARIOS = {"steady": steady}
+_WIDTH = 130  # of what goes to a file, where no terminal says
+_RESULTS = Path(__file__).parent / "results"
+
+
+def main() -> int:
+    """Runs what the command line asks for, and tells."""
+    options = _parser().parse_args()
+    scenario, started = _SCENARIOS[options.scenario], datetime.now(UTC)
+    console = Console(width=None if sys.stdout.isatty() else _WIDTH)
+    report = Report(options.scenario, started, console)
+    try:
+        scenario.run(options, report)
+    except (GeneratorFailed, ServerFailed, TrainingFailed) as error:
+        console.print(f"{options.scenario} failed: {error}", markup=False, style="red")
+        return 1
+    report.print_tables()
+    kept = {name: getattr(options, name) for name in scenario.ARGUMENTS_KEPT}
+    written = report.write(options.results, kept)
+    console.print(f"Every round is in {written}", soft_wrap=True)
+    return 1 if report.failures() else 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="load_tests", description=__doc__)
+    scenarios = parser.add_subparsers(dest="scenario", required=True)
+    for name, scenario in _SCENARIOS.items():
+        chosen = scenarios.add_parser(name, help=(scenario.__doc__ or "").splitlines()[0])
+        chosen.add_argument("--results", type=Path, default=_RESULTS, help="where the file goes")
+        scenario.add_arguments(chosen)
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

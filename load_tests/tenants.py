@@ -1,0 +1,65 @@
+"""The models under test: trained offline, packed, and what each has to answer to its row."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tarfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from load_tests.plan import Question
+
+_TRAIN_SECONDS = 600
+
+
+class TrainingFailed(Exception):
+    """The sample models could not be made."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tenant:
+    """One packed model and its question."""
+
+    framework: str
+    question: Question
+
+
+def train(target: Path, count: int, frameworks: str) -> None:
+    """Trains `count` models into `target`, which is absolute. Raises TrainingFailed."""
+    command = [sys.executable, "-P", "-m", "loaders.samples", str(target)]
+    command += ["--tenants", str(count), "--frameworks", frameworks, "--seed", "0"]
+    try:
+        subprocess.run(command, check=True, capture_output=True, text=True, timeout=_TRAIN_SECONDS)
+    except subprocess.CalledProcessError as error:
+        raise TrainingFailed(f"training failed:\n{error.stderr.strip()[-2000:]}") from error
+
+
+def pack(trained: Path, models: Path) -> list[Tenant]:
+    """Packs what `train` has made into the directory `models`, a tarball a tenant."""
+    rows = json.loads((trained / "manifest.json").read_text())
+    return [_pack_one(row, trained / row["directory"], models) for row in rows]
+
+
+def _pack_one(row: dict[str, Any], directory: Path, models: Path) -> Tenant:
+    name = f"{row['tenant']}.tar.gz"
+    with tarfile.open(models / name, "w:gz") as archive:
+        for member in sorted(directory.iterdir()):
+            archive.add(member, arcname=member.name)
+    question = Question(
+        target=name,
+        body=row["payload"].splitlines()[0],
+        expected=tuple(_flatten(row["predictions"][0])),
+    )
+    return Tenant(framework=row["framework"], question=question)
+
+
+def _flatten(numbers: Any) -> Iterator[float]:  # noqa: ANN401 - JSON, as deep as the framework likes
+    if isinstance(numbers, list):
+        for item in numbers:
+            yield from _flatten(item)
+    else:
+        yield float(numbers)

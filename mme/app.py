@@ -20,7 +20,7 @@ import uvloop
 
 from mme import logs
 from mme.cache.model_cache import ModelCache
-from mme.cache.pressure import read_memory
+from mme.cache.pressure import read_memory, watch_memory
 from mme.cache.records import Records
 from mme.config import Config
 from mme.containers.engine import MultiModelEngine
@@ -144,23 +144,22 @@ class Engine:
         self._cache = self._new_cache()
         await self._pool.start()
         stack.push_async_callback(self._pool.close)
-        self._cache.start()
         stack.push_async_callback(self._cache.close)
         self._engine = MultiModelEngine(
             "primary", cache=self._cache, pool=self._pool, metrics=metrics
         )
         self._pipeline = Pipeline(self._catalog())
-        probing = asyncio.create_task(self._probe_store(), name="store probe")
-        stack.push_async_callback(_cancelled, probing)
+        for watch in (self._probe_store(), self._watch_memory()):
+            stack.push_async_callback(_cancelled, asyncio.create_task(watch))
 
     def _new_cache(self) -> ModelCache:
         config = self._config.cache
-        budget_bytes = config.memory_bytes or int(
+        self._budget_bytes = config.memory_bytes or int(
             read_memory().total_bytes * config.memory_share_ratio
         )
         return ModelCache(
             config,
-            budget_bytes=budget_bytes,
+            budget_bytes=self._budget_bytes,
             store=self._store,
             artifacts=self._artifacts,
             pool=self._pool,
@@ -173,6 +172,16 @@ class Engine:
         variant = Variant(name=server.variant_name, containers=(self._engine,))
         endpoint = Endpoint(name=server.endpoint_name, variants=(variant,))
         return Catalog(account_id=server.account_id, endpoints={endpoint.name: endpoint})
+
+    async def _watch_memory(self) -> None:
+        residents, config = self._cache.residents, self._config.cache
+        await watch_memory(
+            residents.set_budget,
+            lambda: residents.ledger.resident_bytes + residents.ledger.leaving_bytes,
+            configured_bytes=self._budget_bytes,
+            reserve_ratio=config.memory_reserve_ratio,
+            pause_seconds=config.pressure_seconds,
+        )
 
     async def _probe_store(self) -> None:
         """Asks until the store has answered once.

@@ -7,7 +7,6 @@ import os
 import tempfile
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -74,11 +73,3 @@ def _descriptors() -> list[tuple[int, str]]:
         if target.startswith((*_OPENED_BY_TESTS, tempfile.gettempdir())):
             found.append((int(name), target))
     return found
-
-
-def eventually(holds: Callable[[], bool], within_seconds: float = 5.0) -> None:
-    """Waits until `holds()`; for what no event tells of, from synchronous code."""
-    deadline = time.monotonic() + within_seconds
-    while not holds():
-        assert time.monotonic() < deadline, "it did not come true in time"
-        time.sleep(0.01)

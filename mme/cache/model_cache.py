@@ -1,9 +1,7 @@
 """Is the model in memory: `lease` says yes at once, or fetches, unpacks, makes room and loads.
 
-Freshness: half-way through `refresh_seconds` a use asks the store behind the answer's back whether
-the version is still current; after the whole of it a use waits for that. A new version is loaded
-beside the old one and takes over in one step; the old one answers meanwhile, within the same bound.
-A store that does not answer, or denies what it gave before, changes nothing for what is in memory.
+The one place that knows both the store and the workers. What is in memory is kept by
+`residents.py`, whether it still is current by `freshness.py`, what failed by `failures.py`.
 """
 
 from __future__ import annotations
@@ -13,14 +11,14 @@ import contextlib
 import time
 from collections.abc import Awaitable
 from functools import partial
-from types import TracebackType
 from typing import TypeVar
 
 import structlog
 
 from mme.cache.failures import Failures
 from mme.cache.flight import Flight
-from mme.cache.pressure import budget_now, read_memory
+from mme.cache.freshness import Freshness
+from mme.cache.lease import Lease, Leasing
 from mme.cache.records import Records
 from mme.cache.residents import Entry, Residents
 from mme.cache.sizes import SizeEstimates
@@ -29,7 +27,6 @@ from mme.domain import ModelKey
 from mme.errors import (
     ArtifactUnavailable,
     LoadFailed,
-    MmeError,
     ModelError,
     ModelNotReady,
     StoreUnavailable,
@@ -43,54 +40,8 @@ from mme.workers.slot import Residency
 
 _log = structlog.get_logger()
 _CRASHES_TO_QUARANTINE = 3
-_CHECK_WAIT_SECONDS = 2.0  # a store that hangs holds up answers from memory no longer than this
 
 Result = TypeVar("Result")
-
-
-class Lease:
-    """A model that stays in memory until `release`."""
-
-    __slots__ = ("_residents", "entry", "hit", "load_seconds")
-
-    def __init__(self, residents: Residents, entry: Entry) -> None:
-        residents.hold(entry)
-        self._residents = residents
-        self.entry = entry
-        self.hit = True
-        self.load_seconds = 0.0
-
-    @property
-    def residency(self) -> Residency:
-        """Where it is."""
-        return self.entry.loaded.residency
-
-    def release(self) -> None:
-        """Gives the lease back; once."""
-        self._residents.unhold(self.entry)
-
-
-class Leasing:
-    """`async with` over a lease."""
-
-    __slots__ = ("_cache", "_deadline", "_key", "_lease")
-
-    def __init__(self, cache: ModelCache, key: ModelKey, deadline: float) -> None:
-        self._cache = cache
-        self._key = key
-        self._deadline = deadline
-
-    async def __aenter__(self) -> Lease:
-        self._lease = await self._cache.acquire(self._key, self._deadline)
-        return self._lease
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._lease.release()
 
 
 class ModelCache:
@@ -122,21 +73,17 @@ class ModelCache:
         self._loads: Flight[ModelKey, Entry, Lease] = Flight(
             share=partial(Lease, self.residents), reclaim=Lease.release
         )
-        self._checks: Flight[ModelKey, None, None] = Flight(
-            share=lambda _: None, reclaim=lambda _: None
+        self._freshness = Freshness(
+            config.refresh_seconds,
+            store=store,
+            artifacts=artifacts,
+            residents=self.residents,
+            reload=self._reload,
         )
-        self._pressure: asyncio.Task[None] | None = None
-
-    def start(self) -> None:
-        """Begins to watch the machine's memory."""
-        self._pressure = asyncio.create_task(self._watch_pressure(), name="memory pressure")
 
     async def close(self) -> None:
         """Gives up loads and checks under way; who waits for one gets Draining."""
-        if self._pressure is not None:
-            self._pressure.cancel()
-            await asyncio.wait([self._pressure])
-        await self._checks.close()
+        await self._freshness.close()
         await self._loads.close()
         await self.residents.close()
 
@@ -159,7 +106,7 @@ class ModelCache:
         asked_at = time.monotonic()
         entry = self.residents.current(key)
         if entry is not None and asked_at >= entry.check_at:
-            entry = await self._checked(entry, asked_at, deadline)
+            entry = await self._freshness.checked(entry, asked_at, deadline)
         if entry is not None:
             entry.hits += 1
             entry.used_at = asked_at
@@ -206,6 +153,9 @@ class ModelCache:
             "events": self._records.describe(),
         }
 
+    async def _reload(self, key: ModelKey) -> None:
+        (await self._loads.join(key, partial(self._load, key))).release()
+
     async def _load(self, key: ModelKey) -> Entry:
         """One flight: the miss path, unless it is known to fail; remembers how it failed."""
         await self._refuse_known_failure(key)
@@ -230,7 +180,7 @@ class ModelCache:
             async with self._load_turns, self._artifacts.lease(key) as artifact:
                 current = self.residents.current(key)
                 if current is not None and current.version == artifact.version:
-                    return self._confirm(current, asked_at)
+                    return self._freshness.confirm(current, asked_at)
                 loaded = await self._place(artifact)
         except BaseException as error:
             if artifact is not None and loaded is not None:
@@ -251,7 +201,7 @@ class ModelCache:
             check_at=0.0,
             fresh_until=0.0,
         )
-        self.residents.admit(self._confirm(entry, asked_at))
+        self.residents.admit(self._freshness.confirm(entry, asked_at))
         self._failures.forget(entry.key)
         self._metrics.loads.labels("loaded").inc()
         _log.info(
@@ -310,55 +260,6 @@ class ModelCache:
         self._metrics.loads.labels("failed").inc()
         _log.warning("model_not_loaded", model=key, reason=str(error))
         return error
-
-    async def _checked(self, entry: Entry, now: float, deadline: float) -> Entry | None:
-        """What is current after a check, waited for only when the last one is too long ago."""
-        self._checks.start(entry.key, partial(self._check, entry))
-        if now >= entry.fresh_until:
-            try:
-                async with asyncio.timeout_at(min(deadline, now + _CHECK_WAIT_SECONDS)):
-                    await self._checks.join(entry.key, partial(self._check, entry))
-            except TimeoutError:
-                self._confirm(entry, now)
-        return self.residents.current(entry.key)
-
-    async def _check(self, entry: Entry) -> None:
-        """Asks the store; loads a new version beside the old one, or retires what was deleted."""
-        asked_at = time.monotonic()
-        try:
-            newest = await self._store.head(entry.key)
-            if newest != entry.version:
-                lease = await self._loads.join(entry.key, partial(self._load, entry.key))
-                lease.release()
-                return
-        except ArtifactUnavailable as error:
-            if error.reason == "missing":
-                self.residents.retire(entry, "deleted", "the object was deleted")
-                self._artifacts.discard(entry.version)
-                return
-            _log.warning("refresh_failed", model=entry.key, reason=str(error))
-        except MmeError as error:
-            _log.warning("refresh_failed", model=entry.key, reason=str(error))
-        self._confirm(entry, asked_at)
-
-    def _confirm(self, entry: Entry, asked_at: float) -> Entry:
-        entry.check_at = asked_at + self._config.refresh_seconds / 2
-        entry.fresh_until = asked_at + self._config.refresh_seconds
-        return entry
-
-    async def _watch_pressure(self) -> None:
-        while True:
-            reading = await asyncio.to_thread(read_memory)
-            ledger = self.residents.ledger
-            self.residents.set_budget(
-                budget_now(
-                    configured_bytes=self._budget_bytes,
-                    occupied_bytes=ledger.resident_bytes + ledger.leaving_bytes,
-                    reserve_bytes=int(reading.total_bytes * self._config.memory_reserve_ratio),
-                    reading=reading,
-                )
-            )
-            await asyncio.sleep(self._config.pressure_seconds)
 
 
 async def _by(deadline: float, work: Awaitable[Result], key: ModelKey) -> Result:

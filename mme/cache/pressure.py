@@ -5,6 +5,8 @@ Measured from the host (psutil) and from the cgroup (v2 or v1), whichever leaves
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,6 +54,28 @@ def budget_now(
     """
     obtainable = occupied_bytes + reading.available_bytes - reserve_bytes
     return max(0, min(configured_bytes, obtainable))
+
+
+async def watch_memory(
+    set_budget: Callable[[int], None],
+    occupied_bytes: Callable[[], int],
+    *,
+    configured_bytes: int,
+    reserve_ratio: float,
+    pause_seconds: float,
+) -> None:
+    """Sets the budget anew, again and again, until cancelled."""
+    while True:
+        reading = await asyncio.to_thread(read_memory)
+        set_budget(
+            budget_now(
+                configured_bytes=configured_bytes,
+                occupied_bytes=occupied_bytes(),
+                reserve_bytes=int(reading.total_bytes * reserve_ratio),
+                reading=reading,
+            )
+        )
+        await asyncio.sleep(pause_seconds)
 
 
 def _read_number(path: Path) -> int | None:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
-from mme.cache.model_cache import Lease, ModelCache
+from mme.cache.lease import Lease
+from mme.cache.model_cache import ModelCache
 from mme.domain import Invocation, ModelKey, Reply, Timings
 from mme.errors import InvalidRequest, InvocationTimeout, PredictionFailed, WorkerLost
 from mme.metrics import Metrics

@@ -83,7 +83,6 @@ class Exchange:
     async def _invite(self) -> None:
         if self.request.headers.get(hdrs.EXPECT, "").lower() == "100-continue":
             await self.request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-            self.request.writer.output_size = 0  # the answer itself has not begun
 
 
 async def _read_all(request: web.BaseRequest, limit_bytes: int) -> bytes:

@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from multidict import MultiMapping
+from multidict import MultiMapping, istr
 
 from mme.domain import Invocation, ModelKey, Reply
 from mme.errors import InvalidRequest, PredictionFailed
@@ -20,12 +20,10 @@ from mme.errors import InvalidRequest, PredictionFailed
 REQUEST_ID = "x-amzn-RequestId"
 CUSTOM_ATTRIBUTES = "X-Amzn-SageMaker-Custom-Attributes"
 INVOKED_VARIANT = "x-Amzn-Invoked-Production-Variant"
-TARGET_MODEL = "X-Amzn-SageMaker-Target-Model"
+TARGET_MODEL = istr("X-Amzn-SageMaker-Target-Model")
 _TARGET_MODEL_LIMIT = 1024
 # A scheme with a slash is a URL of any kind; these also without, as nothing but a URL begins so.
 _SCHEME = re.compile(r"(?i)(?:s3|https?|ftp|file|data|arn):|[a-z][a-z0-9+.\-]*:/")
-_NAME = r"[a-zA-Z0-9](?:-*[a-zA-Z0-9])*"
-_HEADER_VALUE = re.compile(r"[\t\x20-\x7e]{0,1024}")  # ASCII, less the controls no header may hold
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,40 +38,48 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class _Rule:
-    """One parameter of InvokeEndpoint: where it travels and what it may be."""
+    """One parameter of InvokeEndpoint: where it travels, whose field it is, and what it may be."""
 
     header: str
+    field: str  # of Invocation
     member: str  # its name in the SDKs
     pattern: re.Pattern[str]
     says: str
 
 
-_TEXT_RULE = "at most 1024 ASCII characters"
-_NAME_RULE = "1 to 63 letters, digits and inner hyphens"
-_ENDPOINT = re.compile(rf"(?=.{{1,63}}\Z){_NAME}")
-_CONTENT_TYPE = _Rule("Content-Type", "ContentType", _HEADER_VALUE, _TEXT_RULE)
-_ACCEPT = _Rule("Accept", "Accept", _HEADER_VALUE, _TEXT_RULE)
-_ATTRIBUTES = _Rule(CUSTOM_ATTRIBUTES, "CustomAttributes", _HEADER_VALUE, _TEXT_RULE)
-_VARIANT = _Rule("X-Amzn-SageMaker-Target-Variant", "TargetVariant", _ENDPOINT, _NAME_RULE)
-_CONTAINER = _Rule(
-    "X-Amzn-SageMaker-Target-Container-Hostname", "TargetContainerHostname", _ENDPOINT, _NAME_RULE
+_TEXT = (re.compile(r"[\t\x20-\x7e]{0,1024}"), "at most 1024 ASCII characters")  # no controls
+_NAME = r"[a-zA-Z0-9](?:-*[a-zA-Z0-9])*"
+_LABEL = (
+    re.compile(rf"(?=.{{1,63}}\Z){_NAME}"),
+    "1 to 63 letters, digits and inner hyphens",
 )
-_INFERENCE_ID = _Rule(
-    "X-Amzn-SageMaker-Inference-Id",
-    "InferenceId",
+_IDENTIFIER = (
     re.compile(r"[\x21-\x7e][\x20-\x7e]{0,63}"),
     "1 to 64 printable characters, the first no blank",
 )
-_SESSION = _Rule(
-    "X-Amzn-SageMaker-Session-Id",
-    "SessionId",
+_SESSION = (
     re.compile(rf"NEW_SESSION|(?=.{{1,256}}\Z){_NAME}"),
     "NEW_SESSION, or 1 to 256 letters, digits and inner hyphens",
 )
+_PREFIX = "X-Amzn-SageMaker-"
+_RULES = (
+    _Rule(istr("Content-Type"), "content_type", "ContentType", *_TEXT),
+    _Rule(istr("Accept"), "accept", "Accept", *_TEXT),
+    _Rule(istr(CUSTOM_ATTRIBUTES), "custom_attributes", "CustomAttributes", *_TEXT),
+    _Rule(istr(_PREFIX + "Target-Variant"), "target_variant", "TargetVariant", *_LABEL),
+    _Rule(
+        istr(_PREFIX + "Target-Container-Hostname"),
+        "target_container",
+        "TargetContainerHostname",
+        *_LABEL,
+    ),
+    _Rule(istr(_PREFIX + "Inference-Id"), "inference_id", "InferenceId", *_IDENTIFIER),
+    _Rule(istr(_PREFIX + "Session-Id"), "session_id", "SessionId", *_SESSION),
+)
 # To answer as if these had not been sent would be to answer something else than was asked.
 _UNSUPPORTED = {
-    "X-Amzn-SageMaker-Enable-Explanations": "EnableExplanations",
-    "X-Amzn-SageMaker-Inference-Component": "InferenceComponentName",
+    istr(_PREFIX + "Enable-Explanations"): "EnableExplanations",
+    istr(_PREFIX + "Inference-Component"): "InferenceComponentName",
 }
 
 
@@ -85,8 +91,9 @@ def format_request_id(random_bytes: bytes) -> str:
 
 def read_endpoint(name: str) -> str:
     """Checks an endpoint's name, already percent-decoded. Raises InvalidRequest."""
-    if not _ENDPOINT.fullmatch(name):
-        raise InvalidRequest(f"EndpointName must be {_NAME_RULE}.")
+    pattern, says = _LABEL
+    if not pattern.fullmatch(name):
+        raise InvalidRequest(f"EndpointName must be {says}.")
     return name
 
 
@@ -131,21 +138,23 @@ def read_invocation(
     for header, member in _UNSUPPORTED.items():
         if header in headers:
             raise InvalidRequest(f"{member} is not supported by endpoint {endpoint}.")
-    target_model = _single(headers, TARGET_MODEL, "TargetModel")
+    given: dict[str, str | None] = {}
+    for rule in _RULES:
+        if rule.header in headers:
+            value = _single(headers, rule.header, rule.member)
+            if not rule.pattern.fullmatch(value):
+                raise InvalidRequest(f"{rule.member} must be {rule.says}.")
+            given[rule.field] = value or None  # an empty text says as little as an absent one
+    target_model = None
+    if TARGET_MODEL in headers:
+        target_model = read_target_model(_single(headers, TARGET_MODEL, "TargetModel"))
     return Invocation(
         request_id=request_id,
         endpoint=endpoint,
         body=body,
         deadline=deadline,
-        # An empty type says as little as an absent one.
-        content_type=_read(headers, _CONTENT_TYPE) or None,
-        accept=_read(headers, _ACCEPT) or None,
-        custom_attributes=_read(headers, _ATTRIBUTES),
-        target_model=None if target_model is None else read_target_model(target_model),
-        target_variant=_read(headers, _VARIANT),
-        target_container=_read(headers, _CONTAINER),
-        inference_id=_read(headers, _INFERENCE_ID),
-        session_id=_read(headers, _SESSION),
+        target_model=target_model,
+        **given,
     )
 
 
@@ -165,23 +174,16 @@ def reply_answer(reply: Reply, request_id: str) -> Answer:
     return Answer(status=200, body=reply.body, headers=headers)
 
 
-def _read(headers: MultiMapping[str], rule: _Rule) -> str | None:
-    value = _single(headers, rule.header, rule.member)
-    if value is not None and not rule.pattern.fullmatch(value):
-        raise InvalidRequest(f"{rule.member} must be {rule.says}.")
-    return value
-
-
-def _single(headers: MultiMapping[str], header: str, member: str) -> str | None:
-    value = headers.get(header)
+def _single(headers: MultiMapping[str], header: str, member: str) -> str:
+    values = headers.getall(header)
     # Two values would let a proxy judge by the one and us serve the other.
-    if value is not None and len(headers.getall(header)) > 1:
+    if len(values) > 1:
         raise InvalidRequest(f"{member} must be given once only.")
-    return value
+    return values[0]
 
 
 def _outgoing(what: str, value: str) -> str:
     # A line break here would let a model write headers of its own.
-    if not _HEADER_VALUE.fullmatch(value):
+    if not _TEXT[0].fullmatch(value):
         raise PredictionFailed(f"The model's {what} must be at most 1024 ASCII characters.")
     return value

@@ -107,7 +107,7 @@ async def test_draining_and_closing_do_not_wait_for_idle_connections():
     async with serving(FakeService(), drain_seconds=1000) as front, connected(front) as wire:
         wire.get("/livez")
         await wire.response()
-        async with asyncio.timeout(1):
+        async with asyncio.timeout(0.4):
             await front.drain()
             await front.close()
         assert await wire.closed() == b""

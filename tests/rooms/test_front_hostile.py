@@ -118,6 +118,13 @@ async def test_a_body_that_was_not_read_is_never_taken_for_a_request():
     assert service.seen == []
 
 
+async def test_an_early_refusal_does_not_wait_for_a_body_and_ends_the_connection():
+    async with serving(FakeService()) as front, connected(front) as wire:
+        wire.send(b"POST /nope HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n")
+        response = await wire.response()
+        assert (response.status, response.headers["connection"]) == (404, "close")
+
+
 async def test_a_compressed_body_reaches_the_model_as_it_came():
     service = FakeService()
     async with serving(service) as front, connected(front) as wire:

@@ -7,6 +7,7 @@ cold, hot and evicted are what `/state` says.
 
 from __future__ import annotations
 
+import os
 import shlex
 import signal
 import sys
@@ -43,6 +44,7 @@ def demo(
     console = Console(highlight=False, soft_wrap=True)
     with ExitStack() as stack:
         work = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="mme-demo-")))
+        os.environ["TMPDIR"] = str(work)  # of those we start: torch leaves a folder behind there
         store = work / "models"
         store.mkdir()
         tenants = _train(console, work / "trained")

@@ -118,7 +118,7 @@ def test_invoke_says_what_the_server_refused(url):
     done = run("invoke", "absent.tar.gz", "--body", "1", "--endpoint-url", url)
     assert refusal(done).startswith("ValidationError (400): Failed to download model data")
     done = run("invoke", "acme.tar.gz", "--body", "1", "--endpoint-url", url)
-    assert refusal(done).startswith("ModelError (424): ")
+    assert refusal(done).startswith("ModelError (424, 400 from the model): Unable to evaluate")
 
 
 def test_invoke_reads_its_body_from_a_file_and_signs_with_what_is_configured(url, tmp_path):

@@ -153,7 +153,12 @@ def _inside(root: str, key: str) -> str:
     segments = key.split("/")
     if "\0" in key or any(segment in ("", ".", "..") for segment in segments):
         raise OSError(errno.ENOENT, "no such key")
-    path = os.path.realpath(os.path.join(root, *segments), strict=True)  # noqa: PTH118 - stays text
+    try:
+        path = os.path.realpath(os.path.join(root, *segments), strict=True)  # noqa: PTH118 - stays text
+    except FileNotFoundError:
+        if not os.path.isdir(root):  # noqa: PTH112 - stays text
+            raise OSError(errno.ESTALE, "the directory of models is gone") from None
+        raise
     if os.path.commonpath((root, path)) != root:
         raise OSError(errno.ENOENT, "outside of the directory")
     return path

@@ -1,0 +1,98 @@
+"""Is what is in memory still the current version: asks the store, at most once an interval a model.
+
+Half-way through `refresh_seconds` a use asks behind the answer's back; after the whole of it a use
+waits for that, though never longer than `_WAIT_SECONDS`. A new version is loaded beside the old one
+and takes over in one step; the old one answers meanwhile. A store that does not answer, or denies
+what it gave before, changes nothing for what is in memory: a credential that ran out must not stop
+the tenants that are being served.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from functools import partial
+
+import structlog
+
+from mme.cache.flight import Flight
+from mme.cache.residents import Entry, Residents
+from mme.domain import ModelKey
+from mme.errors import ArtifactUnavailable, MmeError
+from mme.store.artifacts import ArtifactCache
+from mme.store.base import Store
+
+_log = structlog.get_logger()
+_WAIT_SECONDS = 2.0
+
+
+class Freshness:
+    """Checks of what is in memory against the store.
+
+    Args:
+        refresh_seconds: an overwritten or deleted object is noticed within this time.
+        reload: loads the newest version of a key; returns when it has taken over.
+    """
+
+    def __init__(
+        self,
+        refresh_seconds: float,
+        *,
+        store: Store,
+        artifacts: ArtifactCache,
+        residents: Residents,
+        reload: Callable[[ModelKey], Awaitable[None]],
+    ) -> None:
+        self._refresh_seconds = refresh_seconds
+        self._store = store
+        self._artifacts = artifacts
+        self._residents = residents
+        self._reload = reload
+        self._checks: Flight[ModelKey, None, None] = Flight(
+            share=lambda _: None, reclaim=lambda _: None
+        )
+
+    def confirm(self, entry: Entry, asked_at: float) -> Entry:
+        """`entry` was current when the store was asked at `asked_at`, or is to pass for it."""
+        entry.check_at = asked_at + self._refresh_seconds / 2
+        entry.fresh_until = asked_at + self._refresh_seconds
+        return entry
+
+    async def checked(self, entry: Entry, now: float, deadline: float) -> Entry | None:
+        """What is current after a check, waited for only when the last one is too long ago.
+
+        Raises:
+            Draining: the server is shutting down.
+        Cancellation: stops waiting; the check goes on.
+        """
+        check = partial(self._check, entry)
+        self._checks.start(entry.key, check)
+        if now >= entry.fresh_until:
+            try:
+                async with asyncio.timeout_at(min(deadline, now + _WAIT_SECONDS)):
+                    await self._checks.join(entry.key, check)
+            except TimeoutError:
+                self.confirm(entry, now)
+        return self._residents.current(entry.key)
+
+    async def close(self) -> None:
+        """Gives up checks under way."""
+        await self._checks.close()
+
+    async def _check(self, entry: Entry) -> None:
+        asked_at = time.monotonic()
+        try:
+            newest = await self._store.head(entry.key)
+            if newest != entry.version:
+                await self._reload(entry.key)
+                return
+        except ArtifactUnavailable as error:
+            if error.reason == "missing":
+                self._residents.retire(entry, "deleted", "the object was deleted")
+                self._artifacts.discard(entry.version)
+                return
+            _log.warning("refresh_failed", model=entry.key, reason=str(error))
+        except MmeError as error:
+            _log.warning("refresh_failed", model=entry.key, reason=str(error))
+        self.confirm(entry, asked_at)

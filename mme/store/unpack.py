@@ -48,30 +48,26 @@ async def unpack(
 ) -> int:
     """Unpacks a tarball into `directory`, which must not exist yet.
 
+    Returns the bytes on disk: files in whole blocks of 4 KiB, and one block a directory.
+    Cancelling ends the thread at its next read and leaves nothing behind.
+
     Args:
         chunks: the object's bytes as they arrive.
         directory: made here; exists afterwards only if this returned.
         limits: the caps.
         executor: one of its threads is busy from the first byte to the last.
-        claim: called in that thread with a number of bytes, before so many are written; may raise.
-
-    Returns:
-        The bytes on disk: each file rounded up to blocks of 4 KiB, and one block a directory.
+        claim: called in that thread with a number of bytes before so many are written; may raise.
 
     Raises:
         ArtifactRefused: hostile, damaged, too large or no tarball; the message says why.
-        DiskUnavailable: the disk is full, read-only or failing.
-        Also whatever `chunks` and `claim` raise.
-
-    Cancelling ends the thread at its next read and leaves nothing behind.
+        DiskUnavailable: the disk is full, read-only or failing; also what `chunks`, `claim` raise.
     """
     feed = Feed(asyncio.get_running_loop())
     future = executor.submit(_unpack, feed, directory, limits, claim)
     work = asyncio.wrap_future(future)
     pump = asyncio.create_task(feed.fill(chunks), name="unpack-feed")
-    parts: set[asyncio.Future[Any]] = {pump, work}
     try:
-        await asyncio.wait(parts, return_when=asyncio.FIRST_EXCEPTION)
+        await _wait(pump, work, until=asyncio.FIRST_EXCEPTION)
         if pump.done():
             pump.result()  # its error, where it has one, is why the thread failed too
         return work.result()
@@ -80,14 +76,14 @@ async def unpack(
         feed.abort()
         future.cancel()  # where no thread has begun yet
         pump.cancel()
-        await _end(parts)
+        await _wait(pump, work)
         raise
 
 
-async def _end(parts: set[asyncio.Future[Any]]) -> None:
-    """Leaves no task and no thread; takes note of the errors that will not be raised."""
-    await asyncio.wait(parts)
-    for part in parts:
+async def _wait(*parts: asyncio.Future[Any], until: str = asyncio.ALL_COMPLETED) -> None:
+    """Waits, and takes note of errors, so that those that nobody raises are not complained of."""
+    done, _ = await asyncio.wait(parts, return_when=until)
+    for part in done:
         if not part.cancelled():
             part.exception()
 

@@ -1,0 +1,307 @@
+"""The benchmark itself: what it counts, what it does not overlook, and a short run of it all."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import time
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from load_tests.alarm import Alarm
+from load_tests.answers import Checker
+from load_tests.client import Generator
+from load_tests.messages import MalformedMessage, MessageParser, write_request
+from load_tests.pace import draw_arrivals
+from load_tests.percentiles import percentile, summarise
+from load_tests.plan import Plan, Question
+
+ROOT = Path(__file__).parents[2]
+RIGHT = b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n0.5"
+QUESTION = Question(target="a.tar.gz", body="1,2", expected=(0.5,))
+
+# -- bytes ------------------------------------------------------------------------------------
+
+
+@given(st.lists(st.binary(max_size=40), max_size=5), st.data())
+def test_messages_are_the_same_however_their_bytes_are_split(bodies, data):
+    sent = b"".join(write_request("h", "/p", {"X-A": "b"}, body) for body in bodies)
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(sent)), max_size=8)))
+    pieces = [sent[a:b] for a, b in zip([0, *cuts], [*cuts, len(sent)], strict=True)]
+    parser = MessageParser()
+    found = [message for piece in pieces for message in parser.feed(piece)]
+    assert found == [(b"POST /p HTTP/1.1", body) for body in bodies]
+
+
+def test_the_length_is_found_in_any_case_and_only_in_the_head():
+    body = b"\r\ncontent-length: 9\r\n"
+    sent = b"HTTP/1.1 200 OK\r\ncontent-LENGTH:  %d \r\nA: b\r\n\r\n" % len(body) + body
+    parser = MessageParser()
+    assert parser.feed(sent[:-1]) == []
+    assert parser.feed(sent[-1:]) == [(b"HTTP/1.1 200 OK", body)]
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"\r\n\r\n", b"x" * 70_000],
+)
+def test_what_is_no_message_with_a_length_is_refused(garbage):
+    with pytest.raises(MalformedMessage):
+        MessageParser().feed(garbage)
+
+
+# -- figures ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("count", "share", "expected"),
+    [(1, 0.5, 1), (100, 0.5, 50), (100, 0.99, 99), (1000, 0.999, 999), (3, 0.5, 2), (10, 0.999, 10),
+     (100, 0.07, 7)],
+)  # fmt: skip
+def test_a_percentile_is_the_nearest_rank(count, share, expected):
+    assert percentile(range(1, count + 1), share) == expected
+
+
+@given(st.lists(st.floats(0, 100), min_size=1), st.floats(0.01, 1))
+def test_a_percentile_was_measured_and_that_share_does_not_exceed_it(values, share):
+    found = percentile(sorted(values), share)
+    assert found in values
+    assert sum(value <= found for value in values) >= share * len(values) - 1e-6
+
+
+def test_nothing_measured_makes_no_figures():
+    assert summarise([]) == {}
+    assert summarise([2.0, 1.0])["p50_seconds"] == 1.0
+
+
+def test_arrivals_rise_keep_to_their_rate_and_repeat():
+    arrivals = draw_arrivals(1000, 50.0, 60.0, seed=1)
+    assert list(arrivals) == sorted(arrivals)
+    assert arrivals[0] >= 50.0
+    assert arrivals[-1] < 60.0
+    assert 9_600 < len(arrivals) < 10_400
+    assert arrivals == draw_arrivals(1000, 50.0, 60.0, seed=1) != draw_arrivals(1000, 50.0, 60.0, 2)
+
+
+async def test_an_alarm_rings_when_it_is_set_to_and_not_before():
+    rung = asyncio.Event()
+    alarm = Alarm(rung.set)
+    moment = time.monotonic() + 0.05
+    alarm.set(moment)
+    await rung.wait()
+    assert time.monotonic() >= moment
+    rung.clear()
+    alarm.set(moment)  # which has passed
+    await rung.wait()
+    alarm.close()
+
+
+# -- answers ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("body", [b"0.5", b"0.50000001\n", b" 5e-1 "])
+def test_an_answer_within_a_millionth_is_right(body):
+    assert Checker([0.5]).is_right(body)
+
+
+@pytest.mark.parametrize("body", [b"0.500002", b"0.5,0.5", b"", b"nan", b"[0.5]", b"\xff"])
+def test_any_other_answer_is_wrong_however_often_it_comes(body):
+    checker = Checker([0.5])
+    assert not checker.is_right(body)
+    assert not checker.is_right(body)
+
+
+def test_an_answer_of_several_numbers_is_compared_in_order():
+    assert Checker([1.0, -2.0]).is_right(b"1.0,-2.0")
+    assert not Checker([1.0, -2.0]).is_right(b"-2.0,1.0")
+
+
+# -- the generator against servers that misbehave ------------------------------------------------
+
+
+@asynccontextmanager
+async def answering(answer):
+    """A real server whose every request is answered by `await answer(writer)`; yields a plan."""
+
+    serving = set()
+
+    async def serve(reader, writer):
+        serving.add(asyncio.current_task())
+        parser = MessageParser()
+        try:
+            while data := await reader.read(65536):
+                for _message in parser.feed(data):
+                    await answer(writer)
+        except ConnectionError:
+            pass
+        finally:
+            writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        yield Plan(
+            port=server.sockets[0].getsockname()[1],
+            server_pid=os.getpid(),
+            path="/",
+            questions=(QUESTION,),
+            connections=2,
+            seconds=0.3,
+            warm_up_seconds=0,
+            drain_seconds=5,
+        )
+        if serving:
+            await asyncio.wait(serving)  # each ends with its connection, which the generator ended
+
+
+def saying(*answers):
+    said = iter(answers)
+
+    async def answer(writer):
+        writer.write(next(said, RIGHT))
+
+    return answer
+
+
+@pytest.mark.parametrize("rate", [None, 200])
+async def test_a_server_that_answers_well_gets_right_answers_and_no_errors(rate):
+    async with answering(saying()) as plan:
+        outcome = await Generator(replace(plan, arrivals_per_second=rate)).run()
+    assert outcome.errors == {}
+    assert outcome.answered == outcome.checked > 20
+    assert 0 < outcome.latency["p50_seconds"] <= outcome.latency["max_seconds"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind"),
+    [
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n0.6", "wrong answer"),
+        (b"HTTP/1.1 503 Busy\r\nContent-Length: 4\r\n\r\nbusy", "status 503"),
+        (RIGHT + RIGHT, "unasked answer"),
+    ],
+)
+async def test_one_bad_answer_among_good_ones_is_counted_by_its_kind(answer, kind):
+    async with answering(saying(RIGHT, RIGHT, answer)) as plan:
+        outcome = await Generator(replace(plan, connections=1, arrivals_per_second=100)).run()
+    assert outcome.errors == {kind: 1}
+    assert outcome.checked > 5
+
+
+async def test_garbage_ends_its_connection_and_the_others_go_on():
+    async with answering(saying(RIGHT, b"garbage\r\n\r\n")) as plan:
+        outcome = await Generator(plan).run()
+    assert outcome.errors == {"malformed answer": 1, "connection lost": 1}
+    assert outcome.checked > 5
+
+
+async def test_a_server_that_hangs_up_on_everyone_ends_the_run_with_errors():
+    async def hang_up(writer):
+        writer.close()
+
+    async with answering(hang_up) as plan:
+        outcome = await Generator(replace(plan, seconds=60)).run()
+    assert outcome.errors == {"connection lost": 2}
+
+
+@pytest.mark.parametrize("rate", [None, 100])
+async def test_what_is_never_answered_is_counted_and_as_slow_as_the_wait_for_it(rate):
+    async def say_nothing(writer):
+        pass
+
+    async with answering(say_nothing) as plan:
+        outcome = await Generator(replace(plan, arrivals_per_second=rate, drain_seconds=0.2)).run()
+    assert outcome.answered == 0
+    assert outcome.errors["unanswered"] >= 2
+    assert outcome.latency["max_seconds"] > 0.3
+
+
+@pytest.mark.parametrize(("rate", "is_seen"), [(None, False), (200, True)])
+async def test_a_stall_is_seen_by_an_open_loop_and_hidden_by_a_closed_one(rate, is_seen):
+    waited = []
+
+    async def stall_once(writer):
+        if len(waited) == 20:
+            await asyncio.sleep(0.3)  # the stall itself, which is what is measured
+        waited.append(writer)
+        writer.write(RIGHT)
+
+    async with answering(stall_once) as plan:
+        outcome = await Generator(
+            replace(plan, connections=1, seconds=0.6, arrivals_per_second=rate)
+        ).run()
+    assert outcome.latency["max_seconds"] > 0.25
+    assert (outcome.latency["p90_seconds"] > 0.1) == is_seen
+
+
+# -- all of it, as a user runs it -----------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    target = tmp_path_factory.mktemp("trained")
+    command = [sys.executable, "-m", "loaders.samples", str(target)]
+    command += ["--tenants", "2", "--frameworks", "xgboost", "--trees", "3"]
+    subprocess.run(command, check=True, capture_output=True, timeout=60)
+    return target
+
+
+def run_steady(trained, results, *more):
+    command = [sys.executable, "-m", "load_tests", "steady", "--trained", str(trained)]
+    command += ["--seconds", "0.3", "--rounds", "1", "--connections", "2", "--shares", "0.3"]
+    done = subprocess.run(
+        [*command, "--results", str(results), *more],
+        cwd=ROOT, capture_output=True, text=True, timeout=100, check=False,
+    )  # fmt: skip
+    found = [json.loads(path.read_text()) for path in results.glob("*.json")]
+    return done, found[0] if found else None
+
+
+@pytest.mark.timeout(120)
+def test_a_short_run_measures_ours_beside_the_null_server_with_every_answer_right(
+    trained, tmp_path
+):
+    done, result = run_steady(trained, tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "Triton" in done.stdout
+    assert result["failures"] == {}
+    rows = {(row["subject"], row["mode"].split(",")[0]): row["outcome"] for row in result["rows"]}
+    assert set(rows) == {
+        ("mme, xgboost", "warming up"),
+        *((name, "closed") for name in ("generator's ceiling", "null server", "mme, xgboost")),
+        *((name, "open") for name in ("null server", "mme, xgboost")),
+    }
+    assert all(outcome["checked"] > 0 for outcome in rows.values())
+    assert result["versions"]["mme"]
+    text = json.dumps(result)
+    assert not any(private in text for private in (str(ROOT), str(tmp_path), platform.node()))
+
+
+@pytest.mark.timeout(120)
+def test_a_run_with_wrong_answers_says_so_and_fails(trained, tmp_path):
+    false = tmp_path / "false"
+    shutil.copytree(trained, false)
+    manifest = json.loads((false / "manifest.json").read_text())
+    manifest[1]["predictions"][0] += 0.001
+    (false / "manifest.json").write_text(json.dumps(manifest))
+    done, result = run_steady(false, tmp_path)
+    assert done.returncode == 1
+    assert result["failures"].keys() == {"wrong answer"}
+    assert result["failures"]["wrong answer"] > 0
+    told = next(row["outcome"] for row in result["rows"] if row["outcome"]["first_wrong"])
+    assert told["first_wrong"].startswith("tenant-02.tar.gz: expected (")
+
+
+@pytest.mark.timeout(120)
+def test_a_server_that_does_not_start_fails_the_run_with_its_own_words(trained, tmp_path):
+    done, result = run_steady(trained, tmp_path, "--workers=-1")
+    assert done.returncode == 1
+    assert "workers (flags)" in done.stdout
+    assert result is None

@@ -44,12 +44,11 @@ class Exchange:
 
     request: web.BaseRequest
     request_id: str
-    clock: Callable[[], float]  # the event loop's, in seconds
-    started: float  # by that clock
+    clock: Callable[[], float]  # the event loop's, in seconds; deadlines are by it
+    started: float  # by `time.perf_counter`: uvloop's own clock moves in milliseconds
     server: ServerConfig
     window: asyncio.Timeout
     segment: str = ""  # what stood in the place of `{}` in the route's path
-    receiving: bool = False
     body_bytes: int = 0
     invocation: Invocation | None = None
     reply: Reply | None = None
@@ -66,17 +65,16 @@ class Exchange:
         announced = self.request.content_length
         if announced is not None and announced > self.server.body_limit_bytes:
             raise PayloadTooLarge(self.server.body_limit_bytes)
-        if not content.is_eof():
-            self.receiving = True
-            self.window.reschedule(self.started + self.server.body_seconds)
+        waits = not content.is_eof()
+        if waits:
+            self.window.reschedule(self.clock() + self.server.body_seconds)
             await self._invite()
         try:
             body = await _read_all(self.request, self.server.body_limit_bytes)
         except (web.RequestPayloadError, ConnectionError) as error:
             raise InvalidRequest("The request's body broke off or is malformed.") from error
-        if self.receiving:
+        if waits:
             self.window.reschedule(None)
-            self.receiving = False
         self.body_bytes = len(body)
         return body
 

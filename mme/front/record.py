@@ -7,6 +7,7 @@ answered, how long it took in all.
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import structlog
@@ -43,7 +44,7 @@ class Recorder:
             exchange: the request, with the invocation and reply as far as it came to them.
             error: why it failed; None where it did not.
         """
-        seconds = exchange.clock() - exchange.started
+        seconds = time.perf_counter() - exchange.started
         name = route.name if route else "none"
         invokes = route is not None and route.invokes
         self._count(name, status)

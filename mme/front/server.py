@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from contextlib import suppress
 
 import structlog
@@ -116,7 +117,7 @@ class Front:
             request=request,
             request_id=format_request_id(os.urandom(16)),
             clock=self._clock,
-            started=self._clock(),
+            started=time.perf_counter(),
             server=self._config,
             window=asyncio.timeout(None),
         )

@@ -2,8 +2,8 @@
 
 Decision: aiohttp's low-level server with a table of our own; its router, middlewares and access log
 cost more than all that a hot request does here.
-While draining, connections that are kept answer 503 and close: to close them unasked would lose the
-requests already on their way.
+While draining, connections that are kept still answer, once more each, and then close: to close
+them unasked would lose the requests already on their way. Only those that stay silent are cut.
 """
 
 from __future__ import annotations
@@ -32,6 +32,8 @@ from mme.metrics import Metrics
 __all__ = ["Front", "Service"]
 
 _BACKLOG = 2048
+_SILENT_SECONDS = 1.0  # a kept connection on which nothing came for so long has nothing on its way
+_LOOK_SECONDS = 0.02
 _FAIL_SECONDS = 0.5  # for those whose time is up to say so
 _PATH_SHOWN = 200
 
@@ -77,11 +79,22 @@ class Front:
         self.port = self._listener.sockets[0].getsockname()[1]
 
     async def drain(self) -> None:
-        """Not ready, no new connections; waits for what is in flight, then fails what is left."""
+        """Not ready, no new connections; answers what is in flight or on its way, fails the rest.
+
+        Returns once no connection is left, or all have been silent for a second, or the drain time
+        is over.
+        """
         self._draining = True
         self._listener.close()
         structlog.get_logger().info(logs.DRAINING, in_flight=len(self._windows))
-        await self._empties(self._config.drain_seconds)
+        ends_at = busy_at = self._clock()
+        ends_at += self._config.drain_seconds
+        while self._connections.connections and self._clock() < ends_at:
+            if self._windows:
+                busy_at = self._clock()
+            elif self._clock() - busy_at >= _SILENT_SECONDS:
+                break
+            await asyncio.sleep(_LOOK_SECONDS)
         await self._fail_all()
 
     async def close(self) -> None:
@@ -141,7 +154,7 @@ class Front:
         async with exchange.window as window:
             self._windows.add(window)
             try:
-                if self._draining and route.invokes:
+                if self._failing and route.invokes:
                     raise Draining("The server is shutting down.")
                 return await route.answer(exchange)
             finally:

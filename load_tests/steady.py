@@ -20,7 +20,7 @@ from load_tests.measure import measure
 from load_tests.plan import Plan, Question
 from load_tests.report import Report, Row
 from load_tests.server_process import RunningServer, mme_server, null_server
-from load_tests.tenants import Tenant, pack, train
+from load_tests.tenants import Tenant, installed_frameworks, pack, train
 
 ARGUMENTS_KEPT = ("seconds", "rounds", "connections", "shares", "workers", "models", "frameworks")
 
@@ -60,7 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument("--workers", type=int, help="as in mme serve; default: its own")
     parser.add_argument("--models", type=int, default=1, help="of each framework, asked in turn")
-    parser.add_argument("--frameworks", default="xgboost,torch")
+    parser.add_argument("--frameworks", default=",".join(installed_frameworks()))
     parser.add_argument("--trained", type=Path, help="what loaders.samples made; default: train")
 
 

@@ -8,6 +8,7 @@ import sys
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,11 @@ class Tenant:
     question: Question
 
 
+def installed_frameworks() -> list[str]:
+    """Those that there are models and others' figures for."""
+    return [name for name in ("xgboost", "torch") if find_spec(name)]
+
+
 def train(target: Path, count: int, frameworks: str) -> None:
     """Trains `count` models into `target`, which is absolute. Raises TrainingFailed."""
     command = [sys.executable, "-P", "-m", "loaders.samples", str(target)]
@@ -36,6 +42,8 @@ def train(target: Path, count: int, frameworks: str) -> None:
         subprocess.run(command, check=True, capture_output=True, text=True, timeout=_TRAIN_SECONDS)
     except subprocess.CalledProcessError as error:
         raise TrainingFailed(f"training failed:\n{error.stderr.strip()[-2000:]}") from error
+    except subprocess.TimeoutExpired as error:
+        raise TrainingFailed(f"training took more than {_TRAIN_SECONDS} s") from error
 
 
 def pack(trained: Path, models: Path) -> list[Tenant]:

@@ -48,7 +48,7 @@ _RAISED_BY_TORCH = (
     TypeError,
     ValueError,
 )
-_ABOUT_THE_INPUT = re.compile(r"(?i)shape|size|dim|expected|guard failed|out of range|dtype")
+_ABOUT_THE_INPUT = re.compile(r"(?i)shape|size|dim|\dD\b|expected|guard failed|out of range|dtype")
 
 
 class TorchLoader:
@@ -66,6 +66,8 @@ class TorchLoader:
     def load(self, directory: Path, trust: Trust) -> Model:
         """Loads `model.pt`, or the only .pt, .pth or .pt2."""
         self.prepare()
+        import torch  # noqa: PLC0415 - on demand
+
         path = _model_file(directory)
         kind = sniff(path)
         if kind == "torch weights":
@@ -81,7 +83,7 @@ class TorchLoader:
             )
         try:
             return TorchModel(_export(path) if kind == "torch export" else _script(path))
-        except _RAISED_BY_TORCH as exc:
+        except (*_RAISED_BY_TORCH, torch.jit.Error) as exc:
             raise LoadRefused(f"Unable to load model: {path.name[:80]}: {_last_line(exc)}") from exc
 
 
@@ -124,7 +126,7 @@ class TorchModel:
         try:
             with self._torch.inference_mode():
                 output = self._module(tensor)
-        except _RAISED_BY_TORCH as exc:
+        except (*_RAISED_BY_TORCH, self._torch.jit.Error) as exc:
             reason = _last_line(exc)
             if _ABOUT_THE_INPUT.search(reason) and not isinstance(exc, MemoryError):
                 raise BadPayload(f"Unable to evaluate payload provided: {reason}") from exc

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 import urllib.request
+from contextlib import suppress
 from typing import Annotated, Any
 
 import typer
@@ -36,7 +37,7 @@ def models(
     if not watch:
         console.print(show_state(read_state(endpoint_url)))
         return
-    with Live(console=console, auto_refresh=False) as live:
+    with suppress(KeyboardInterrupt), Live(console=console, auto_refresh=False) as live:
         while True:
             live.update(show_state(read_state(endpoint_url)), refresh=True)
             time.sleep(1)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import sys
 import tarfile
+from pathlib import Path
 
 import pytest
 
@@ -14,6 +16,7 @@ from mme.cli.served import server
 from tests.models import CSV, booster
 
 MODEL = booster(1)
+ROOT = Path(__file__).parents[2]
 
 
 def run(*arguments, **options):
@@ -177,3 +180,45 @@ def test_serve_takes_its_port_from_sagemakers_hosts_unless_told_another(tmp_path
     assert line.startswith(f"mme is serving {tmp_path} at http://127.0.0.1:")
     assert line.endswith(" as endpoint mme\n")
     assert ":8080 " not in line
+
+
+def run_python(code, **options):
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=15,
+        check=False,
+        **options,
+    )
+
+
+def test_the_readmes_boto3_example_prints_the_models_answer(url):
+    example = next(text for text in readme_examples() if "import boto3" in text)
+    keys = {"AWS_ACCESS_KEY_ID": "any", "AWS_SECRET_ACCESS_KEY": "any"}
+    done = run_python(example.replace("http://127.0.0.1:8080", url), env=keys)
+    assert f"{MODEL.prediction:.5f}"[:-1] in done.stdout, done.stderr
+
+
+def test_the_readmes_embedded_example_prints_the_models_answer(tmp_path, packed):
+    example = next(text for text in readme_examples() if "mme.Engine" in text)
+    (tmp_path / "models").mkdir()
+    packed.rename(tmp_path / "models" / packed.name)
+    done = run_python(example, cwd=tmp_path, env={"HOME": str(tmp_path)})
+    assert f"{MODEL.prediction:.5f}"[:-1] in done.stdout, done.stderr
+    assert done.stdout.endswith(" False\n")  # cold
+
+
+def readme_examples():
+    return re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+
+
+def test_the_images_health_check_passes_on_a_server_that_is_ready_and_on_no_other(url):
+    dockerfile = (ROOT / "Dockerfile").read_text()
+    _python, _flag, code = json.loads(
+        re.search(r"^HEALTHCHECK .* CMD (\[.*\])$", dockerfile, re.MULTILINE)[1]
+    )
+    port = url.rpartition(":")[2]
+    for variable in ("MME_PORT", "SAGEMAKER_BIND_TO_PORT"):
+        assert run_python(code, env={variable: port}).returncode == 0
+        assert run_python(code, env={variable: "9"}).returncode != 0

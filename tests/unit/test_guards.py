@@ -113,6 +113,15 @@ def test_the_ci_script_runs_the_readmes_test_command():
     assert script.count('"$test_command"') == 1
 
 
+def test_the_image_can_be_one_of_sagemakers_hosts_and_is_not_root():
+    lines = (ROOT / "Dockerfile").read_text().replace("\\\n", " ").splitlines()
+    labels = next(line for line in lines if line.startswith("LABEL "))
+    for capability in ("multi-models", "accept-bind-to-port"):
+        assert f"com.amazonaws.sagemaker.capabilities.{capability}=true" in labels
+    assert 'ENTRYPOINT ["mme"]' in lines  # exec form: `docker run IMAGE serve` and SIGTERM reach it
+    assert "USER mme" in lines
+
+
 def test_files_and_functions_stay_small():
     too_long = {}
     for path in PRODUCT:

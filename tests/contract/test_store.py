@@ -13,7 +13,7 @@ import pytest
 
 from mme.config import StoreConfig
 from mme.domain import ModelKey
-from mme.errors import ArtifactUnavailable
+from mme.errors import ArtifactUnavailable, StoreUnavailable
 from mme.store.base import Store
 from mme.store.open_store import open_store
 from tests.buckets import Bucket
@@ -199,5 +199,8 @@ async def test_a_store_that_is_there_passes_the_probe(shelf: Shelf) -> None:
 async def test_a_store_that_is_not_there_fails_the_probe(shelf: Shelf) -> None:
     with pytest.raises(ArtifactUnavailable):
         await shelf.empty.probe()
-    with pytest.raises(ArtifactUnavailable):
+
+
+async def test_a_store_that_is_not_there_has_no_objects(shelf: Shelf) -> None:
+    with pytest.raises((ArtifactUnavailable, StoreUnavailable)):
         await shelf.empty.head(KEY)

@@ -205,3 +205,14 @@ async def test_a_real_s3_that_denies_the_object_is_the_requests_fault(
                 await attempt
             assert caught.value.reason == "denied"
             assert caught.value.bucket == bucket.name
+
+
+async def test_bytes_are_counted_here_whatever_the_http_library_lets_through() -> None:
+    class Body:
+        async def iter_chunks(self, _size_bytes: int) -> AsyncIterator[bytes]:
+            yield b"bo"
+
+    version = ArtifactVersion(location="s3://bucket/models/", key=KEY, etag="e1", size_bytes=4)
+    async with store_at("http://127.0.0.1:9") as store:
+        with pytest.raises(StoreUnavailable, match="2 of 4 bytes"):
+            [chunk async for chunk in store._read(Body(), version)]

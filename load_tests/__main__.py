@@ -17,7 +17,7 @@ from load_tests.tenants import TrainingFailed
 
 # Each is a module with `add_arguments`, `run` and `ARGUMENTS_KEPT`; adding one touches one row.
 _SCENARIOS = {"steady": steady}
-_WIDTH = 130  # of what goes to a file, where no terminal says
+_WIDTH = 170  # of what goes to a file, where no terminal says
 _RESULTS = Path(__file__).parent / "results"
 
 

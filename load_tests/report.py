@@ -31,7 +31,7 @@ class Row:
 
     subject: str
     mode: str  # e.g. "8 connections"
-    round: int
+    round: int  # from 1 on; 0 is warming up
     outcome: Outcome
 
 
@@ -65,7 +65,7 @@ class Report:
 
     def print_tables(self) -> None:
         """Medians and ranges over the rounds, and others' figures for orientation."""
-        self._console.print(_measured_table(self.rows))
+        self._console.print(_measured_table(row for row in self.rows if row.round))
         for framework, servers in ELSEWHERE.items():
             if any(framework in row.subject for row in self.rows):
                 self._console.print(_elsewhere_table(framework, servers))
@@ -98,7 +98,7 @@ def _measured_table(rows: Iterable[Row]) -> Table:
     for name in ("load", "server"):
         table.add_column(name)
     for name in ("right/s", "p50 ms", "p99 ms", "p99.9 ms", "server us/answer", "generator busy"):
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", overflow="fold")
     groups: dict[tuple[str, str], list[Row]] = defaultdict(list)
     for row in rows:
         groups[row.mode, row.subject].append(row)

@@ -30,8 +30,6 @@ ROOT = Path(__file__).parents[2]
 RIGHT = b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n0.5"
 QUESTION = Question(target="a.tar.gz", body="1,2", expected=(0.5,))
 
-# -- bytes ------------------------------------------------------------------------------------
-
 
 @given(st.lists(st.binary(max_size=40), max_size=5), st.data())
 def test_messages_are_the_same_however_their_bytes_are_split(bodies, data):
@@ -58,9 +56,6 @@ def test_the_length_is_found_in_any_case_and_only_in_the_head():
 def test_what_is_no_message_with_a_length_is_refused(garbage):
     with pytest.raises(MalformedMessage):
         MessageParser().feed(garbage)
-
-
-# -- figures ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -106,9 +101,6 @@ async def test_an_alarm_rings_when_it_is_set_to_and_not_before():
     alarm.close()
 
 
-# -- answers ----------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("body", [b"0.5", b"0.50000001\n", b" 5e-1 "])
 def test_an_answer_within_a_millionth_is_right(body):
     assert Checker([0.5]).is_right(body)
@@ -124,9 +116,6 @@ def test_any_other_answer_is_wrong_however_often_it_comes(body):
 def test_an_answer_of_several_numbers_is_compared_in_order():
     assert Checker([1.0, -2.0]).is_right(b"1.0,-2.0")
     assert not Checker([1.0, -2.0]).is_right(b"-2.0,1.0")
-
-
-# -- the generator against servers that misbehave ------------------------------------------------
 
 
 @asynccontextmanager
@@ -239,9 +228,6 @@ async def test_a_stall_is_seen_by_an_open_loop_and_hidden_by_a_closed_one(rate, 
         ).run()
     assert outcome.latency["max_seconds"] > 0.25
     assert (outcome.latency["p90_seconds"] > 0.1) == is_seen
-
-
-# -- all of it, as a user runs it -----------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")

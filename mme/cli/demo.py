@@ -126,15 +126,19 @@ def _keep(console: Console, url: str, tenant: Tenant, work: Path) -> None:
     console.print(f"""
 [bold]Still serving; Ctrl-C ends it. Try in another terminal:[/bold]
 
-curl {url}/endpoints/mme/invocations -H 'Content-Type: {tenant.content_type}' \\
-     -H 'X-Amzn-SageMaker-Target-Model: {tenant.key}' --data-binary @{file}
+curl {url}/endpoints/mme/invocations \\
+     -H 'Content-Type: {tenant.content_type}' \\
+     -H 'X-Amzn-SageMaker-Target-Model: {tenant.key}' \\
+     --data-binary @{file}
 
 {sys.executable} - <<'END'
 import boto3
-client = boto3.client("sagemaker-runtime", endpoint_url="{url}", region_name="us-east-1",
-                      aws_access_key_id="any", aws_secret_access_key="any")
-reply = client.invoke_endpoint(EndpointName="mme", TargetModel="{tenant.key}",
-                               ContentType="{tenant.content_type}", Body=open("{payload}").read())
+client = boto3.client(
+    "sagemaker-runtime", endpoint_url="{url}", region_name="us-east-1",
+    aws_access_key_id="any", aws_secret_access_key="any")
+reply = client.invoke_endpoint(
+    EndpointName="mme", TargetModel="{tenant.key}",
+    ContentType="{tenant.content_type}", Body=open("{payload}", "rb"))
 print(reply["Body"].read().decode())
 END
 

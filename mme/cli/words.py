@@ -4,17 +4,19 @@ from __future__ import annotations
 
 STEP = 1024
 MINUTE_SECONDS = 60
+ONE_DIGIT_BELOW = 10
 
 
 def in_bytes(size_bytes: float | None) -> str:
-    """`1536` -> `1.5 KiB`; None -> `-`."""
+    """`1536` -> `1.5 KiB`, `15360` -> `15 KiB`; None -> `-`."""
     if size_bytes is None:
         return "-"
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if abs(size_bytes) < STEP:
-            return f"{size_bytes:.0f} {unit}" if unit == "B" else f"{size_bytes:.1f} {unit}"
+    units = ["B", "KiB", "MiB", "GiB", "TiB"]
+    while size_bytes >= STEP and len(units) > 1:
         size_bytes /= STEP
-    return f"{size_bytes:.1f} TiB"
+        units.pop(0)
+    digits = 1 if size_bytes < ONE_DIGIT_BELOW and units[0] != "B" else 0
+    return f"{size_bytes:.{digits}f} {units[0]}"
 
 
 def in_seconds(seconds: float | None) -> str:

@@ -54,7 +54,7 @@ def test_kept_it_goes_on_serving_until_interrupted():
             if "models --watch" in line:
                 break
         url = re.search(r"serving at (\S+),", told)[1]
-        curl = re.search(r"^curl .*\n.*$", told, re.MULTILINE)[0]
+        curl = re.search(r"^curl .*?\n(?=\n)", told, re.MULTILINE | re.DOTALL)[0]
         answer = subprocess.run(["bash", "-c", curl], capture_output=True, text=True, check=True)
         assert answer.stdout.startswith("[")
         script = re.search(r"<<'END'\n(.*?)END", told, re.DOTALL)[1]

@@ -53,7 +53,7 @@ class DiskConfig:
     unpacked_limit_bytes: int = 10 * 1024**3
     unpack_ratio_limit: float = 200.0
     unpack_members_limit: int = 10_000
-    unpack_threads: int = 2
+    unpack_threads: int = 8
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -15,6 +15,7 @@ import msgspec
 
 from mme.config import ServerConfig
 from mme.errors import (
+    DiskUnavailable,
     Draining,
     InvalidRequest,
     InvocationTimeout,
@@ -59,6 +60,7 @@ _FORMS: Mapping[type[BaseException], _Form] = {
     PayloadTimeout: _Form(408, close=True),
     ModelError: _Form(424, "ModelError"),
     ModelNotReady: _Form(429, "ModelNotReadyException"),
+    DiskUnavailable: _UNAVAILABLE,
     Overloaded: _UNAVAILABLE,
     Draining: _UNAVAILABLE,
     StoreUnavailable: _Form(530, "InternalDependencyException"),

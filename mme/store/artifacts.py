@@ -18,7 +18,7 @@ from pathlib import Path
 
 from mme.config import DiskConfig
 from mme.domain import ArtifactVersion, ModelKey
-from mme.errors import DiskUnavailable, StoreUnavailable
+from mme.errors import DiskUnavailable, ModelError, StoreUnavailable
 from mme.metrics import Metrics
 from mme.store.base import ArtifactStream, Store
 from mme.store.disk_files import DiskFiles
@@ -153,6 +153,9 @@ class ArtifactCache:
             )
             # No await from here to the entry being pinned: nobody could evict or forget it between.
             entry = self._index.publish(incoming, stream.version, claim)
+        except ModelError as refused:
+            refused.etag = stream.version.etag  # so that it is not tried again before it changes
+            raise
         except OSError as error:
             await asyncio.to_thread(shutil.rmtree, incoming, ignore_errors=True)
             raise DiskUnavailable(f"The disk tier can't take it: {error.strerror}.") from error

@@ -19,6 +19,7 @@ from mme.errors import (
     InvocationTimeout,
     LoadFailed,
     MemoryRefused,
+    ModelError,
     ModelNotReady,
     PredictionFailed,
     WorkerLost,
@@ -159,19 +160,25 @@ async def test_a_bad_overwrite_keeps_the_old_version_answering(tmp_path):
         assert events(engine, "failed") == ["a.tar.gz"]
 
 
-async def test_a_corrupt_model_costs_one_load_a_back_off_and_is_mended_by_a_new_version(tmp_path):
+@pytest.mark.parametrize(
+    "data", [tarball({"xgboost-model": b"\x00\x01 no booster"}), b"this is no tarball"]
+)
+async def test_a_bad_model_costs_one_load_a_back_off_and_is_mended_by_a_new_version(tmp_path, data):
     models = tmp_path / "models"
-    drop(models, "a.tar.gz", {"xgboost-model": b"\x00\x01 no booster"})
+    drop(models, "a.tar.gz", data)
     async with running_engine(tmp_path, failure_seconds=60.0) as engine:
         messages = set()
         for _ in range(20):
-            with pytest.raises(LoadFailed) as failed:
+            with pytest.raises(ModelError) as failed:
                 await ask(engine, "a.tar.gz")
             messages.add(str(failed.value))
         assert len(messages) == 1
+        await asyncio.sleep(1.0)  # how long a mended model may go unnoticed
+        with pytest.raises(ModelError):
+            await ask(engine, "a.tar.gz")
         assert events(engine, "failed") == ["a.tar.gz"]
         drop(models, "a.tar.gz", booster(1).members)
-        await asyncio.sleep(1.0)  # how long a mended model may go unnoticed
+        await asyncio.sleep(1.0)
         assert await ask(engine, "a.tar.gz") == pytest.approx(booster(1).prediction, rel=1e-6)
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import xgboost
 
 FEATURES = 4
+SPINNER_BYTES = 1_000_000
 ROW = [0.1, 0.2, 0.3, 0.4]
 CSV = b"0.1,0.2,0.3,0.4"
 
@@ -49,6 +50,10 @@ def spinner() -> bytes:
     import torch  # noqa: PLC0415 - two seconds that most tests need not spend
 
     class Spinner(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.rand(SPINNER_BYTES // 4))  # so that it counts
+
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             total = torch.zeros(1)
             for _ in range(int(x[0][0])):

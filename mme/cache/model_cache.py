@@ -40,6 +40,7 @@ from mme.workers.slot import Residency
 
 _log = structlog.get_logger()
 _CRASHES_TO_QUARANTINE = 3
+_SECOND_TRY_RATIO = 1.1  # two measurements of one model differ a little
 
 Result = TypeVar("Result")
 
@@ -231,7 +232,7 @@ class ModelCache:
                 if await residents.settle(version, measured):
                     return loaded
                 await self._pool.unload([loaded.residency])
-                wanted = measured
+                wanted = int(measured * _SECOND_TRY_RATIO)
             except WorkerLost:
                 worker_losses += 1
                 if worker_losses > 1:  # the first may have been a neighbour's doing

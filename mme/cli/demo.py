@@ -31,7 +31,7 @@ from mme.cli.served import server
 from mme.cli.words import in_bytes
 
 TENANTS = 8  # and one more, dropped in while the server runs
-MEMORY_BYTES = 4 * 1024**2  # some of the nine models, never all
+MEMORY_BYTES = 3 * 1024**2 // 2  # some of the nine models, never all
 
 
 def demo(

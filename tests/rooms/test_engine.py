@@ -76,20 +76,21 @@ async def test_a_hundred_callers_of_a_cold_model_make_one_load(tmp_path):
 @pytest.mark.timeout(120)
 async def test_three_hundred_models_through_room_for_twenty_answer_right(tmp_path):
     models = tmp_path / "models"
-    for seed in range(300):
-        drop(models, f"tenant-{seed}/model.tar.gz", booster(seed).members)
+    trained = [booster(seed, trees=30, depth=4) for seed in range(300)]
+    for seed, model in enumerate(trained):
+        drop(models, f"tenant-{seed}/model.tar.gz", model.members)
     async with running_engine(tmp_path, memory=64 * 1024 * 1024) as probe:
         await ask(probe, "tenant-0/model.tar.gz")
         await ask(probe, "tenant-1/model.tar.gz")
         one = probe.state()["models"][1]["bytes"]
     order = random.Random(7)
-    async with running_engine(tmp_path, memory=max(20 * one, 200_000), workers=2) as engine:
+    async with running_engine(tmp_path, memory=20 * one, workers=2) as engine:
         turns = asyncio.Semaphore(8)
 
         async def check(seed):
             async with turns:
                 answer = await ask(engine, f"tenant-{seed}/model.tar.gz")
-            assert answer == pytest.approx(booster(seed).prediction, rel=1e-6)
+            assert answer == pytest.approx(trained[seed].prediction, rel=1e-6)
             memory = engine.state()["memory"]
             charged = memory["reserved_bytes"] + memory["resident_bytes"] + memory["leaving_bytes"]
             assert charged <= memory["budget_bytes"]
@@ -98,7 +99,7 @@ async def test_three_hundred_models_through_room_for_twenty_answer_right(tmp_pat
             for _ in range(900):
                 group.create_task(check(order.randrange(300)))
         await quiet(engine)
-        assert len(engine.state()["models"]) < 60
+        assert len(engine.state()["models"]) <= 30
         assert len(events(engine, "evicted")) > 100
 
 
@@ -241,7 +242,7 @@ async def test_a_model_in_use_is_not_evicted_and_the_next_one_waits_for_it(tmp_p
         await engine.load(ModelKey("spin.tar.gz"))
         await engine.load(ModelKey("a.tar.gz"))
         sizes = {model["model"]: model["bytes"] for model in engine.state()["models"]}
-    budget = int(sizes["a.tar.gz"] * 1.08)
+    budget = int(max(sizes.values()) * 1.1)
     async with running_engine(tmp_path, workers=2, memory=budget) as engine:
         await engine.load(ModelKey("spin.tar.gz"))
         state = engine.state()

@@ -1,4 +1,4 @@
-"""Bodies to arrays and back: csv, json, jsonlines and npy (libsvm needs a width: `libsvm.py`).
+"""Bodies to arrays and back, by format; what is more than a few lines has a file of its own.
 
 Decisions: text becomes float32, which is what the frameworks compute in; npy keeps its own type.
 An empty csv cell and a JSON null are NaN, i.e. missing; a number in quotes is a number. A csv of
@@ -12,60 +12,63 @@ import json
 from collections.abc import Callable, Mapping
 from io import BytesIO
 from types import MappingProxyType
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from loaders.content_types import ContentType
-from loaders.contract import BadPayload, UnsupportedContentType
+from loaders.libsvm import decode_libsvm
 from loaders.npy import decode_npy
+from loaders.payload_faults import unreadable
+from loaders.recordio import decode_recordio, encode_recordio
+from loaders.sparse import MISSING, Gaps, SparseRow, as_table
 
 Array = NDArray[Any]
-Decoder = Callable[[bytes], Array]
+Decoder = Callable[[bytes, Gaps], Array]
 Encoder = Callable[[Array], bytes]
 
 _NUMBERS = msgspec.json.Decoder(list[float])
 _ANYTHING = msgspec.json.Decoder()
-_UNREADABLE = (ValueError, TypeError, LookupError, OverflowError, RecursionError, MemoryError)
-_REASON_CHARACTERS = 200
+_Key = Annotated[int, msgspec.Meta(ge=0, lt=1 << 63)]
+_UNREADABLE = (
+    ValueError,
+    TypeError,
+    LookupError,
+    OverflowError,
+    RecursionError,
+    MemoryError,
+    msgspec.MsgspecError,
+)
+_BINARY = frozenset({"npy", "recordio-protobuf"})
 
 
-def decode(body: bytes, content_type: ContentType) -> Array:
+def decode(body: bytes, content_type: ContentType, gaps: Gaps = MISSING) -> Array:
     """Reads a body as the array it holds, of any dimension.
+
+    Args:
+        body: at most as many bytes as the server lets in.
+        content_type: what it was sent as.
+        gaps: what to make of rows that name only some of their features.
 
     Raises:
         UnsupportedContentType: it can't be read as what it says it is.
+        BadPayload: as a table it would be too large, or (libsvm) wider than the model.
     """
     try:
-        return DECODERS[content_type.name](as_utf8(body, content_type))
+        return DECODERS[content_type.name](_as_utf8(body, content_type), gaps)
     except _UNREADABLE as exc:
         raise unreadable(content_type.name, exc) from exc
 
 
-def as_utf8(body: bytes, content_type: ContentType) -> bytes:
+def _as_utf8(body: bytes, content_type: ContentType) -> bytes:
     """Re-codes a text that came in another charset."""
+    if content_type.name in _BINARY:
+        return body
     if content_type.charset.startswith("utf") and content_type.charset != "utf-16":
         return body
     return body.decode(content_type.charset).encode()
-
-
-def unreadable(name: str, reason: object) -> UnsupportedContentType:
-    """The fault for a body that is not what its type says, in the XGBoost image's words."""
-    shown = str(reason)[:_REASON_CHARACTERS] or type(reason).__name__
-    return UnsupportedContentType(
-        f"Loading {name} data failed with Exception, "
-        f"please ensure data is in {name} format: {shown}"
-    )
-
-
-def feature_mismatch(name: str, given: int, trained: int) -> BadPayload:
-    """The fault for a wrong number of features, in the XGBoost image's words."""
-    return BadPayload(
-        f"Unable to evaluate payload provided: Feature size of {name} inference data {given} "
-        f"is not consistent with feature size of trained model {trained}."
-    )
 
 
 def as_float32(array: Array) -> Array:
@@ -107,32 +110,54 @@ def _number(cell: str) -> float:
     return float(cell) if cell.strip() else np.nan
 
 
-def decode_json(body: bytes) -> Array:
-    """Reads `[...]`, `[[...]]`, `[{"features": [...]}]`, or these as `{"instances": ...}`."""
+def decode_json(body: bytes, gaps: Gaps = MISSING) -> Array:
+    """Reads `[...]`, `[[...]]`, records as `_row` has them, or these as `{"instances": ...}`."""
     try:
         document = _ANYTHING.decode(body)
     except msgspec.MsgspecError:
         document = json.loads(body)  # knows NaN and Infinity, which Python's own clients write
     if isinstance(document, dict):
         document = document.get("instances", [document])
-    return _array(_features(document))
+    return _features(document, gaps)
 
 
-def decode_jsonlines(body: bytes) -> Array:
-    """Reads one record a line: `[...]` or `{"features": [...]}`."""
+def decode_jsonlines(body: bytes, gaps: Gaps = MISSING) -> Array:
+    """Reads one record a line: `[...]`, or as `_row` has them."""
     try:
         records = _ANYTHING.decode_lines(body)
     except msgspec.MsgspecError:
         records = [json.loads(line) for line in body.splitlines() if line.strip()]
-    return _array(_features(records))
+    return _features(records, gaps)
 
 
-def _features(records: object) -> object:
-    if isinstance(records, list) and records and isinstance(records[0], dict):
-        if not all(isinstance(record, dict) and "features" in record for record in records):
-            raise ValueError('an object must be {"instances": [...]} or {"features": [...]}')
-        return [record["features"] for record in records]
-    return records
+def _features(records: object, gaps: Gaps) -> Array:
+    if not (isinstance(records, list) and records and isinstance(records[0], dict)):
+        return _array(records)
+    rows = [_row(record) for record in records]
+    if all(isinstance(row, list) for row in rows):
+        return _array(rows)
+    return as_table([_sparse(row) for row in rows], gaps)
+
+
+def _row(record: object) -> object:
+    """Takes the row out of `{"features": ROW}` or `{"data": {"features": ROW}}`."""
+    if isinstance(record, dict) and isinstance(record.get("data"), dict):
+        record = record["data"]
+    if not isinstance(record, dict) or "features" not in record:
+        raise ValueError('an object must be {"instances": [...]} or {"features": [...]}')
+    return record["features"]
+
+
+def _sparse(row: object) -> SparseRow:
+    """Reads `[...]`, `{"values": [...]}` or `{"values": [...], "keys": [...], "shape": [...]}`."""
+    if not isinstance(row, dict):
+        return SparseRow(values=_array(row).ravel())
+    values = _array(row["values"]).ravel()
+    if "keys" not in row:
+        return SparseRow(values=values)
+    keys = np.array(msgspec.convert(row["keys"], list[_Key]), dtype=np.uint64)
+    shape = msgspec.convert(row.get("shape", []), list[_Key])
+    return SparseRow(values=values, keys=keys, width=shape[-1] if shape else None)
 
 
 def _array(numbers: object) -> Array:
@@ -141,7 +166,14 @@ def _array(numbers: object) -> Array:
 
 
 DECODERS: Mapping[str, Decoder] = MappingProxyType(
-    {"csv": decode_csv, "json": decode_json, "jsonlines": decode_jsonlines, "npy": decode_npy}
+    {
+        "csv": lambda body, _: decode_csv(body),
+        "json": decode_json,
+        "jsonlines": decode_jsonlines,
+        "libsvm": decode_libsvm,
+        "npy": lambda body, _: decode_npy(body),
+        "recordio-protobuf": decode_recordio,
+    }
 )
 
 
@@ -170,5 +202,11 @@ def encode_npy(array: Array) -> bytes:
 
 
 ENCODERS: Mapping[str, Encoder] = MappingProxyType(
-    {"json": encode_json, "csv": encode_csv, "jsonlines": encode_jsonlines, "npy": encode_npy}
+    {
+        "json": encode_json,
+        "csv": encode_csv,
+        "jsonlines": encode_jsonlines,
+        "npy": encode_npy,
+        "recordio-protobuf": encode_recordio,
+    }
 )

@@ -2,11 +2,13 @@
 
 Decisions: names are compared without case and without their parameters. Of an Accept list the
 highest q-value wins and, between equals, the first; SageMaker's XGBoost image refuses lists, but
-its own Python SDK sends them.
+its own Python SDK sends them. A client that leaves the choice to us gets what the operator set in
+SAGEMAKER_DEFAULT_INVOCATIONS_ACCEPT, else the model's default, as in all of SageMaker's images.
 """
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -25,13 +27,17 @@ _NAMES = {
     "application/x-jsonlines": "jsonlines",
     "npy": "npy",
     "application/x-npy": "npy",
+    "recordio-protobuf": "recordio-protobuf",
+    "application/x-recordio-protobuf": "recordio-protobuf",
 }
 _CANONICAL = {
     "csv": "text/csv",
     "json": "application/json",
     "jsonlines": "application/jsonlines",
     "npy": "application/x-npy",
+    "recordio-protobuf": "application/x-recordio-protobuf",
 }
+_OPERATORS_CHOICE = "SAGEMAKER_DEFAULT_INVOCATIONS_ACCEPT"
 _CHARSETS = frozenset({"utf-8", "utf8", "us-ascii", "ascii", "iso-8859-1", "latin-1", "utf-16"})
 
 
@@ -39,7 +45,7 @@ _CHARSETS = frozenset({"utf-8", "utf8", "us-ascii", "ascii", "iso-8859-1", "lati
 class ContentType:
     """How a body is to be read."""
 
-    name: str  # csv, json, jsonlines, libsvm or npy
+    name: str  # csv, json, jsonlines, libsvm, npy or recordio-protobuf
     charset: str = "utf-8"
 
 
@@ -47,7 +53,7 @@ class ContentType:
 class Accept:
     """How an answer is to be written."""
 
-    name: str  # csv, json, jsonlines or npy
+    name: str  # csv, json, jsonlines, npy or recordio-protobuf
     content_type: str  # the answer's header
 
 
@@ -77,14 +83,25 @@ def read_content_type(header: str | None, readable: tuple[str, ...], default: st
     return ContentType(name=name, charset=charset)
 
 
-@lru_cache(maxsize=256)
 def choose_accept(header: str | None, writable: tuple[str, ...], default: str) -> Accept:
-    """Chooses one of the `writable` formats; `default` where there is no header or a wildcard.
+    """Chooses one of the `writable` formats.
+
+    Where there is no header, or a wildcard, the operator's choice counts, and `default` without
+    one.
 
     Raises:
         UnsupportedAccept: nothing in the list is written here.
     """
+    return _choose(header, writable, default, os.environ.get(_OPERATORS_CHOICE))
+
+
+@lru_cache(maxsize=256)
+def _choose(
+    header: str | None, writable: tuple[str, ...], default: str, operators: str | None
+) -> Accept:
     for media_type in _by_preference(header) or ["*/*"]:
+        if media_type == "*/*" and operators:
+            return _choose(operators, writable, default, None)
         if media_type == "*/*":
             return Accept(name=default, content_type=_CANONICAL[default])
         name = _match(media_type, writable, default)

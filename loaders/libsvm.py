@@ -1,4 +1,4 @@
-"""libsvm text to rows: `[label] index:value ...`, one row a line; what is not mentioned is missing.
+"""libsvm text to rows: `[label] index:value ...`, one row a line; what is not mentioned is absent.
 
 Decisions: as in the current XGBoost image, indices count from one where the smallest in the payload
 is at least one, else from zero; labels are ignored. A payload without a single pair is refused: it
@@ -10,32 +10,27 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from loaders.codecs import feature_mismatch, unreadable
-from loaders.contract import BadPayload
-
-_DENSE_LIMIT_BYTES = 512 * 1024 * 1024
+from loaders.payload_faults import feature_mismatch
+from loaders.sparse import Gaps, open_table
 
 
-def decode_libsvm(body: bytes, width: int) -> NDArray[np.float32]:
-    """Reads rows of `width` features.
+def decode_libsvm(body: bytes, gaps: Gaps) -> NDArray[np.float32]:
+    """Reads rows of as many features as the model has; of as many as mentioned, if that is unknown.
 
     Raises:
-        UnsupportedContentType: it is no libsvm.
-        BadPayload: an index beyond `width`, or more rows than fit in memory as a dense table.
+        ValueError: it is no libsvm.
+        BadPayload: an index beyond the model's features, or more rows than a table may have.
     """
     rows = [line.split() for line in body.splitlines() if line.strip()]
-    try:
-        where, indices, values = _pairs(rows)
-    except (ValueError, OverflowError) as exc:
-        raise unreadable("libsvm", exc) from exc
+    where, indices, values = _pairs(rows)
     if not indices:
-        raise unreadable("libsvm", "no index:value pair in it")
+        raise ValueError("no index:value pair in it")
     base = 1 if min(indices) >= 1 else 0
-    if max(indices) - base >= width:
-        raise feature_mismatch("libsvm", max(indices) - base + 1, width)
-    if len(rows) * width * 4 > _DENSE_LIMIT_BYTES:
-        raise BadPayload(f"{len(rows)} rows of {width} features are too many: split the payload.")
-    table = np.full((len(rows), width), np.nan, dtype=np.float32)
+    mentioned = max(indices) - base + 1
+    width = gaps.width or mentioned
+    if mentioned > width:
+        raise feature_mismatch("libsvm", mentioned, width)
+    table = open_table(len(rows), width, gaps, np.float32)
     with np.errstate(over="ignore"):
         table[where, np.array(indices) - base] = values
     return table

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 
-from loaders.codecs import ENCODERS, Array, Encoder, as_float32, as_utf8, decode, feature_mismatch
+from loaders.codecs import ENCODERS, Array, Encoder, as_float32, decode
 from loaders.content_types import Accept, choose_accept, read_content_type
 from loaders.contract import Answer, BadPayload, ModelFault, Payload, PredictionRaised, each
-from loaders.libsvm import decode_libsvm
+from loaders.payload_faults import feature_mismatch
+from loaders.sparse import Gaps
 
-READABLE = ("csv", "libsvm", "json", "jsonlines", "npy")
+READABLE = ("csv", "libsvm", "json", "jsonlines", "npy", "recordio-protobuf")
 _EMPTY = "Unable to evaluate payload provided: it is empty."
 
 
@@ -30,6 +32,7 @@ class RowPredictor:
         default_content: the format of a body that came without a Content-Type.
         default_accept: the format of an answer nobody chose one for.
         encoders: format -> how this framework writes it.
+        absent: what a feature is that a row in a sparse format does not mention.
     """
 
     width: int
@@ -37,6 +40,7 @@ class RowPredictor:
     default_content: str = "csv"
     default_accept: str = "json"
     encoders: Mapping[str, Encoder] = field(default_factory=lambda: ENCODERS)
+    absent: float = np.nan
 
     def predict(self, payloads: Sequence[Payload]) -> list[Answer | ModelFault]:
         """Answers in the order of `payloads`, each its own answer or fault."""
@@ -62,16 +66,10 @@ class RowPredictor:
         try:
             outputs = self._run(np.concatenate([rows for rows, _ in ready]))
         except ModelFault:
-            return [self._settle(rows, accept) for rows, accept in ready]
+            return [_settle(partial(self._answer, rows, accept)) for rows, accept in ready]
         ends = np.cumsum([len(rows) for rows, _ in ready])
-        parts = np.split(outputs, ends[:-1])
-        return [self._write(part, accept) for part, (_, accept) in zip(parts, ready, strict=True)]
-
-    def _settle(self, rows: Array, accept: Accept) -> Answer | ModelFault:
-        try:
-            return self._answer(rows, accept)
-        except ModelFault as fault:
-            return fault
+        parts = zip(np.split(outputs, ends[:-1]), ready, strict=True)
+        return [_settle(partial(self._write, part, accept)) for part, (_, accept) in parts]
 
     def _answer(self, rows: Array, accept: Accept) -> Answer:
         return self._write(self._run(rows), accept)
@@ -90,10 +88,8 @@ class RowPredictor:
         if not payload.body or payload.body.isspace():
             raise BadPayload(_EMPTY)
         content_type = read_content_type(payload.content_type, READABLE, self.default_content)
-        if content_type.name == "libsvm":
-            rows: Array = decode_libsvm(as_utf8(payload.body, content_type), self.width)
-        else:
-            rows = as_float32(decode(payload.body, content_type))
+        gaps = Gaps(width=self.width, absent=self.absent)
+        rows = as_float32(decode(payload.body, content_type, gaps))
         if rows.ndim < 2:  # noqa: PLR2004 - a lone list is one row
             rows = rows.reshape(1, -1)
         if rows.ndim > 2:  # noqa: PLR2004 - a table has two
@@ -103,3 +99,10 @@ class RowPredictor:
         if rows.shape[1] != self.width:
             raise feature_mismatch(content_type.name, rows.shape[1], self.width)
         return rows, choose_accept(payload.accept, tuple(self.encoders), self.default_accept)
+
+
+def _settle(answer: Callable[[], Answer]) -> Answer | ModelFault:
+    try:
+        return answer()
+    except ModelFault as fault:
+        return fault

@@ -14,7 +14,7 @@ from hypothesis.extra import numpy as hnp
 from loaders.codecs import DECODERS, ENCODERS, decode
 from loaders.content_types import ContentType
 from loaders.contract import BadPayload, UnsupportedContentType
-from loaders.libsvm import decode_libsvm
+from loaders.sparse import Gaps
 
 FLOATS = hnp.arrays(
     np.float32,
@@ -25,6 +25,10 @@ FLOATS = hnp.arrays(
 
 def read(name: str, body: bytes, charset: str = "utf-8") -> np.ndarray:
     return decode(body, ContentType(name=name, charset=charset))
+
+
+def read_libsvm(body: bytes, width: int) -> np.ndarray:
+    return decode(body, ContentType(name="libsvm"), Gaps(width=width))
 
 
 @pytest.mark.parametrize("name", ["csv", "json", "jsonlines", "npy"])
@@ -47,7 +51,7 @@ def test_garbage_gives_an_array_or_a_fault(name, body):
 @given(body=st.one_of(st.binary(), st.text(alphabet="0123456789:.- \nqid#e").map(str.encode)))
 def test_libsvm_garbage_gives_rows_of_the_width_or_a_fault(body):
     with suppress(UnsupportedContentType, BadPayload):
-        assert decode_libsvm(body, 4).shape[1] == 4
+        assert read_libsvm(body, 4).shape[1] == 4
 
 
 @given(body=st.binary(max_size=64))
@@ -191,7 +195,7 @@ def test_text_in_another_charset_is_read():
     ],
 )
 def test_libsvm_counts_from_one_unless_a_zero_is_there(body, rows):
-    np.testing.assert_array_equal(decode_libsvm(body, 3), rows)
+    np.testing.assert_array_equal(read_libsvm(body, 3), rows)
 
 
 @pytest.mark.parametrize(
@@ -199,12 +203,12 @@ def test_libsvm_counts_from_one_unless_a_zero_is_there(body, rows):
 )
 def test_what_is_no_libsvm_is_not_an_empty_row(body):
     with pytest.raises(UnsupportedContentType, match="Loading libsvm data failed with Exception"):
-        decode_libsvm(body, 3)
+        read_libsvm(body, 3)
 
 
 def test_a_libsvm_index_beyond_the_features_is_a_mismatch():
     with pytest.raises(BadPayload, match="Feature size of libsvm inference data 4 is not"):
-        decode_libsvm(b"0:1 3:1", 3)
+        read_libsvm(b"0:1 3:1", 3)
 
 
 def test_nan_is_written_as_null_in_json():

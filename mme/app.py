@@ -12,6 +12,7 @@ import contextlib
 import signal
 import time
 from contextlib import AsyncExitStack
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -33,6 +34,7 @@ from mme.routing.pipeline import Pipeline
 from mme.store.artifacts import ArtifactCache
 from mme.store.open_store import open_store
 from mme.workers.cores import allowed_cores
+from mme.workers.environments import Environments
 from mme.workers.pool import Pool
 
 _log = structlog.get_logger()
@@ -56,6 +58,8 @@ class Engine:
     def __init__(self, config: Config) -> None:
         self.metrics = Metrics(config.server.endpoint_name, config.server.variant_name)
         self._config = config
+        beside_artifacts = Path(config.disk.cache_dir).expanduser() / "environments"
+        self._environments = Environments(config.environments, beside_artifacts)
         self._started_at = time.monotonic()
         self._store_problem: str | None = "the model store has not been reached yet"
         self._draining = False
@@ -132,6 +136,8 @@ class Engine:
         self._artifacts = ArtifactCache(self._store, config.disk, metrics)
         await self._artifacts.start()
         stack.push_async_callback(self._artifacts.close)
+        await self._environments.start()
+        stack.push_async_callback(self._environments.close)
         cores = allowed_cores()
         workers = config.workers.workers or max(1, cores - 1)
         self._pool = Pool(
@@ -163,6 +169,7 @@ class Engine:
             store=self._store,
             artifacts=self._artifacts,
             pool=self._pool,
+            environments=self._environments,
             records=Records(time.time),
             metrics=self.metrics,
         )

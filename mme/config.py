@@ -89,6 +89,25 @@ class WorkerConfig:
     queue_total: int = 10_000
     batch_requests: int = 64
     batch_bytes: int = 4 * 1024**2
+    environment_workers: int = 1
+    environment_idle_seconds: float = 300.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EnvironmentConfig:
+    """Python environments for models that bring requirements."""
+
+    requirements: str = "auto"
+    trust: str = "code"  # filled from the workers'
+    package_index: str | None = None
+    wheels: str | None = None
+    disk_bytes: int = 10 * 1024**3
+    build_seconds: float = 300.0
+
+    @property
+    def enabled(self) -> bool:
+        """Whether any are built: installing packages runs code, so `trust data` switches it off."""
+        return self.requirements == "on" or (self.requirements == "auto" and self.trust == "code")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -108,6 +127,7 @@ class Config:
     disk: DiskConfig = field(default_factory=DiskConfig)
     cache: CacheConfig = field(default_factory=CacheConfig)
     workers: WorkerConfig = field(default_factory=WorkerConfig)
+    environments: EnvironmentConfig = field(default_factory=EnvironmentConfig)
     log: LogConfig = field(default_factory=LogConfig)
 
 
@@ -186,6 +206,13 @@ SETTINGS: tuple[Setting, ...] = (
     _setting("queue_total", "workers.queue_total", "count", "Requests waiting in all at most; more get 503."),
     _setting("batch_requests", "workers.batch_requests", "count", "Requests handed to a worker at once, at most."),
     _setting("batch_bytes", "workers.batch_bytes", "bytes", "Bytes handed to a worker at once; a larger request goes alone."),
+    _setting("requirements", "environments.requirements", "switch", "Whether a model's code/requirements.txt is installed; auto: unless trust is data."),
+    _setting("package_index", "environments.package_index", "index", "Where requirements come from: an index's URL, or none for --wheels alone."),
+    _setting("wheels", "environments.wheels", "path", "A directory of wheels that requirements may come from, too."),
+    _setting("environments_disk", "environments.disk_bytes", "bytes", "Budget on disk for environments built from requirements."),
+    _setting("build_seconds", "environments.build_seconds", "seconds", "Time that installing one model's requirements may take."),
+    _setting("environment_workers", "workers.environment_workers", "count", "Workers per environment built from requirements."),
+    _setting("environment_idle_seconds", "workers.environment_idle_seconds", "seconds", "An environment's workers end when they have had no model for this long."),
     _setting("log_level", "log.log_level", "level", "debug, info, warning or error."),
     _setting("log_format", "log.log_format", "format", "json, text, or auto (text on a terminal)."),
 )
@@ -233,12 +260,14 @@ def build_config(values: Mapping[str, Any]) -> Config:
         sections[BY_NAME[name].section][BY_NAME[name].attribute] = value
     server, cache = ServerConfig(**sections["server"]), CacheConfig(**sections["cache"])
     limits = {"invocation_seconds": server.invocation_seconds, "load_seconds": cache.load_seconds}
+    workers = WorkerConfig(**{**limits, **sections["workers"]})
     return Config(
         server=server,
         store=StoreConfig(**sections["store"]),
         disk=DiskConfig(**sections["disk"]),
         cache=cache,
-        workers=WorkerConfig(**{**limits, **sections["workers"]}),
+        workers=workers,
+        environments=EnvironmentConfig(**{"trust": workers.trust, **sections["environments"]}),
         log=LogConfig(**sections["log"]),
     )
 

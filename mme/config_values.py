@@ -95,6 +95,8 @@ PARSERS: Mapping[str, Callable[[str], Any]] = {
     "ratio": _number(0.01, 0.95, "shares of the whole"),
     "factor": _number(1, 1_000_000, "times"),
     "trust": _one_of("code", "data"),
+    "switch": _one_of("auto", "on", "off"),
+    "index": lambda text: text if text == "none" else _url(text),
     "level": _one_of("debug", "info", "warning", "error"),
     "format": _one_of("auto", "json", "text"),
 }

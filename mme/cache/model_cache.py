@@ -35,7 +35,8 @@ from mme.errors import (
 from mme.metrics import Metrics
 from mme.store.artifacts import Artifact, ArtifactCache
 from mme.store.base import Store
-from mme.workers.pool import LoadedModel, Pool
+from mme.workers.environments import Environments
+from mme.workers.pool import LoadedModel, LoadRequest, Pool
 from mme.workers.slot import Residency
 
 _log = structlog.get_logger()
@@ -56,10 +57,12 @@ class ModelCache:
         store: Store,
         artifacts: ArtifactCache,
         pool: Pool,
+        environments: Environments,
         records: Records,
         metrics: Metrics,
     ) -> None:
         self._config = config
+        self._environments = environments
         self._budget_bytes = budget_bytes
         self._store = store
         self._artifacts = artifacts
@@ -151,6 +154,7 @@ class ModelCache:
             "models": [_describe(entry, now) for entry in self.residents],
             "loading": self._loads.keys(),
             "failures": self._failures.describe(now),
+            "environments": self._environments.describe(),
             "events": self._records.describe(),
         }
 
@@ -220,12 +224,19 @@ class ModelCache:
         version, residents = artifact.version, self.residents
         wanted = self._sizes.estimate(version, artifact.unpacked_bytes)
         wanted = max(artifact.unpacked_bytes, min(wanted, residents.ledger.budget_bytes))
+        environment = await self._environments.obtain(artifact.directory, self._pool.environments)
         worker_losses = 0
         while True:
             await residents.reserve(version, wanted)
             try:
                 loaded = await self._pool.load(
-                    version.digest, version.key, str(artifact.directory), wanted
+                    LoadRequest(
+                        model=version.digest,
+                        name=version.key,
+                        directory=str(artifact.directory),
+                        size_bytes=wanted,
+                        environment=environment,
+                    )
                 )
                 measured = loaded.resident_bytes
                 self._sizes.learn(version, artifact.unpacked_bytes, measured)

@@ -28,11 +28,14 @@ UNITS = {
     "ratio": "share, 0.01 to 0.95",
     "factor": "factor",
     "trust": "code or data",
+    "switch": "auto, on or off",
+    "index": "URL, or none",
     "level": "level",
     "format": "auto, json or text",
 }
 """Kind of setting -> its unit, for help and docs."""
 
+_ABSENT = {"url": "none", "names": "none", "path": "none", "index": "PyPI", "text": "required"}
 _SIZES = (
     ("GiB", 2**30),
     ("MiB", 2**20),
@@ -47,7 +50,7 @@ def describe_default(setting: Setting) -> str:
     """The default as one would type it, in words where there is none to type."""
     value = setting.default
     if value is None or value in ("", ()):
-        return {"url": "none", "names": "none", "text": "required"}.get(setting.kind, "worked out")
+        return _ABSENT.get(setting.kind, "worked out")
     if setting.kind == "bytes":
         unit, size = next(((unit, size) for unit, size in _SIZES if value % size == 0), ("", 1))
         return f"{value // size}{unit}"

@@ -4,6 +4,8 @@ A model lives in one worker, the one with the fewest resident bytes when it was 
 that ends is replaced with back-off; its models are told to `on_lost` and reloaded when asked for;
 only the batch it was at is lost, what had not begun is raised as `WorkerLost(started=False)` so
 that the caller may ask again. A worker that can't start at all stops the server: `start` raises.
+A model with an environment of its own goes to workers of that environment, which are started for
+the first of them and ended when they have had none for a while.
 """
 
 from __future__ import annotations
@@ -12,18 +14,32 @@ import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import structlog
 
 from mme.config import WorkerConfig
 from mme.errors import LoadFailed, Overloaded, WorkerLost
 from mme.metrics import Metrics
+from mme.workers.environments import Environment
+from mme.workers.group import Group
 from mme.workers.process import WorkerStartError
-from mme.workers.protocol import Ask, CallFailed
+from mme.workers.protocol import Ask, CallFailed, Loaded
 from mme.workers.queues import Outcome, Ticket
 from mme.workers.slot import Residency, Slot
 
 _log = structlog.get_logger()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LoadRequest:
+    """What is to be loaded."""
+
+    model: str  # an opaque id, unique to the artifact's content
+    name: str  # for the log
+    directory: str  # the extracted artifact
+    size_bytes: int  # reserved for it; counts for placement while it loads
+    environment: Environment | None = None  # whose workers take it; None: the pool's own
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -56,18 +72,14 @@ class Pool:
     ) -> None:
         self._config = config
         self._metrics = metrics
-        self._worker_ready = asyncio.Event()
-        self._slots = [
-            Slot(
-                index,
-                config,
-                threads=threads,
-                metrics=metrics,
-                on_ready=self._worker_ready.set,
-                on_lost=on_lost,
-            )
-            for index in range(workers)
-        ]
+        self._threads = threads
+        self._on_lost = on_lost
+        self._slot_count = 0
+        self._base = Group(workers, partial(self._build_slot, None))
+        self._others: dict[str, Group] = {}  # by environment
+        self._starting: dict[str, asyncio.Task[Group]] = {}
+        self._regroup()
+        self._reaper: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Starts all workers at once.
@@ -75,60 +87,51 @@ class Pool:
         Raises:
             WorkerStartError: one could not start; all others are ended then.
         """
-        try:
-            async with asyncio.TaskGroup() as group:
-                for slot in self._slots:
-                    group.create_task(slot.start())
-        except BaseExceptionGroup as errors:
-            await self.close()
-            raise next(
-                (error for error in errors.exceptions if isinstance(error, WorkerStartError)),
-                errors,
-            ) from None
+        await self._base.start()
+        self._reaper = asyncio.create_task(self._end_idle(), name="idle environments")
 
     async def close(self) -> None:
         """Ends all workers and waits until they are reaped; what waits gets WorkerLost."""
-        async with asyncio.TaskGroup() as group:
-            for slot in self._slots:
-                group.create_task(slot.close())
+        tasks = [*self._starting.values(), *([self._reaper] if self._reaper else [])]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+        async with asyncio.TaskGroup() as closing:
+            for group in (self._base, *self._others.values()):
+                closing.create_task(group.close())
+
+    @property
+    def environments(self) -> list[str]:
+        """Digests of the environments that have workers now."""
+        return [*self._others, *self._starting]
 
     @property
     def ready_count(self) -> int:
         """Workers that can serve now."""
-        return sum(slot.is_ready for slot in self._slots)
+        return sum(slot.is_ready for slot in self._base.slots)
 
     @property
     def waiting_count(self) -> int:
         """Requests queued for any worker."""
         return sum(slot.queue.waiting_count for slot in self._slots)
 
-    async def load(self, model: str, name: str, directory: str, size_bytes: int) -> LoadedModel:
+    async def load(self, wanted: LoadRequest) -> LoadedModel:
         """Loads an artifact into the worker with the fewest bytes.
-
-        Args:
-            model: an opaque id, unique to the artifact's content.
-            name: for the log.
-            directory: the extracted artifact.
-            size_bytes: what is reserved for it; counts for placement while it loads.
 
         Raises:
             LoadFailed: the model's fault, with the worker's reason.
             WorkerLost: the worker ended meanwhile.
         Cancellation: once it has begun, the worker is ended.
         """
-        slot = await self._choose()
-        slot.assigned_bytes += size_bytes
-        try:
-            answer = await slot.load(model, name, directory)
-        finally:
-            slot.assigned_bytes -= size_bytes
+        slot, answer = await self._load(wanted)
         if isinstance(answer, CallFailed):
             if answer.fault.detail:
-                _log.warning("load_raised", model=name, detail=answer.fault.detail)
+                _log.warning("load_raised", model=wanted.name, detail=answer.fault.detail)
             raise LoadFailed(answer.fault.message, answer.fault.status)
         self._metrics.model_loading_time.observe(answer.seconds * 1e6)
         return LoadedModel(
-            residency=slot.residency(model),
+            residency=slot.residency(wanted.model),
             resident_bytes=answer.resident_bytes,
             load_seconds=answer.seconds,
             framework=answer.framework,
@@ -174,8 +177,69 @@ class Pool:
         """Each worker's state, for `/state`."""
         return [slot.describe() for slot in self._slots]
 
-    async def _choose(self) -> Slot:
-        while not (ready := [slot for slot in self._slots if slot.is_ready]):
-            self._worker_ready.clear()
-            await self._worker_ready.wait()
-        return min(ready, key=lambda slot: (slot.resident_bytes + slot.assigned_bytes, slot.index))
+    async def _load(self, wanted: LoadRequest) -> tuple[Slot, Loaded | CallFailed]:
+        environment = wanted.environment
+        group = self._base if environment is None else await self._group(environment)
+        group.loading += 1
+        try:
+            slot = await group.choose()
+            slot.assigned_bytes += wanted.size_bytes
+            try:
+                return slot, await slot.load(wanted.model, wanted.name, wanted.directory)
+            finally:
+                slot.assigned_bytes -= wanted.size_bytes
+        finally:
+            group.loading -= 1
+
+    def _regroup(self) -> None:
+        groups = (self._base, *self._others.values())
+        self._slots = [slot for group in groups for slot in group.slots]
+
+    def _build_slot(self, environment: Environment | None, on_ready: Callable[[], None]) -> Slot:
+        self._slot_count += 1
+        return Slot(
+            self._slot_count - 1,
+            self._config,
+            threads=self._threads,
+            environment=environment,
+            metrics=self._metrics,
+            on_ready=on_ready,
+            on_lost=self._on_lost,
+        )
+
+    async def _group(self, environment: Environment) -> Group:
+        digest = environment.digest
+        if digest in self._others:
+            return self._others[digest]
+        task = self._starting.get(digest)
+        if task is None:
+            task = asyncio.create_task(self._start_group(environment), name=f"start {digest}")
+            self._starting[digest] = task
+            task.add_done_callback(lambda done: done.cancelled() or done.exception())
+        return await asyncio.shield(task)
+
+    async def _start_group(self, environment: Environment) -> Group:
+        group = Group(self._config.environment_workers, partial(self._build_slot, environment))
+        try:
+            await group.start()
+        except WorkerStartError as error:
+            raise LoadFailed(
+                f"No worker could start with the model's requirements: {error}."
+            ) from error
+        else:
+            self._others[environment.digest] = group
+            self._regroup()
+            return group
+        finally:
+            del self._starting[environment.digest]
+
+    async def _end_idle(self) -> None:
+        limit_seconds = self._config.environment_idle_seconds
+        while True:
+            await asyncio.sleep(min(limit_seconds / 4, 5.0))
+            for digest, group in tuple(self._others.items()):
+                if group.idle_seconds() >= limit_seconds:
+                    del self._others[digest]
+                    self._regroup()
+                    await group.close()
+                    _log.info("environment_stopped", environment=digest)

@@ -14,8 +14,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import cast
 
 import msgspec
@@ -37,45 +36,13 @@ from mme.workers.protocol import (
     decode_from_worker,
     encode,
 )
+from mme.workers.spec import WorkerSpec, worker_environment
 
-_THREAD_VARIABLES = (
-    "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS",
-)  # fmt: skip
-_PASSED_ON = (
-    "PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "PYTHONPATH", "LD_LIBRARY_PATH",
-    "VIRTUAL_ENV", "CUDA_VISIBLE_DEVICES",
-)  # fmt: skip
 _LINGER_SECONDS = 1.0
-_PASSED_ON_PREFIXES = ("SAGEMAKER_", "SM_")
 
 
 class WorkerStartError(Exception):
     """A worker did not become ready."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class WorkerSpec:
-    """How to start one worker."""
-
-    threads: int
-    trust_code: bool
-    preload: tuple[str, ...]
-    start_seconds: float
-    heartbeat_seconds: float
-
-
-def worker_environment(base: Mapping[str, str], threads: int) -> dict[str, str]:
-    """What a worker sees: a short list, no credentials, thread counts that fit the cores."""
-    kept = {
-        name: value
-        for name, value in base.items()
-        if name in _PASSED_ON or name.startswith(_PASSED_ON_PREFIXES)
-    }
-    kept.update(dict.fromkeys(_THREAD_VARIABLES, str(threads)))
-    kept["OMP_WAIT_POLICY"] = "PASSIVE"  # an idle OpenMP thread must not spin on a neighbour's core
-    kept["MALLOC_ARENA_MAX"] = "2"  # two threads allocate; more arenas only keep memory
-    kept["PYTHONUNBUFFERED"] = "1"
-    return kept
 
 
 class _Channel(asyncio.Protocol):
@@ -208,9 +175,9 @@ class WorkerProcess:
             _, self._control = await loop.create_connection(self._new_channel, sock=ours_control)
             fds = (theirs_predict.fileno(), theirs_control.fileno())
             self._process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "mme.workers.child", self._options(*fds),
+                sys.executable, "-P", "-m", "mme.workers.child", self._options(*fds),
                 stdin=asyncio.subprocess.DEVNULL, pass_fds=fds, start_new_session=True,
-                env=worker_environment(os.environ, self._spec.threads),
+                env=worker_environment(os.environ, self._spec.threads, self._spec.packages),
             )  # fmt: skip
         finally:
             theirs_predict.close()

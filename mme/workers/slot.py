@@ -17,9 +17,11 @@ import structlog
 from mme.config import WorkerConfig
 from mme.errors import WorkerLost
 from mme.metrics import Metrics
-from mme.workers.process import WorkerProcess, WorkerSpec, WorkerStartError
+from mme.workers.environments import Environment
+from mme.workers.process import WorkerProcess, WorkerStartError
 from mme.workers.protocol import CallFailed, Loaded, Predict, Predicted
 from mme.workers.queues import Outcome, WorkerQueue
+from mme.workers.spec import WorkerSpec
 
 _log = structlog.get_logger()
 _BACKOFF_SECONDS = 0.1
@@ -47,6 +49,7 @@ class Slot:
         config: WorkerConfig,
         *,
         threads: int,
+        environment: Environment | None,
         metrics: Metrics,
         on_ready: Callable[[], None],
         on_lost: Callable[[list[Residency], list[Residency], str], None],
@@ -59,10 +62,12 @@ class Slot:
         self._spec = WorkerSpec(
             threads=threads,
             trust_code=config.trust == "code",
-            preload=config.preload,
+            preload=() if environment else config.preload,
             start_seconds=config.start_seconds,
             heartbeat_seconds=config.heartbeat_seconds,
+            packages=environment.directory if environment else None,
         )
+        self._environment = environment
         self._metrics = metrics
         self._on_ready = on_ready
         self._on_lost = on_lost
@@ -75,6 +80,11 @@ class Slot:
         self._backoff_seconds = _BACKOFF_SECONDS
         self._tasks: set[asyncio.Task[None]] = set()
         self._closed = False
+
+    @property
+    def resident_count(self) -> int:
+        """Models here."""
+        return len(self._residencies)
 
     @property
     def is_ready(self) -> bool:
@@ -175,6 +185,7 @@ class Slot:
         return {
             "worker": self.index,
             "pid": process.pid if process else None,
+            "environment": self._environment.digest if self._environment else None,
             "state": "ready" if process else "closed" if self._closed else "starting",
             "models": len(self._residencies),
             "resident_bytes": self.resident_bytes,

@@ -15,9 +15,10 @@ import pytest
 from mme.config import WorkerConfig
 from mme.errors import LoadFailed, Overloaded, WorkerLost
 from mme.metrics import Metrics
-from mme.workers.pool import LoadedModel, Pool
-from mme.workers.process import WorkerStartError, worker_environment
+from mme.workers.pool import LoadedModel, LoadRequest, Pool
+from mme.workers.process import WorkerStartError
 from mme.workers.protocol import Answered, Ask, Faulted
+from mme.workers.spec import worker_environment
 from tests.eventually import eventually
 from tests.models import CSV, booster, spinner
 
@@ -49,14 +50,18 @@ def artifact(root: Path, name: str, members: dict[str, bytes]) -> str:
     return str(directory)
 
 
+def request(model: str, name: str, directory: str) -> LoadRequest:
+    return LoadRequest(model=model, name=name, directory=directory, size_bytes=1)
+
+
 async def load(pool: Pool, root: Path, seed: int) -> LoadedModel:
     directory = artifact(root, f"model-{seed}", booster(seed).members)
-    return await pool.load(f"digest-{seed}", f"model-{seed}", directory, 1)
+    return await pool.load(request(f"digest-{seed}", f"model-{seed}", directory))
 
 
 async def load_spinner(pool: Pool, root: Path) -> LoadedModel:
     directory = artifact(root, "spinner", {"model.pt": spinner()})
-    return await pool.load("spinner", "spinner", directory, 1)
+    return await pool.load(request("spinner", "spinner", directory))
 
 
 def worker_pid(pool: Pool) -> int:
@@ -103,7 +108,7 @@ async def test_a_corrupt_model_fails_alone_with_a_reason(tmp_path):
         good = await load(pool, tmp_path, 1)
         directory = artifact(tmp_path, "bad", {"xgboost-model": b"{\x00 no booster"})
         with pytest.raises(LoadFailed, match=r"\S"):
-            await pool.load("bad", "bad", directory, 1)
+            await pool.load(request("bad", "bad", directory))
         assert isinstance(
             (await pool.predict(good.residency, Ask(CSV, "text/csv"))).result, Answered
         )
@@ -153,7 +158,7 @@ async def test_a_worker_killed_mid_prediction_loses_that_request_and_no_other(tm
                 await task
             assert not lost.value.started
         assert not loaded.residency.alive
-        again = await pool.load("digest-1", "model-1", str(tmp_path / "model-1"), 1)
+        again = await pool.load(request("digest-1", "model-1", str(tmp_path / "model-1")))
         assert isinstance(
             (await pool.predict(again.residency, Ask(CSV, "text/csv"))).result, Answered
         )
@@ -163,7 +168,7 @@ async def test_a_worker_killed_mid_prediction_loses_that_request_and_no_other(tm
 async def test_a_worker_killed_mid_load_fails_that_load(tmp_path):
     async with running_pool() as pool:
         directory = artifact(tmp_path, "spinner", {"model.pt": spinner()})
-        loading = asyncio.create_task(pool.load("spinner", "spinner", directory, 1))
+        loading = asyncio.create_task(pool.load(request("spinner", "spinner", directory)))
         await eventually(lambda: pool.describe()[0]["loading"])
         os.kill(worker_pid(pool), signal.SIGKILL)
         with pytest.raises(WorkerLost):

@@ -1,0 +1,246 @@
+"""Python environments that models bring along: one per content of their requirements.
+
+An environment is a directory of packages that stand before the server's own on a worker's path, so
+that what a model pins wins and what it does not mention is there, as in SageMaker's images. uv
+installs into a temporary directory, which is renamed when it is whole. A build is one, however many
+models wait for it; it outlives who asked first, and a failed one is remembered with its output.
+Rejected: virtual environments, which can't be renamed and hide the server's packages.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shutil
+import sys
+import time
+import uuid
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+from uv import find_uv_bin
+
+from mme.config import EnvironmentConfig
+from mme.errors import LoadFailed
+from mme.workers.requirements import Requirements, find_requirements
+
+_log = structlog.get_logger()
+_FAILED_SECONDS = 60.0
+_OUTPUT_CHARACTERS = 2_000
+_PASSED_ON = (
+    "PATH",
+    "HOME",
+    "LANG",
+    "TMPDIR",
+    "SSL_CERT_FILE",
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "NO_PROXY",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Environment:
+    """Packages for workers: `directory` goes first on their path."""
+
+    digest: str
+    directory: Path
+
+
+@dataclass(frozen=True, slots=True)
+class FailedBuild:
+    """Why an environment could not be built, until when it is not tried again."""
+
+    requirements: tuple[str, ...]
+    output: str
+    retry_at: float
+
+
+class Environments:
+    """The environments on this machine's disk.
+
+    Args:
+        config: where they lie, how much they may take, where packages come from.
+    """
+
+    def __init__(self, config: EnvironmentConfig, root: Path) -> None:
+        self._config = config
+        self._root = root
+        self._built: dict[str, int] = {}  # digest -> bytes, the least recently asked for first
+        self._building: dict[str, asyncio.Task[Environment]] = {}
+        self._failed: dict[str, FailedBuild] = {}
+
+    async def start(self) -> None:
+        """Takes over what an earlier run built, and removes what it did not finish."""
+        self._built = await asyncio.to_thread(self._restore)
+
+    async def close(self) -> None:
+        """Ends builds under way; they leave nothing."""
+        tasks = tuple(self._building.values())
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+
+    async def obtain(self, artifact: Path, in_use: Collection[str]) -> Environment | None:
+        """The environment that an artifact asks for, built if need be; None: it asks for none.
+
+        Args:
+            artifact: its directory, which must stay until this returns.
+            in_use: digests that workers run with now: never removed.
+
+        Raises:
+            LoadFailed: requirements are off, can't be read, or could not be installed.
+        Cancellation: the build goes on.
+        """
+        try:
+            wanted = await asyncio.to_thread(find_requirements, artifact)
+        except (ValueError, OSError) as error:
+            raise LoadFailed(f"The model's requirements can't be read: {error}.") from error
+        if wanted is None:
+            return None
+        if not self._config.enabled:
+            raise LoadFailed(
+                "The model brings requirements (code/requirements.txt), and this server does not "
+                "install any (trust data, or requirements off)."
+            )
+        return await self._environment(wanted, in_use)
+
+    def describe(self) -> dict[str, object]:
+        """What is built, being built and failed, for `/state`."""
+        return {
+            "budget_bytes": self._config.disk_bytes,
+            "used_bytes": sum(self._built.values()),
+            "built": list(self._built),
+            "building": list(self._building),
+            "failures": [
+                {
+                    "environment": digest,
+                    "requirements": failed.requirements,
+                    "output": failed.output,
+                }
+                for digest, failed in self._failed.items()
+            ],
+        }
+
+    async def _environment(self, wanted: Requirements, in_use: Collection[str]) -> Environment:
+        digest = wanted.digest
+        if digest in self._built:
+            self._built[digest] = self._built.pop(digest)  # asked for most recently
+            return Environment(digest, self._root / digest)
+        failed = self._failed.get(digest)
+        if failed is not None and time.monotonic() < failed.retry_at:
+            raise _not_installed(failed)
+        task = self._building.get(digest)
+        if task is None:
+            task = asyncio.create_task(self._build(wanted, in_use), name=f"environment {digest}")
+            self._building[digest] = task
+            task.add_done_callback(lambda done: done.cancelled() or done.exception())
+        return await asyncio.shield(task)
+
+    async def _build(self, wanted: Requirements, in_use: Collection[str]) -> Environment:
+        began = time.monotonic()
+        incoming = self._root / f"incoming-{uuid.uuid4().hex}"
+        try:
+            await self._install(wanted, incoming)
+            size_bytes = await asyncio.to_thread(_publish, incoming, self._root / wanted.digest)
+        finally:
+            del self._building[wanted.digest]
+            await asyncio.to_thread(shutil.rmtree, incoming, ignore_errors=True)
+        self._failed.pop(wanted.digest, None)
+        self._built[wanted.digest] = size_bytes
+        _log.info(
+            "environment_built",
+            environment=wanted.digest,
+            requirements=wanted.lines,
+            bytes=size_bytes,
+            seconds=round(time.monotonic() - began, 3),
+        )
+        await self._shed({*in_use, wanted.digest})
+        return Environment(wanted.digest, self._root / wanted.digest)
+
+    async def _install(self, wanted: Requirements, target: Path) -> None:
+        process = await asyncio.create_subprocess_exec(
+            *self._command(wanted, target),
+            cwd=wanted.path.parent,
+            env={name: os.environ[name] for name in _PASSED_ON if name in os.environ},
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+            start_new_session=True,
+        )
+        try:
+            async with asyncio.timeout(self._config.build_seconds):
+                output, _ = await process.communicate()
+        except TimeoutError:
+            self._fail(wanted, f"not installed within {self._config.build_seconds:g} s")
+        finally:
+            if process.returncode is None:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, 9)
+                await process.wait()
+        if process.returncode != 0:
+            self._fail(wanted, output.decode(errors="replace").strip())
+
+    def _command(self, wanted: Requirements, target: Path) -> list[str]:
+        command = [
+            find_uv_bin(), "pip", "install", "--quiet", "--no-config", "--no-progress",
+            "--python", sys.executable, "--target", str(target), "--requirements", str(wanted.path),
+            "--cache-dir", str(self._root / "uv-cache"),
+        ]  # fmt: skip
+        if self._config.wheels is not None:
+            command += ["--find-links", str(Path(self._config.wheels).resolve())]
+        if self._config.package_index == "none":
+            command += ["--no-index"]
+        elif self._config.package_index is not None:
+            command += ["--default-index", self._config.package_index]
+        return command
+
+    def _fail(self, wanted: Requirements, output: str) -> None:
+        said = output.replace(str(self._root), "").replace(str(wanted.path.parent), "code")
+        failed = FailedBuild(
+            wanted.lines, said[-_OUTPUT_CHARACTERS:], time.monotonic() + _FAILED_SECONDS
+        )
+        self._failed[wanted.digest] = failed
+        _log.error(
+            "environment_not_built",
+            environment=wanted.digest,
+            requirements=wanted.lines,
+            output=failed.output,
+        )
+        raise _not_installed(failed)
+
+    async def _shed(self, kept: Collection[str]) -> None:
+        """Removes what was asked for longest ago until the rest is within the budget."""
+        for digest in [digest for digest in self._built if digest not in kept]:
+            if sum(self._built.values()) <= self._config.disk_bytes:
+                return
+            del self._built[digest]
+            await asyncio.to_thread(shutil.rmtree, self._root / digest, ignore_errors=True)
+            _log.info("environment_removed", environment=digest)
+
+    def _restore(self) -> dict[str, int]:
+        self._root.mkdir(parents=True, exist_ok=True)
+        for debris in self._root.glob("incoming-*"):
+            shutil.rmtree(debris, ignore_errors=True)
+        entries = [entry for entry in self._root.iterdir() if len(entry.name) == 32]  # noqa: PLR2004
+        entries.sort(key=lambda entry: entry.stat().st_mtime)
+        return {entry.name: _size_bytes(entry) for entry in entries}
+
+
+def _not_installed(failed: FailedBuild) -> LoadFailed:
+    return LoadFailed(f"The model's requirements could not be installed: {failed.output}")
+
+
+def _publish(incoming: Path, target: Path) -> int:
+    incoming.mkdir(exist_ok=True)  # requirements that all markers switch off install nothing
+    size_bytes = _size_bytes(incoming)
+    incoming.rename(target)
+    return size_bytes
+
+
+def _size_bytes(directory: Path) -> int:
+    return sum(path.lstat().st_blocks * 512 for path in directory.rglob("*"))

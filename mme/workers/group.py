@@ -1,0 +1,66 @@
+"""The workers of one environment: which of them takes the next model."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+
+from mme.workers.process import WorkerStartError
+from mme.workers.slot import Slot
+
+
+class Group:
+    """Slots that are alike.
+
+    Args:
+        count: how many.
+        build_slot: makes one; it is told what to call when its worker is ready.
+    """
+
+    def __init__(self, count: int, build_slot: Callable[[Callable[[], None]], Slot]) -> None:
+        self._ready = asyncio.Event()
+        self.slots = [build_slot(self._ready.set) for _ in range(count)]
+        self.loading = 0  # loads on their way here
+        self._used_at = time.monotonic()
+
+    async def start(self) -> None:
+        """Starts all workers at once.
+
+        Raises:
+            WorkerStartError: one could not start; all others are ended then.
+        Cancellation: all are ended.
+        """
+        try:
+            async with asyncio.TaskGroup() as group:
+                for slot in self.slots:
+                    group.create_task(slot.start())
+        except BaseExceptionGroup as errors:
+            await self.close()
+            raise next(
+                (error for error in errors.exceptions if isinstance(error, WorkerStartError)),
+                errors,
+            ) from None
+        except asyncio.CancelledError:
+            await self.close()
+            raise
+
+    async def close(self) -> None:
+        """Ends all workers and waits until they are reaped; what waits gets WorkerLost."""
+        async with asyncio.TaskGroup() as group:
+            for slot in self.slots:
+                group.create_task(slot.close())
+
+    async def choose(self) -> Slot:
+        """The ready worker with the fewest bytes; waits while none is ready."""
+        while not (ready := [slot for slot in self.slots if slot.is_ready]):
+            self._ready.clear()
+            await self._ready.wait()
+        return min(ready, key=lambda slot: (slot.resident_bytes + slot.assigned_bytes, slot.index))
+
+    def idle_seconds(self) -> float:
+        """For how long it has had no model and no load; asked for regularly."""
+        now = time.monotonic()
+        if self.loading or any(slot.resident_count for slot in self.slots):
+            self._used_at = now
+        return now - self._used_at

@@ -1,0 +1,47 @@
+"""How one worker is started: what it is told, and what it sees of the environment."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+_THREAD_VARIABLES = (
+    "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS",
+)  # fmt: skip
+_PASSED_ON = (
+    "PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "PYTHONPATH", "LD_LIBRARY_PATH",
+    "VIRTUAL_ENV", "CUDA_VISIBLE_DEVICES",
+)  # fmt: skip
+_PASSED_ON_PREFIXES = ("SAGEMAKER_", "SM_")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WorkerSpec:
+    """How to start one worker."""
+
+    threads: int
+    trust_code: bool
+    preload: tuple[str, ...]
+    start_seconds: float
+    heartbeat_seconds: float
+    packages: Path | None = None  # a directory of packages that stand before the server's own
+
+
+def worker_environment(
+    base: Mapping[str, str], threads: int, packages: Path | None = None
+) -> dict[str, str]:
+    """What a worker sees: a short list, no credentials, thread counts that fit the cores."""
+    kept = {
+        name: value
+        for name, value in base.items()
+        if name in _PASSED_ON or name.startswith(_PASSED_ON_PREFIXES)
+    }
+    kept.update(dict.fromkeys(_THREAD_VARIABLES, str(threads)))
+    kept["OMP_WAIT_POLICY"] = "PASSIVE"  # an idle OpenMP thread must not spin on a neighbour's core
+    kept["MALLOC_ARENA_MAX"] = "2"  # two threads allocate; more arenas only keep memory
+    kept["PYTHONUNBUFFERED"] = "1"
+    if packages is not None:
+        kept["PYTHONPATH"] = os.pathsep.join(filter(None, (str(packages), base.get("PYTHONPATH"))))
+    return kept

@@ -1,0 +1,70 @@
+"""One content of requirements, one name; nothing is read from outside the archive."""
+
+from __future__ import annotations
+
+import pytest
+
+from mme.workers.requirements import find_requirements
+
+
+def written(root, text, **others):
+    code = root / "code"
+    code.mkdir(parents=True)
+    (code / "requirements.txt").write_text(text)
+    for name, content in others.items():
+        (code / f"{name}.txt").write_text(content)
+    return root
+
+
+def test_the_same_requirements_of_two_models_are_one_environment(tmp_path):
+    first = find_requirements(written(tmp_path / "a", "six==1.16.0  # pinned\n\n"))
+    second = find_requirements(written(tmp_path / "b", "six==1.16.0\n\n"))
+    assert first.digest == second.digest
+    assert first.lines == ("six==1.16.0",)
+
+
+def test_another_version_is_another_environment(tmp_path):
+    first = find_requirements(written(tmp_path / "a", "six==1.16.0"))
+    second = find_requirements(written(tmp_path / "b", "six==1.17.0"))
+    assert first.digest != second.digest
+
+
+def test_what_a_file_includes_is_part_of_it(tmp_path):
+    first = find_requirements(written(tmp_path / "a", "-r more.txt", more="six==1.16.0"))
+    second = find_requirements(written(tmp_path / "b", "-r more.txt", more="six==1.17.0"))
+    assert first.lines == ("six==1.16.0",)
+    assert first.digest != second.digest
+
+
+def test_a_wheel_of_the_archives_own_is_shared_with_nobody(tmp_path):
+    digests = {
+        find_requirements(written(tmp_path / name, "./wheels/own-1.0-py3-none-any.whl")).digest
+        for name in "ab"
+    }
+    assert len(digests) == 2
+
+
+@pytest.mark.parametrize("text", ["", "\n\n", "# nothing but a remark\n"])
+def test_a_file_that_asks_for_nothing_is_none(tmp_path, text):
+    assert find_requirements(written(tmp_path / "a", text)) is None
+
+
+def test_an_archive_without_the_file_has_none(tmp_path):
+    assert find_requirements(tmp_path) is None
+
+
+def test_a_folder_packed_whole_is_looked_into(tmp_path):
+    written(tmp_path / "model", "six==1.16.0")
+    assert find_requirements(tmp_path).lines == ("six==1.16.0",)
+
+
+@pytest.mark.parametrize("included", ["../../secret.txt", "/etc/hosts", "missing.txt"])
+def test_an_include_that_leads_out_of_the_archive_is_refused(tmp_path, included):
+    (tmp_path / "secret.txt").write_text("x")
+    with pytest.raises(ValueError, match="is not a file of the archive"):
+        find_requirements(written(tmp_path / "a", f"-r {included}"))
+
+
+def test_a_file_that_includes_itself_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="requirements"):
+        find_requirements(written(tmp_path / "a", "-r requirements.txt"))

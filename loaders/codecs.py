@@ -1,6 +1,6 @@
 """Bodies to arrays and back, by format; what is more than a few lines has a file of its own.
 
-Decisions: text becomes float32, which is what the frameworks compute in; npy keeps its own type.
+Decisions: text becomes float64 and each model takes what it computes in; npy keeps its own type.
 An empty csv cell and a JSON null are NaN, i.e. missing; a number in quotes is a number. A csv of
 plain numbers is read by the JSON parser, four times as fast as float() a cell; what is not quite
 JSON takes the slow way. NaN is written as null in JSON, which has no NaN.
@@ -16,7 +16,7 @@ from typing import Annotated, Any
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from loaders.content_types import ContentType
 from loaders.libsvm import decode_libsvm
@@ -31,7 +31,7 @@ Encoder = Callable[[Array], bytes]
 
 _NUMBERS = msgspec.json.Decoder(list[float])
 _ANYTHING = msgspec.json.Decoder()
-_Key = Annotated[int, msgspec.Meta(ge=0, lt=1 << 63)]
+_Key = Annotated[int, msgspec.Meta(ge=0, le=1 << 62)]
 _UNREADABLE = (
     ValueError,
     TypeError,
@@ -44,20 +44,26 @@ _UNREADABLE = (
 _BINARY = frozenset({"npy", "recordio-protobuf"})
 
 
-def decode(body: bytes, content_type: ContentType, gaps: Gaps = MISSING) -> Array:
+def decode(
+    body: bytes,
+    content_type: ContentType,
+    gaps: Gaps = MISSING,
+    decoders: Mapping[str, Decoder] | None = None,
+) -> Array:
     """Reads a body as the array it holds, of any dimension.
 
     Args:
         body: at most as many bytes as the server lets in.
         content_type: what it was sent as.
         gaps: what to make of rows that name only some of their features.
+        decoders: other ways to read some formats than those of DECODERS.
 
     Raises:
         UnsupportedContentType: it can't be read as what it says it is.
         BadPayload: as a table it would be too large, or (libsvm) wider than the model.
     """
     try:
-        return DECODERS[content_type.name](_as_utf8(body, content_type), gaps)
+        return (decoders or DECODERS)[content_type.name](_as_utf8(body, content_type), gaps)
     except _UNREADABLE as exc:
         raise unreadable(content_type.name, exc) from exc
 
@@ -71,10 +77,10 @@ def _as_utf8(body: bytes, content_type: ContentType) -> bytes:
     return body.decode(content_type.charset).encode()
 
 
-def as_float32(array: Array) -> Array:
-    """Converts to float32; what is too large becomes infinite, without a warning."""
+def as_floats(array: Array, kind: DTypeLike) -> Array:
+    """Converts numbers to `kind`; what is too large becomes infinite, without a warning."""
     with np.errstate(over="ignore"):
-        return array.astype(np.float32, copy=False)
+        return array.astype(kind, copy=False)
 
 
 def decode_csv(body: bytes) -> Array:
@@ -112,22 +118,31 @@ def _number(cell: str) -> float:
 
 def decode_json(body: bytes, gaps: Gaps = MISSING) -> Array:
     """Reads `[...]`, `[[...]]`, records as `_row` has them, or these as `{"instances": ...}`."""
+    return _features(read_json(body), gaps)
+
+
+def decode_jsonlines(body: bytes, gaps: Gaps = MISSING) -> Array:
+    """Reads one record a line: `[...]`, or as `_row` has them."""
+    return _features(read_jsonlines(body), gaps)
+
+
+def read_json(body: bytes) -> Any:  # noqa: ANN401 - whatever the client wrote
+    """Reads a document, without `{"instances": ...}` around it."""
     try:
         document = _ANYTHING.decode(body)
     except msgspec.MsgspecError:
         document = json.loads(body)  # knows NaN and Infinity, which Python's own clients write
     if isinstance(document, dict):
         document = document.get("instances", [document])
-    return _features(document, gaps)
+    return document
 
 
-def decode_jsonlines(body: bytes, gaps: Gaps = MISSING) -> Array:
-    """Reads one record a line: `[...]`, or as `_row` has them."""
+def read_jsonlines(body: bytes) -> list[Any]:
+    """Reads a document a line."""
     try:
-        records = _ANYTHING.decode_lines(body)
+        return _ANYTHING.decode_lines(body)
     except msgspec.MsgspecError:
-        records = [json.loads(line) for line in body.splitlines() if line.strip()]
-    return _features(records, gaps)
+        return [json.loads(line) for line in body.splitlines() if line.strip()]
 
 
 def _features(records: object, gaps: Gaps) -> Array:
@@ -161,8 +176,7 @@ def _sparse(row: object) -> SparseRow:
 
 
 def _array(numbers: object) -> Array:
-    with np.errstate(over="ignore"):
-        return np.array(numbers, dtype=np.float32)  # named, or one long text would size every cell
+    return np.array(numbers, dtype=np.float64)  # named, or one long text would size every cell
 
 
 DECODERS: Mapping[str, Decoder] = MappingProxyType(

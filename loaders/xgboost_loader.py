@@ -1,4 +1,4 @@
-"""XGBoost, served as SageMaker's image does in multi-model mode: JSON a bare list, csv one line.
+"""XGBoost, served as SageMaker's image does; how answers are written, `xgboost_output.py` says.
 
 Decisions: an answer is what `Booster.predict` gives, however the model was saved, so that a pickled
 XGBClassifier answers the probabilities that the same model saved by `save_model` answers. An
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import numpy as np
 
-from loaders.codecs import ENCODERS, Array
+from loaders.codecs import Array
 from loaders.contract import (
     Answer,
     BadPayload,
@@ -31,6 +31,7 @@ from loaders.contract import (
 )
 from loaders.rows import RowPredictor
 from loaders.sniff import XGBOOST_KINDS, sniff
+from loaders.xgboost_output import answer_encoders
 
 if TYPE_CHECKING:
     import xgboost
@@ -77,6 +78,7 @@ class Member:
     booster: xgboost.Booster
     width: int
     objective: str
+    classes: int
     in_place: bool
     rounds: tuple[int, int]  # (0, 0): all of them
     missing: float
@@ -107,11 +109,13 @@ class XgboostModel:
     def __init__(self, members: Sequence[Member], size_bytes: int) -> None:
         self._members = tuple(members)
         self._size_bytes = size_bytes
+        encoders = answer_encoders(members[0].objective, members[0].classes)
         self._rows = RowPredictor(
             width=members[0].width,
             run=self._run,
             default_content="libsvm",
-            encoders={**ENCODERS, "csv": encode_csv_line},
+            default_accept=next(iter(encoders)),
+            encoders=encoders,
         )
 
     def predict(self, payloads: Sequence[Payload]) -> list[Answer | ModelFault]:
@@ -145,11 +149,6 @@ class XgboostModel:
         return mean
 
 
-def encode_csv_line(array: Array) -> bytes:
-    """Writes every number on one line, as the image does in multi-model mode."""
-    return ",".join(map(str, array.ravel().tolist())).encode()
-
-
 def _model_files(directory: Path) -> list[Path]:
     paths = sorted(
         path for path in directory.iterdir() if path.is_file() and not path.name.startswith(".")
@@ -167,6 +166,7 @@ def _member(booster: xgboost.Booster, missing: float) -> Member:
         booster=booster,
         width=booster.num_features(),
         objective=learner["objective"]["name"],
+        classes=int(learner["learner_model_param"]["num_class"]),
         in_place=kind == "gbtree",
         rounds=_rounds(booster, kind),
         missing=missing,

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from loaders.content_types import choose_accept, read_content_type
 from loaders.contract import UnsupportedAccept, UnsupportedContentType
 
-ALL = ("csv", "libsvm", "json", "jsonlines", "npy")
-WRITABLE = ("json", "csv", "jsonlines", "npy")
+ALL = ("csv", "libsvm", "json", "jsonlines", "npy", "recordio-protobuf")
+WRITABLE = ("json", "csv", "jsonlines", "npy", "recordio-protobuf")
+OPERATORS_CHOICE = "SAGEMAKER_DEFAULT_INVOCATIONS_ACCEPT"
 
 
 @pytest.mark.parametrize(
@@ -31,6 +32,8 @@ WRITABLE = ("json", "csv", "jsonlines", "npy")
         ("application/jsonlines", "jsonlines"),
         ("application/x-jsonlines", "jsonlines"),
         ("application/x-npy", "npy"),
+        ("recordio-protobuf", "recordio-protobuf"),
+        ("application/x-recordio-protobuf; charset=utf-8", "recordio-protobuf"),
     ],
 )
 def test_a_content_type_names_its_format(header, name):
@@ -68,6 +71,10 @@ def test_parameters_that_cannot_be_honoured_are_refused(header):
         ("text/*", "csv", "text/csv"),
         ("application/*", "json", "application/json"),
         ("image/png, */*;q=0.1", "json", "application/json"),
+        ("application/x-recordio-protobuf", "recordio-protobuf", "application/x-recordio-protobuf"),
+        ("text/csv;q=0, application/json", "json", "application/json"),
+        ("Text/CSV , */*", "csv", "text/csv"),
+        (", ,application/x-npy", "npy", "application/x-npy"),
         ("text/csv;q=high", "csv", "text/csv"),
     ],
 )
@@ -80,6 +87,34 @@ def test_the_preferred_format_that_can_be_written_is_chosen(header, name, conten
 def test_an_accept_that_cannot_be_met_is_refused(header):
     with pytest.raises(UnsupportedAccept, match=r"Accept type .* is not supported\. Please use"):
         choose_accept(header, WRITABLE, "json")
+
+
+@pytest.mark.parametrize(
+    ("operators", "header", "name"),
+    [
+        ("text/csv", None, "csv"),
+        ("text/csv", "", "csv"),
+        ("text/csv", "*/*", "csv"),
+        ("text/csv", "image/png, */*;q=0.1", "csv"),
+        ("text/csv", "application/x-npy", "npy"),
+        ("text/csv", "application/*", "json"),
+        ("image/png, application/x-npy", None, "npy"),
+        ("*/*", "*/*", "json"),
+        ("", None, "json"),
+    ],
+)
+def test_the_operators_choice_counts_where_the_client_makes_none(
+    monkeypatch, operators, header, name
+):
+    monkeypatch.setenv(OPERATORS_CHOICE, operators)
+    assert choose_accept(header, WRITABLE, "json").name == name
+
+
+def test_an_operators_choice_that_cannot_be_written_is_refused_as_a_clients_would_be(monkeypatch):
+    monkeypatch.setenv(OPERATORS_CHOICE, "image/png")
+    with pytest.raises(UnsupportedAccept, match="Accept type image/png is not supported"):
+        choose_accept("*/*", WRITABLE, "json")
+    assert choose_accept("text/csv", WRITABLE, "json").name == "csv"
 
 
 @given(header=st.text())

@@ -83,6 +83,11 @@ def as_floats(array: Array, kind: DTypeLike) -> Array:
         return array.astype(kind, copy=False)
 
 
+def as_float32(array: Array) -> Array:
+    """Converts numbers to float32."""
+    return as_floats(array, np.float32)
+
+
 def decode_csv(body: bytes) -> Array:
     """Reads rows of numbers; one line is one row. No header, no quotes."""
     body = body.strip(b" \r\n")

@@ -14,7 +14,7 @@ from loaders.payload_faults import feature_mismatch
 from loaders.sparse import Gaps, open_table
 
 
-def decode_libsvm(body: bytes, gaps: Gaps) -> NDArray[np.float32]:
+def decode_libsvm(body: bytes, gaps: Gaps) -> NDArray[np.float64]:
     """Reads rows of as many features as the model has; of as many as mentioned, if that is unknown.
 
     Raises:
@@ -30,9 +30,8 @@ def decode_libsvm(body: bytes, gaps: Gaps) -> NDArray[np.float32]:
     width = gaps.width or mentioned
     if mentioned > width:
         raise feature_mismatch("libsvm", mentioned, width)
-    table = open_table(len(rows), width, gaps, np.float32)
-    with np.errstate(over="ignore"):
-        table[where, np.array(indices) - base] = values
+    table = open_table(len(rows), width, gaps, np.float64)
+    table[where, np.array(indices) - base] = values
     return table
 
 

@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
+from numpy.typing import DTypeLike
 
-from loaders.codecs import ENCODERS, Array, Encoder, as_float32, decode
+from loaders.codecs import DECODERS, ENCODERS, Array, Decoder, Encoder, as_floats, decode
 from loaders.content_types import Accept, choose_accept, read_content_type
 from loaders.contract import Answer, BadPayload, ModelFault, Payload, PredictionRaised, each
 from loaders.payload_faults import feature_mismatch
@@ -27,16 +28,22 @@ class RowPredictor:
     """Everything around `run`: reading, joining, splitting and writing.
 
     Args:
-        width: features the model was trained on.
-        run: float32 rows of that width -> one output a row; raises ModelFault.
+        width: features the model was trained on; None where only the model can tell.
+        run: rows of that width -> one output a row; raises ModelFault.
+        kind: the type of number the model computes in.
+        joins: whether an answer is the same whatever other rows are asked with it.
+        decoders: format -> how this framework reads it; arrays of objects hold texts.
         default_content: the format of a body that came without a Content-Type.
         default_accept: the format of an answer nobody chose one for.
         encoders: format -> how this framework writes it.
         absent: what a feature is that a row in a sparse format does not mention.
     """
 
-    width: int
+    width: int | None
     run: Callable[[Array], Array]
+    kind: DTypeLike = np.float32
+    joins: bool = True
+    decoders: Mapping[str, Decoder] = field(default_factory=lambda: DECODERS)
     default_content: str = "csv"
     default_accept: str = "json"
     encoders: Mapping[str, Encoder] = field(default_factory=lambda: ENCODERS)
@@ -44,7 +51,7 @@ class RowPredictor:
 
     def predict(self, payloads: Sequence[Payload]) -> list[Answer | ModelFault]:
         """Answers in the order of `payloads`, each its own answer or fault."""
-        if len(payloads) == 1:
+        if len(payloads) == 1 or not self.joins:
             return each(payloads, self._alone)
         results: list[Answer | ModelFault] = []
         ready: dict[int, tuple[Array, Accept]] = {}
@@ -64,7 +71,7 @@ class RowPredictor:
 
     def _together(self, ready: list[tuple[Array, Accept]]) -> list[Answer | ModelFault]:
         try:
-            outputs = self._run(np.concatenate([rows for rows, _ in ready]))
+            outputs = self._run(_joined([rows for rows, _ in ready]))
         except ModelFault:
             return [_settle(partial(self._answer, rows, accept)) for rows, accept in ready]
         ends = np.cumsum([len(rows) for rows, _ in ready])
@@ -89,16 +96,26 @@ class RowPredictor:
             raise BadPayload(_EMPTY)
         content_type = read_content_type(payload.content_type, READABLE, self.default_content)
         gaps = Gaps(width=self.width, absent=self.absent)
-        rows = as_float32(decode(payload.body, content_type, gaps))
-        if rows.ndim < 2:  # noqa: PLR2004 - a lone list is one row
+        rows = decode(payload.body, content_type, gaps, self.decoders)
+        texts = rows.dtype == object
+        if not texts:
+            rows = as_floats(rows, self.kind)
+        if rows.ndim < 2 and not (texts and self.width is None):  # noqa: PLR2004 - a lone list is one row
             rows = rows.reshape(1, -1)
         if rows.ndim > 2:  # noqa: PLR2004 - a table has two
             raise BadPayload(f"Unable to evaluate payload provided: {rows.ndim} dimensions, not 2.")
         if not rows.size:
             raise BadPayload(_EMPTY)
-        if rows.shape[1] != self.width:
+        if self.width is not None and rows.shape[1] != self.width:
             raise feature_mismatch(content_type.name, rows.shape[1], self.width)
         return rows, choose_accept(payload.accept, tuple(self.encoders), self.default_accept)
+
+
+def _joined(tables: list[Array]) -> Array:
+    """One table of all; raises ModelFault where they do not fit together."""
+    if len({(table.dtype, table.shape[1:]) for table in tables}) > 1:
+        raise BadPayload("The payloads differ in shape or type.")  # each is then run alone
+    return np.concatenate(tables)
 
 
 def _settle(answer: Callable[[], Answer]) -> Answer | ModelFault:

@@ -7,13 +7,26 @@ the contents tell nothing. A pickle is named by the first class it mentions, whi
 from __future__ import annotations
 
 import pickletools
+import re
 import zipfile
 from pathlib import Path
 
+from loaders.pickles import first_bytes
+
 XGBOOST_KINDS = ("xgboost ", "pickle of xgboost")  # what the names of its kinds start with
 TORCH_KINDS = ("torchscript", "torch ")
-_HEAD_BYTES = 64 * 1024
-_LEGACY_TORCH = bytes.fromhex("80028a0a6cfc9c46f9206aa850192e")
+SKLEARN_KINDS = ("skops", "pickle of sklearn.", "pickle of imblearn.")
+LIGHTGBM_KINDS = ("lightgbm ", "pickle of lightgbm.")
+CATBOOST_KINDS = ("catboost ", "pickle of catboost.")
+_FIRST_BYTES = {
+    b"binf": "xgboost binary",
+    bytes.fromhex("80028a0a6cfc9c46f9206aa850192e"): "torch weights",  # before it was a zip
+    b"tree\nversion=": "lightgbm text",
+    b"tree\r\nversion=": "lightgbm text",
+    b"CBM1": "catboost cbm",
+}
+_CATBOOST_JSON = re.compile(rb'\{\s*"(ctr_data|features_info)"')  # its keys come sorted
+_PLUMBING = frozenset({"copyreg", "copy_reg"})  # what old protocols name before the class
 _TEXT_OPCODES = frozenset({"SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8", "UNICODE"})
 
 
@@ -22,26 +35,28 @@ def sniff(path: Path) -> str:
 
     Returns:
         "xgboost json", "xgboost ubj", "xgboost binary", "torchscript", "torch export",
-        "torch weights", "pickle of CLASS", "pickle", "zip", "json", "empty" or "unknown".
+        "torch weights", "skops", "lightgbm text", "catboost cbm", "catboost json",
+        "pickle of CLASS" (joblib's files too, compressed or not), "pickle", "zip", "json", "empty"
+        or "unknown".
     """
-    with path.open("rb") as file:
-        head = file.read(_HEAD_BYTES)
-    if not head:
+    if not path.stat().st_size:
         return "empty"
-    if head.startswith((b"{", b"binf")):
+    head = first_bytes(path)
+    for first, kind in _FIRST_BYTES.items():
+        if head.startswith(first):
+            return kind
+    if head.startswith(b"{"):
         return _document(head)
     if head.startswith(b"PK\x03\x04"):
         return _archive(path)
-    if head.startswith(_LEGACY_TORCH):
-        return "torch weights"
     if head[:1] == b"\x80" or head[:1] in b"(c":  # the latter two: protocol 0
         return _pickle(head)
     return "unknown"
 
 
 def _document(head: bytes) -> str:
-    if head.startswith(b"binf"):
-        return "xgboost binary"
+    if _CATBOOST_JSON.match(head):
+        return "catboost json"
     if b"learner" not in head:
         return "json" if head[1:2] != b"L" else "unknown"
     return "xgboost ubj" if head[1:2] == b"L" else "xgboost json"
@@ -53,6 +68,8 @@ def _archive(path: Path) -> str:
             names = archive.namelist()
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
         return "zip"
+    if "schema.json" in names:
+        return "skops"
     members = {name.partition("/")[2] for name in names}
     if "constants.pkl" in members:
         return "torchscript"
@@ -68,7 +85,9 @@ def _pickle(head: bytes) -> str:
             if opcode.name in _TEXT_OPCODES:
                 texts.append(str(argument))
             elif opcode.name == "GLOBAL":
-                return f"pickle of {str(argument).replace(' ', '.')}"
+                module, _, name = str(argument).partition(" ")
+                if module not in _PLUMBING:
+                    return f"pickle of {module}.{name}"
             elif opcode.name == "STACK_GLOBAL":
                 return f"pickle of {'.'.join(texts[-2:])}"
     except ValueError:  # cut off, or no pickle

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Protocol
+from typing import Protocol, runtime_checkable
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class ModelFault(Exception):
     `status` is what a SageMaker container would answer with.
     """
 
-    status: ClassVar[int] = 500
+    status: int = 500
 
 
 class UnsupportedContentType(ModelFault):
@@ -66,6 +66,14 @@ class LoadRefused(ModelFault):
 
 class PredictionRaised(ModelFault):
     """The framework raised while predicting."""
+
+
+class ScriptFault(ModelFault):
+    """A model's own script raised; it may have said which status to answer with."""
+
+    def __init__(self, message: str, status: int = ModelFault.status) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +116,15 @@ class Loader(Protocol):
 
     def load(self, directory: Path, trust: Trust) -> Model:
         """Loads the artifact extracted at `directory`. Raises LoadRefused."""
+        ...
+
+
+@runtime_checkable
+class NativeLoader(Protocol):
+    """A loader that can give the framework's own object, as a script's default `model_fn` does."""
+
+    def load_native(self, directory: Path, trust: Trust) -> object:
+        """Loads what the artifact holds, for the script to predict with. Raises LoadRefused."""
         ...
 
 

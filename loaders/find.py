@@ -2,6 +2,7 @@
 
 Decisions: contents decide before names (`sniff.py`); a name alone still picks the loader, whose
 refusal then says what is wrong with the file. A folder packed whole is looked into, one level.
+A model that brings a script is the script's, whatever else it holds.
 Frameworks are imported by their loaders, on demand. `python -m loaders.find DIRECTORY` prints JSON.
 """
 
@@ -16,9 +17,9 @@ from pathlib import Path
 from typing import cast
 
 from loaders.contract import Loader, LoadRefused
+from loaders.script_files import find_script
 from loaders.sniff import TORCH_KINDS, XGBOOST_KINDS, sniff
 
-_SCRIPT = Path("code/inference.py")
 _LISTED = 10
 
 
@@ -66,12 +67,17 @@ def find_loader(directory: Path) -> Found:
     Raises:
         LoadRefused: nothing here is recognised; lists what was found and what would be accepted.
     """
-    root = _root(directory)
-    if (root / _SCRIPT).is_file():
-        raise LoadRefused(
-            f"The archive brings its own script ({_SCRIPT}), which is not supported in this "
-            "release, and answers without it would not be the script's."
-        )
+    for root in dict.fromkeys((directory.resolve(), _root(directory).resolve())):
+        script = find_script(root)
+        if script is not None:
+            made: Loader = import_module("loaders.script_loader").ScriptLoader(script, root)
+            took_for = f"{script.entry.relative_to(root)}: script"
+            return Found(loader=made, root=root, took_for=took_for)
+    return find_framework(_root(directory))
+
+
+def find_framework(root: Path) -> Found:
+    """Looks for the loader of what lies in `root` besides a script. Raises LoadRefused."""
     kinds = {path.name: sniff(path) for path in _visible(root) if path.is_file()}
     for row in ROWS:
         for name, kind in kinds.items():
@@ -122,7 +128,8 @@ def _listing(root: Path, kinds: dict[str, str]) -> str:
 
 
 def _wanted() -> str:
-    return f"Accepted are: {'; '.join(row.accepts for row in ROWS)}."
+    accepted = [row.accepts for row in ROWS]
+    return f"Accepted are: {'; '.join(accepted)}; and any model with code/inference.py."
 
 
 def main() -> int:

@@ -65,6 +65,10 @@ class TorchLoader:
 
     def load(self, directory: Path, trust: Trust) -> Model:
         """Loads `model.pt`, or the only .pt, .pth or .pt2."""
+        return TorchModel(self.load_native(directory, trust))
+
+    def load_native(self, directory: Path, trust: Trust) -> torch.nn.Module:
+        """Loads the module itself, as a script gets it that has no `model_fn`."""
         self.prepare()
         import torch  # noqa: PLC0415 - on demand
 
@@ -73,8 +77,8 @@ class TorchLoader:
         if kind == "torch weights":
             raise LoadRefused(
                 f"Unable to load model: {path.name[:80]} holds weights without their module. They "
-                "need a script (code/inference.py), not supported in this release: save the model "
-                "with torch.jit.script(...).save() or torch.export.save()."
+                "need a script with a model_fn (code/inference.py); or save the model with "
+                "torch.jit.script(...).save() or torch.export.save()."
             )
         if not trust.code:
             raise LoadRefused(
@@ -82,7 +86,7 @@ class TorchLoader:
                 "torch.export), and only data is trusted here."
             )
         try:
-            return TorchModel(_export(path) if kind == "torch export" else _script(path))
+            return _export(path) if kind == "torch export" else _script(path)
         except (*_RAISED_BY_TORCH, torch.jit.Error) as exc:
             raise LoadRefused(f"Unable to load model: {path.name[:80]}: {_last_line(exc)}") from exc
 

@@ -70,6 +70,18 @@ class XgboostLoader:
             raise LoadRefused("Unable to load model: the ensemble's models differ in features.")
         return XgboostModel(members, sum(path.stat().st_size for path in paths))
 
+    def load_native(self, directory: Path, trust: Trust) -> object:
+        """Loads the directory's only Booster, for a script that has no `model_fn`."""
+        self.prepare()
+        from loaders.xgboost_files import read_booster  # noqa: PLC0415 - needs xgboost
+
+        paths = _model_files(directory)
+        if len(paths) > 1:
+            raise LoadRefused("Unable to load model: which of its files, a model_fn must say.")
+        booster = read_booster(paths[0], trust).booster
+        booster.set_param({"nthread": 1, "device": "cpu"})
+        return booster
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Member:

@@ -1,0 +1,190 @@
+"""A model's own script: SageMaker's `inference.py`, with the defaults for what it leaves out.
+
+Decisions: a script is asked one payload at a time. Whatever it raises, even SystemExit, is the
+answer to that request: with the status and message that it carries, else 500 with
+`TypeName: message`; the traceback goes to the model's own log. While loading, it is why the model
+can't be loaded.
+"""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TypeVar
+
+from loaders.contract import (
+    Answer,
+    LoadRefused,
+    Model,
+    ModelFault,
+    NativeLoader,
+    Payload,
+    PredictionRaised,
+    ScriptFault,
+    Trust,
+)
+from loaders.find import find_framework
+from loaders.script_answers import ERRORS, as_answer, asked_accept, body_for_script
+from loaders.script_context import Context
+from loaders.script_defaults import default_input, default_output, default_predict, memory_bytes
+from loaders.script_doors import open_doors
+from loaders.script_files import Script
+from loaders.script_handlers import Handlers, read_handlers
+from loaders.script_modules import ScriptSpace
+
+_T = TypeVar("_T")
+_OUT_OF_MEMORY = 507
+_MESSAGE_CHARACTERS = 1_000
+
+
+class ScriptLoader:
+    """Loads the model of one archive through its script.
+
+    Args:
+        script: where its code is.
+        root: of the model, where a framework may find what the script does not load itself.
+    """
+
+    name = "script"
+
+    def __init__(self, script: Script, root: Path) -> None:
+        self._script = script
+        self._root = root
+
+    def prepare(self) -> None:
+        """Imports the frameworks that it will need, which are then not charged to its model."""
+        with suppress(LoadRefused):  # the script may do without; if not, loading it will tell
+            find_framework(self._root).loader.prepare()
+        for name in self._script.frameworks():
+            with suppress(ImportError):
+                __import__(name)
+
+    def load(self, directory: Path, trust: Trust) -> Model:
+        """Runs the script and its `model_fn`."""
+        if not trust.code:
+            raise LoadRefused(
+                f"Unable to load model: it brings a script ({self._script.entry.name}), which is "
+                "code, and only data is trusted here."
+            )
+        open_doors()
+        space = ScriptSpace(directory, self._script.search, self._script.entry.stem)
+        try:
+            module = _step(space, self._script.entry.name, space.run_entry)
+            return _load(space, read_handlers(module), directory, trust)
+        except BaseException:
+            space.close()
+            raise
+
+
+def _load(space: ScriptSpace, handlers: Handlers, directory: Path, trust: Trust) -> Model:
+    context = Context(directory)
+    folder = str(directory)
+    if (before := handlers.pre_model_fn) is not None:
+        _step(space, "pre_model_fn", lambda: before(folder, context))
+    if (load := handlers.model_fn) is not None:
+        model = _step(space, "model_fn", lambda: load(folder, context))
+    else:
+        model = _step(space, "the default model_fn", lambda: _load_native(directory, trust))
+    if (warm_up := handlers.model_warmup_fn) is not None:
+        _step(space, "model_warmup_fn", lambda: warm_up(folder, model, context))
+    return ScriptModel(space, handlers, directory, model)
+
+
+def _load_native(directory: Path, trust: Trust) -> object:
+    try:
+        loader = find_framework(directory).loader
+    except LoadRefused as exc:
+        raise LoadRefused(f"Unable to load model: its script has no model_fn. {exc}") from exc
+    if not isinstance(loader, NativeLoader):
+        raise LoadRefused(
+            f"Unable to load model: its script has no model_fn, and {loader.name} has no default."
+        )
+    return loader.load_native(directory, trust)
+
+
+class ScriptModel:
+    """What `model_fn` gave, and the functions around it."""
+
+    def __init__(
+        self, space: ScriptSpace, handlers: Handlers, directory: Path, model: object
+    ) -> None:
+        self._space = space
+        self._handlers: Handlers | None = handlers
+        self._directory = directory
+        self._model = model
+
+    def predict(self, payloads: Sequence[Payload]) -> list[Answer | ModelFault]:
+        """Answers in the order of `payloads`, one by one."""
+        return [self._settle(payload) for payload in payloads]
+
+    def nbytes(self) -> int:
+        """Bytes of a torch module; of what else a script has made nobody can tell."""
+        return memory_bytes(self._model)
+
+    def close(self) -> None:
+        """Drops the model and the script's modules."""
+        self._model = None
+        self._handlers = None
+        self._space.close()
+
+    def _settle(self, payload: Payload) -> Answer | ModelFault:
+        try:
+            with self._space.active():
+                return self._answer(payload)
+        except ModelFault as fault:
+            return fault
+        except BaseException as error:  # noqa: BLE001 - the script's door: what it raises is its answer
+            return _fault(error, self._space)
+
+    def _answer(self, payload: Payload) -> Answer:
+        handlers, model = self._handlers, self._model
+        if handlers is None:
+            raise PredictionRaised("The model has been closed.")
+        context = Context(self._directory, payload)
+        accept = asked_accept(payload)
+        if handlers.transform_fn:
+            output = handlers.transform_fn(model, *body_for_script(payload), accept, context)
+            return as_answer(output, accept, context)
+        if handlers.input_fn:
+            data = handlers.input_fn(*body_for_script(payload), context)
+        else:
+            data = default_input(payload, model)
+        if handlers.predict_fn:
+            output = handlers.predict_fn(data, model, context)
+        else:
+            output = default_predict(data, model)
+        if handlers.output_fn:
+            return as_answer(handlers.output_fn(output, accept, context), accept, context)
+        return as_answer(default_output(output, payload.accept), accept, context)
+
+
+def _step(space: ScriptSpace, name: str, call: Callable[[], _T]) -> _T:
+    """Runs one step of loading; what it raises is why the model can't be loaded."""
+    try:
+        with space.active():
+            return call()
+    except ModelFault:
+        raise
+    except BaseException as error:
+        fault = _fault(error, space)
+        raise LoadRefused(f"Unable to load model: {name} raised {fault}") from error
+
+
+def _fault(error: BaseException, space: ScriptSpace) -> ScriptFault:
+    if isinstance(error, MemoryError):
+        return ScriptFault("The worker is out of memory.", _OUT_OF_MEMORY)
+    for attribute in ("status_code", "status"):
+        status = getattr(error, attribute, None)
+        if isinstance(status, int) and status in ERRORS:
+            message = str(getattr(error, "message", "") or error) or type(error).__name__
+            return ScriptFault(_fit(message, space), int(status))
+    traceback.print_exception(error, file=sys.stderr)
+    return ScriptFault(_fit(f"{type(error).__name__}: {error}", space))
+
+
+def _fit(message: str, space: ScriptSpace) -> str:
+    """A message as short as may go to a client, and such that it can be sent."""
+    return space.plain(message)[:_MESSAGE_CHARACTERS].encode(errors="replace").decode()

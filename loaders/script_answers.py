@@ -9,6 +9,7 @@ an Accept list a script gets the first. The context has all headers whole.
 from __future__ import annotations
 
 import os
+from typing import Any
 
 from loaders.contract import (
     Answer,
@@ -56,25 +57,27 @@ def as_answer(output: object, accept: str, context: Context) -> Answer:
         ScriptFault: the script has set a status that is an error.
         ModelFault: what it returned can't be written.
     """
-    content_type = context.get_response_content_type() or accept
-    if isinstance(output, tuple) and len(output) == 2 and isinstance(output[1], str):  # noqa: PLR2004 - (body, type)
-        output, content_type = output
-    if isinstance(output, str):
-        output = output.encode()
-    if isinstance(output, Answer):
-        answer = output
-    elif isinstance(output, (bytes, bytearray, memoryview)):
-        answer = Answer(bytes(output), content_type)
-    elif output is None:
-        raise PredictionRaised("The script answered with None: does its function return?")
-    else:
-        answer = default_output(output, content_type)
+    answer = _written(output, context.get_response_content_type() or accept)
     if context.status in ERRORS:
         raise ScriptFault(answer.body.decode(errors="replace"), context.status)
     attributes = context.get_response_header(CUSTOM_ATTRIBUTES)
     for header in (answer.content_type, attributes or ""):
         if not (header.isascii() and header.isprintable()):
-            raise PredictionRaised(
-                f"The script answered with a header that none can be: {header!a}"
-            )
+            raise PredictionRaised(f"The script set a header that can't be sent: {header[:80]!a}")
     return Answer(answer.body, answer.content_type, attributes)
+
+
+def _written(output: Any, content_type: str) -> Answer:  # noqa: ANN401 - whatever a script returns
+    if isinstance(output, Answer):
+        return output
+    if hasattr(output, "get_data") and hasattr(output, "mimetype"):  # Flask's Response
+        return Answer(output.get_data(), output.mimetype)
+    if isinstance(output, tuple) and len(output) == 2 and isinstance(output[1], str):  # noqa: PLR2004 - (body, type)
+        return _written(*output)
+    if isinstance(output, str):
+        return Answer(output.encode(), content_type)
+    if isinstance(output, (bytes, bytearray, memoryview)):
+        return Answer(bytes(output), content_type)
+    if output is None:
+        raise PredictionRaised("The script answered with None: does its function return?")
+    return default_output(output, content_type)

@@ -181,7 +181,10 @@ def _fault(error: BaseException, space: ScriptSpace) -> ScriptFault:
         if isinstance(status, int) and status in ERRORS:
             message = str(getattr(error, "message", "") or error) or type(error).__name__
             return ScriptFault(_fit(message, space), int(status))
-    traceback.print_exception(error, file=sys.stderr)
+    trace = error.__traceback__
+    while trace is not None and not space.is_called_by(trace.tb_frame.f_globals):
+        trace = trace.tb_next  # our own frames tell its author nothing
+    traceback.print_exception(type(error), error, trace or error.__traceback__, file=sys.stderr)
     return ScriptFault(_fit(f"{type(error).__name__}: {error}", space))
 
 

@@ -47,22 +47,18 @@ class ScriptSpace:
 
     def __init__(self, directory: Path, search: Sequence[Path], entry: str) -> None:
         self._directory = f"{directory}/"
-        self._package = ModuleType(f"mme_script_{next(_numbers)}")
+        self.name = f"mme_script_{next(_numbers)}"  # the package in which its modules live
         self._path = [str(folder) for folder in search]
-        self._package.__path__ = self._path
-        self._package.__spec__ = ModuleSpec(self.name, None, is_package=True)
+        package = ModuleType(self.name)
+        package.__path__ = self._path
+        package.__spec__ = ModuleSpec(self.name, None, is_package=True)
         self._entry = entry
         self._owned: dict[str, bool] = {}
         self.builtins = {**vars(builtins), "__import__": self._import}
-        sys.modules[self.name] = self._package
+        sys.modules[self.name] = package
         _spaces[self.name] = self
         if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
             sys.meta_path.insert(0, _Finder())
-
-    @property
-    def name(self) -> str:
-        """The package in which its modules live."""
-        return self._package.__name__
 
     def run_entry(self) -> ModuleType:
         """Imports the script; raises whatever it raises."""

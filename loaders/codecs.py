@@ -83,11 +83,6 @@ def as_floats(array: Array, kind: DTypeLike) -> Array:
         return array.astype(kind, copy=False)
 
 
-def as_float32(array: Array) -> Array:
-    """Converts numbers to float32."""
-    return as_floats(array, np.float32)
-
-
 def decode_csv(body: bytes) -> Array:
     """Reads rows of numbers; one line is one row. No header, no quotes."""
     body = body.strip(b" \r\n")
@@ -214,7 +209,9 @@ def encode_jsonlines(array: Array) -> bytes:
 
 
 def encode_npy(array: Array) -> bytes:
-    """Writes numpy's own format."""
+    """Writes numpy's own format, without pickles: texts as texts."""
+    if array.dtype == object:
+        array = np.array(array.tolist())
     buffer = BytesIO()
     np.save(buffer, array, allow_pickle=False)
     return buffer.getvalue()

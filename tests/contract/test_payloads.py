@@ -10,8 +10,10 @@ import pytest
 import xgboost
 
 from loaders.contract import Model, Payload, Trust
+from loaders.find import find_loader
 from loaders.xgboost_loader import LOADER
-from tests.recordio_reference import framed, write_record
+from tests.contract.model_cases import CASES, Case, body_of
+from tests.recordio_reference import framed, read_labels, write_record
 
 TABLE = np.array(
     [[0.1, -2.5, 3e-7, 4], [np.nan, 0, 1e30, -1], [7, 8, np.nan, np.nan]], dtype=np.float32
@@ -158,3 +160,24 @@ def test_a_sparse_record_of_another_width_is_a_mismatch_before_it_takes_memory(m
         record = {"features": {"values": [1], "keys": [0], "shape": [width]}}
         [fault] = model.predict([Payload(json_of([record]), "application/json")])
         assert fault.status == status
+
+
+@pytest.fixture(scope="module", params=CASES)
+def case(request, tmp_path_factory) -> Case:
+    return CASES[request.param](tmp_path_factory.mktemp("model"))
+
+
+def test_records_in_and_out_are_the_frameworks_numbers_for_every_loader(case):
+    found = find_loader(case.directory)
+    model = found.loader.load(found.root, Trust())
+    recordio, body = "application/x-recordio-protobuf", body_of(case.rows, "json")
+    payloads = [Payload(body, "application/json", recordio)]
+    if case.reads_libsvm:  # who reads rows in one sparse format reads them in all
+        records = (write_record(row, "float64") for row in case.rows.astype(float).tolist())
+        payloads.append(Payload(framed(*records), recordio, recordio))
+    for answer in model.predict(payloads):
+        assert answer.content_type == recordio
+        scores = [label["score"] for label in read_labels(answer.body)]
+        shape = case.expected.shape
+        np.testing.assert_allclose(np.reshape(scores, shape), case.expected, rtol=1e-6)
+    model.close()

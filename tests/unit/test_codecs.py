@@ -173,6 +173,11 @@ def test_npy_of_anything_but_numbers_is_refused(array):
         read("npy", buffer.getvalue())
 
 
+def test_text_answers_are_written_as_npy_without_pickles():
+    body = ENCODERS["npy"](np.array(["no", "yes"], dtype=object))
+    assert np.load(BytesIO(body)).tolist() == ["no", "yes"]
+
+
 def test_npy_that_promises_more_than_it_holds_is_refused():
     body = ENCODERS["npy"](np.zeros((2, 3)))
     for promise in (b"(9, 3)", b"(2, 9)"):

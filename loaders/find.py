@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import sys
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
+from fnmatch import filter as fnfilter
 from importlib import import_module
 from pathlib import Path
 from typing import cast
@@ -19,8 +19,13 @@ from typing import cast
 from loaders.contract import Loader, LoadRefused
 from loaders.script_files import find_script
 from loaders.sniff import TORCH_KINDS, XGBOOST_KINDS, sniff
+from loaders.versions import layouts
 
 _LISTED = 10
+_RETIRED = {
+    "*-symbol.json": "MXNet, which is retired. Convert it to ONNX where MXNet is still installed, "
+    "with mxnet.onnx.export_model(symbol, params, [shape], [type], 'model.onnx'), and pack that."
+}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -32,6 +37,7 @@ class Row:
     kinds: tuple[str, ...]  # beginnings of what sniff() says
     names: tuple[str, ...]  # file names that tell where the contents do not
     accepts: str  # for people
+    layouts: tuple[str, ...] = ()  # where in folders the file is that tells
 
 
 ROWS = (
@@ -48,6 +54,22 @@ ROWS = (
         kinds=TORCH_KINDS,
         names=("*.pt", "*.pth", "*.pt2"),
         accepts="torch (TorchScript model.pt or .pth, or a torch.export .pt2)",
+    ),
+    Row(
+        framework="onnx",
+        module="loaders.onnx_loader",
+        kinds=(),  # nothing in its first bytes is its own
+        names=("*.onnx",),
+        accepts="onnx (model.onnx or another .onnx, or Triton's {name}/{version}/model.onnx)",
+        layouts=layouts("model.onnx"),
+    ),
+    Row(
+        framework="tensorflow",
+        module="loaders.tensorflow_loader",
+        kinds=(),
+        names=("saved_model.pb", "*.keras"),
+        accepts="tensorflow (saved_model.pb, bare or in {name}/{version}/, or a .keras)",
+        layouts=layouts("saved_model.pb"),
     ),
 )
 
@@ -79,17 +101,31 @@ def find_loader(directory: Path) -> Found:
 def find_framework(root: Path) -> Found:
     """Looks for the loader of what lies in `root` besides a script. Raises LoadRefused."""
     kinds = {path.name: sniff(path) for path in _visible(root) if path.is_file()}
-    for row in ROWS:
-        for name, kind in kinds.items():
-            if kind.startswith(row.kinds):
-                return _found(row, root, f"{name}: {kind}")
-    for row in ROWS:
-        for name in kinds:
-            if any(fnmatchcase(name, pattern) for pattern in row.names):
-                return _found(row, root, f"{name}: by its name")
+    for look in (_by_contents, _by_name, _by_place):
+        for row in ROWS:
+            if took_for := look(row, root, kinds):
+                return _found(row, root, took_for)
+    for pattern, advice in _RETIRED.items():
+        for name in fnfilter(kinds, pattern):
+            raise LoadRefused(f"{name[:60]} is a model of {advice}")
     raise LoadRefused(
         f"No loader recognises this model: found {_listing(root, kinds)}. {_wanted()}"
     )
+
+
+def _by_contents(row: Row, _: Path, kinds: dict[str, str]) -> str | None:
+    found = (f"{name}: {kind}" for name, kind in kinds.items() if kind.startswith(row.kinds))
+    return next(found, None)
+
+
+def _by_name(row: Row, _: Path, kinds: dict[str, str]) -> str | None:
+    found = (f"{name}: by its name" for at in row.names for name in fnfilter(sorted(kinds), at))
+    return next(found, None)
+
+
+def _by_place(row: Row, root: Path, _: dict[str, str]) -> str | None:
+    found = (path for pattern in row.layouts for path in root.glob(pattern))
+    return next((f"{path.relative_to(root)}: by its place" for path in found), None)
 
 
 def loader_by_name(name: str) -> Loader:

@@ -108,11 +108,7 @@ def _read(body: bytes, content_type: ContentType, specs: Sequence[InputSpec]) ->
             rows = list(csv.reader(StringIO(text, newline="")))
             return Request(feed={spec.name: _typed(rows, spec)})
     elif not named_format:
-        names = ", ".join(spec.name for spec in specs[:_SHOWN])
-        raise BadPayload(
-            f"Unable to evaluate payload provided: the model takes several inputs ({names}): send "
-            'them by name as JSON, {"inputs": {...}} or {"instances": [{...}]}.'
-        )
+        raise _nameless(specs)
     body = body.decode(content_type.charset).encode()
     columns, by_input = _columns(_records(body, content_type), specs)
     by_name = {spec.name: spec for spec in specs}
@@ -147,8 +143,16 @@ def _columns(records: Any, specs: Sequence[InputSpec]) -> tuple[dict[str, Any], 
 
 def _only(specs: Sequence[InputSpec]) -> str:
     if len(specs) > 1:
-        raise ValueError(f"values without names for {len(specs)} inputs")
+        raise _nameless(specs)
     return specs[0].name
+
+
+def _nameless(specs: Sequence[InputSpec]) -> BadPayload:
+    names = ", ".join(spec.name for spec in specs[:_SHOWN])[:200]
+    return BadPayload(
+        f"Unable to evaluate payload provided: the model takes several inputs ({names}): send them "
+        'by name as JSON, {"inputs": {...}} or {"instances": [{...}]}.'
+    )
 
 
 def _checked(columns: Mapping[str, Any], specs: Sequence[InputSpec]) -> dict[str, Any]:
@@ -165,29 +169,36 @@ def _checked(columns: Mapping[str, Any], specs: Sequence[InputSpec]) -> dict[str
 
 
 def _typed(values: Any, spec: InputSpec) -> Array:  # noqa: ANN401 - JSON, or an array
-    """Converts to the declared type; raises ValueError where that would change a value."""
+    """Converts to the declared type; raises BadPayload where that would change a value."""
     with np.errstate(all="ignore"):  # what is too large for a float becomes infinite
         if spec.dtype is None:  # an array has its own type already
             return values if isinstance(values, np.ndarray) else np.array(values, np.float64)
         if spec.dtype == TEXT:
-            return _texts(values, binary=spec.binary)
+            return _texts(values, spec)
         array = np.array(values, dtype=spec.dtype)
         if spec.dtype.kind != "f":
             same = array.astype(np.float64) == np.array(values, dtype=np.float64)
             if not same.all():
-                raise ValueError(f"a value of input {spec.name} is no {spec.dtype}")
+                raise _mistyped(spec)
         return array
 
 
-def _texts(values: Any, *, binary: bool) -> Array:  # noqa: ANN401 - JSON, or an array
+def _texts(values: Any, spec: InputSpec) -> Array:  # noqa: ANN401 - JSON, or an array
     array = np.array(values, dtype=object)
     cells = array.ravel()
     for position, cell in enumerate(cells):
-        if binary and isinstance(cell, dict) and set(cell) == {"b64"}:
+        if spec.binary and isinstance(cell, dict) and set(cell) == {"b64"}:
             cells[position] = base64.b64decode(cell["b64"], validate=True)
         elif not isinstance(cell, str):
-            raise TypeError("a value is no text")
+            raise _mistyped(spec)
     return cells.reshape(array.shape)
+
+
+def _mistyped(spec: InputSpec) -> BadPayload:
+    wanted = "text" if spec.dtype == TEXT else spec.dtype
+    return BadPayload(
+        f"Unable to evaluate payload provided: a value of input {spec.name} is no {wanted}."
+    )
 
 
 def _as_instances(request: Request, content_type: ContentType, spec: InputSpec) -> Request:

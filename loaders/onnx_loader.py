@@ -18,7 +18,6 @@ import numpy as np
 from loaders.codecs import Array
 from loaders.contract import (
     Answer,
-    BadPayload,
     LoadRefused,
     Model,
     ModelFault,
@@ -27,7 +26,7 @@ from loaders.contract import (
     Trust,
 )
 from loaders.named_inputs import TEXT, Feed, InputSpec
-from loaders.tensors import TensorPredictor
+from loaders.tensors import TensorPredictor, misfit
 from loaders.versions import newest
 
 _OLDEST = (1, 24, 1)
@@ -125,11 +124,7 @@ class OnnxModel:
             values = self._session.run(self._outputs, feed)
         except _raised_by_onnx() as exc:
             if _ABOUT_THE_INPUT.search(str(exc)):
-                shapes = ", ".join(f"{name} {list(array.shape)}" for name, array in feed.items())
-                raise BadPayload(
-                    "Unable to evaluate payload provided: the model can't be run with inputs of "
-                    f"these shapes or values: {shapes[:200]}."
-                ) from exc
+                raise misfit(feed) from exc
             raise PredictionRaised(f"ONNX Runtime could not predict: {_reason(exc)}.") from exc
         return {name: _array(value) for name, value in zip(self._outputs, values, strict=True)}
 

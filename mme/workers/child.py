@@ -24,6 +24,7 @@ import msgspec
 
 from loaders.contract import Answer, Loader, Model, ModelFault, Payload, Trust
 from loaders.find import Found, find_loader, loader_by_name
+from loaders.printing import Sink, speaking
 from mme.workers import memory
 from mme.workers.protocol import (
     Answered,
@@ -37,6 +38,7 @@ from mme.workers.protocol import (
     Loaded,
     Predict,
     Predicted,
+    Printed,
     Ready,
     ToWorker,
     Unload,
@@ -50,6 +52,7 @@ _SWITCH_SECONDS = 0.001  # a thread that loads yields to the one that predicts t
 _MESSAGE_CHARACTERS = 1_000
 _INSUFFICIENT_STORAGE = 507
 _SCRIPT = "script"
+_REHEARSED_BYTES = 16 * 1024**2
 
 
 class ChildOptions(msgspec.Struct, frozen=True):
@@ -90,7 +93,7 @@ class Worker:
         self._options = options
         self._predictions = Channel(options.predict_fd)
         self._control = Channel(options.control_fd)
-        self._models: dict[str, Model] = {}
+        self._models: dict[str, tuple[Model, Sink]] = {}
         self._prepared: set[str] = set()
         self._rehearsed: set[str] = set()
 
@@ -107,8 +110,8 @@ class Worker:
 
     def _prepare(self, loader: Loader) -> None:
         """Imports a framework; it lives for ever, so collecting garbage need not walk it."""
-        if loader.name in self._prepared:
-            return
+        if loader.name in self._prepared and loader.name != _SCRIPT:
+            return  # each script has its own frameworks
         loader.prepare()
         self._prepared.add(loader.name)
         if not self._models:
@@ -120,7 +123,9 @@ class Worker:
         payloads = [_payload(ask) for ask in message.asks]
         results: list[Answered | Faulted]
         try:
-            answers = self._models[message.model].predict(payloads)
+            model, sink = self._models[message.model]
+            with speaking(sink):
+                answers = model.predict(payloads)
             results = [_outcome(answer) for answer in answers]
         except Exception as error:  # noqa: BLE001 - the child's door: whatever a model raises is an answer
             results = [_unexpected(error)] * len(payloads)
@@ -149,6 +154,10 @@ class Worker:
         return CallFailed(call=message.call, fault=failure)
 
     def _load(self, message: Load) -> Loaded:
+        with speaking(self._sink(message.name)):
+            return self._load_aloud(message)
+
+    def _load_aloud(self, message: Load) -> Loaded:
         started = time.perf_counter()
         found = find_loader(Path(message.directory))
         self._prepare(found.loader)  # a framework is the worker's weight, not the model's
@@ -157,7 +166,7 @@ class Worker:
         before = memory.measure()
         model = self._load_found(found)
         resident = max(memory.growth(before), model.nbytes())
-        self._models[message.model] = model
+        self._models[message.model] = model, self._sink(message.name)
         return Loaded(
             call=message.call,
             resident_bytes=resident,
@@ -165,33 +174,44 @@ class Worker:
             framework=found.loader.name,
         )
 
+    def _sink(self, name: str) -> Sink:
+        """Where what a model prints goes: to the server's log, with the model's name."""
+        return lambda line: self._control.send(Printed(name, line))
+
     def _load_found(self, found: Found) -> Model:
         return found.loader.load(found.root, Trust(code=self._options.trust_code))
 
     def _rehearse(self, found: Found) -> None:
         """Loads a framework's first model once for nothing.
 
-        What the framework sets up on first use would be charged to that model otherwise: two to
-        five times its own size. Scripts are not run twice: that would be seen.
+        What the framework sets up on first use, about a megabyte, would be charged to that model
+        otherwise: several times its own size. To a large one it makes no difference, and scripts
+        are not run twice: that would be seen.
         """
+        size_bytes = sum(path.stat().st_size for path in found.root.rglob("*"))
+        if found.loader.name == _SCRIPT or size_bytes > _REHEARSED_BYTES:
+            return
         self._rehearsed.add(found.loader.name)
-        if found.loader.name != _SCRIPT:
-            self._load_found(found).close()
-            memory.give_back()
+        self._load_found(found).close()
+        memory.give_back()
 
     def _unload(self, message: Unload) -> Unloaded:
         started = time.perf_counter()
         for key in message.models:
-            model = self._models.pop(key, None)
-            if model is not None:
-                model.close()
-            del model
+            self._close(*self._models.pop(key))
         memory.give_back()
         return Unloaded(
             call=message.call,
             seconds=time.perf_counter() - started,
             private_bytes=memory.measure().private_bytes,
         )
+
+    def _close(self, model: Model, sink: Sink) -> None:
+        try:
+            with speaking(sink):
+                model.close()
+        except Exception:  # noqa: BLE001 - the child's door: it is dropped all the same
+            traceback.print_exc()
 
     def _beat(self) -> None:
         try:

@@ -18,6 +18,7 @@ from collections.abc import Callable
 from typing import cast
 
 import msgspec
+import structlog
 
 from mme.errors import WorkerLost
 from mme.workers.protocol import (
@@ -29,6 +30,7 @@ from mme.workers.protocol import (
     Loaded,
     Predict,
     Predicted,
+    Printed,
     ProtocolError,
     Ready,
     Unload,
@@ -38,6 +40,7 @@ from mme.workers.protocol import (
 )
 from mme.workers.spec import WorkerSpec, worker_environment
 
+_log = structlog.get_logger()
 _LINGER_SECONDS = 1.0
 
 
@@ -217,6 +220,8 @@ class WorkerProcess:
                 reply = self._calls.pop(message.call, None)
                 if reply is not None and not reply.done():
                     reply.set_result(message)
+            case Printed():
+                _log.info("model_printed", model=message.name, pid=self.pid, line=message.line)
             case Ready():
                 if not self._ready.done():
                     self._ready.set_result(None)

@@ -116,8 +116,15 @@ class Beat(_Message, tag=31):
     private_bytes: int
 
 
+class Printed(_Message, tag=32):
+    """Worker: a model's code printed a line; `name` is the model's."""
+
+    name: str
+    line: str
+
+
 ToWorker = Predict | Load | Unload
-FromWorker = Predicted | Loaded | Unloaded | CallFailed | Ready | Beat
+FromWorker = Predicted | Loaded | Unloaded | CallFailed | Ready | Beat | Printed
 
 _encoder = msgspec.msgpack.Encoder()
 _to_worker: msgspec.msgpack.Decoder[ToWorker] = msgspec.msgpack.Decoder(ToWorker)

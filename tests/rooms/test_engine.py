@@ -378,3 +378,28 @@ async def test_trust_data_refuses_what_would_run_code(tmp_path):
             await ask(engine, "a.tar.gz")
     async with running_engine(tmp_path, trust="code") as engine:
         assert await ask(engine, "a.tar.gz") == pytest.approx(booster(1).prediction, rel=1e-6)
+
+
+async def test_what_a_script_prints_goes_to_the_log_with_its_models_name(tmp_path, capsys):
+    script = b"""
+import json
+print("module read")
+def model_fn(model_dir):
+    print("model loaded")
+    return None
+def transform_fn(model, body, content_type, accept):
+    print("asked for", body)
+    if body == b"raise":
+        raise KeyError("no such thing")
+    return body, "text/plain"
+"""
+    drop(tmp_path / "models", "a.tar.gz", {"code/inference.py": script})
+    async with running_engine(tmp_path) as engine:
+        reply = await engine.invoke(invocation("a.tar.gz", b"hello", content_type="x/y"))
+        assert (reply.body, reply.content_type) == (b"hello", "text/plain")
+        with pytest.raises(PredictionFailed, match="KeyError") as failed:
+            await engine.invoke(invocation("a.tar.gz", b"raise", content_type="x/y"))
+        assert "Traceback" not in str(failed.value)
+    lines = [line for line in capsys.readouterr().out.splitlines() if "model_printed" in line]
+    for said in ("module read", "model loaded", "asked for b'hello'", "Traceback"):
+        assert [line for line in lines if said in line and "model=a.tar.gz" in line], said

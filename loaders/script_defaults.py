@@ -14,12 +14,13 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from loaders.codecs import ENCODERS, Array, decode
+from loaders.codecs import ENCODERS, Array, as_floats, decode
 from loaders.content_types import choose_accept, read_content_type
 from loaders.contract import Answer, BadPayload, Payload, PredictionRaised, UnsupportedAccept
 from loaders.rows import READABLE
 from loaders.sparse import Gaps
 
+_TYPED = frozenset({"npy", "recordio-protobuf"})  # the rest is text: float32 in torch's image
 _WRITABLE_KINDS = "biufUS"  # of numpy: booleans, numbers, texts
 _JSON_TYPES = (dict, list, tuple, str, bool, int, float, type(None))
 
@@ -35,6 +36,8 @@ def default_input(payload: Payload, model: object) -> Any:  # noqa: ANN401 - wha
     if booster:
         return sys.modules["xgboost"].DMatrix(np.atleast_2d(array), nthread=1)
     if _is(model, "torch.nn", "Module"):
+        if content_type.name not in _TYPED:
+            array = as_floats(array, np.float32)
         return sys.modules["torch"].from_numpy(np.array(array))  # a copy: the body's is read-only
     return array
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from loaders.contract import LoadRefused
-from loaders.find import ROWS, find_loader, loader_by_name
+from loaders.find import ROWS, find_framework, find_loader, loader_by_name
 from loaders.samples import train_torch, train_xgboost
 from loaders.sniff import sniff
 
@@ -87,12 +87,12 @@ def test_an_empty_directory_is_refused(tmp_path):
         find_loader(tmp_path)
 
 
-def test_a_models_own_script_is_refused_rather_than_ignored(tmp_path):
+def test_a_models_own_script_comes_before_what_else_it_holds(tmp_path):
     train_xgboost(tmp_path / "model.json", 1, trees=2)
     (tmp_path / "code").mkdir()
     (tmp_path / "code" / "inference.py").write_text("def input_fn(): ...")
-    with pytest.raises(LoadRefused, match=r"code/inference\.py"):
-        find_loader(tmp_path)
+    assert find_loader(tmp_path).loader.name == "script"
+    assert find_framework(tmp_path).loader.name == "xgboost"
 
 
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))

@@ -318,7 +318,23 @@ def test_what_runs_only_as_a_program_is_not_run(tmp_path):
     model.close()
 
 
-def test_no_bytecode_is_written_beside_the_model(tmp_path):
+def test_a_path_that_a_script_adds_last_is_not_everyones_while_it_lives(tmp_path):
+    source = """
+import sys
+def answer():
+    import deeper
+    return [deeper.marker]
+sys.path.append(__file__.rpartition("/")[0] + "/deep")
+"""
+    path = list(sys.path)
+    model = load(write_script(tmp_path, source + ECHO, **siblings("red")))
+    assert sys.path == path
+    assert told(model) == ["red"]
+    model.close()
+
+
+def test_no_bytecode_is_written_beside_the_model(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
     root = write_script(tmp_path, "import helper\ndef answer(): return 1" + ECHO, **siblings("x"))
     files = sorted(root.rglob("*"))
     load(root).close()

@@ -15,7 +15,7 @@ import numpy as np
 
 from loaders.codecs import ENCODERS, Array
 from loaders.content_types import Accept
-from loaders.contract import Answer, PredictionRaised
+from loaders.contract import Answer, PredictionRaised, UnsupportedAccept
 
 Outputs = Mapping[str, Array]
 NAMED = ("json", "jsonlines")
@@ -27,10 +27,11 @@ def write_outputs(outputs: Outputs, accept: Accept, envelope: str | None = None)
 
     Args:
         outputs: at least one array; of dtype object for texts, maps and lists.
-        accept: one of NAMED, or of TABULAR for a model of one array.
+        accept: one of NAMED, or of TABULAR where there is one array.
         envelope: "predictions", "outputs" or None, for JSON.
 
     Raises:
+        UnsupportedAccept: there are names to write, and no place for them in what is accepted.
         PredictionRaised: there are rows to write and the outputs have no rows in common.
     """
     if accept.name == "json":
@@ -38,9 +39,12 @@ def write_outputs(outputs: Outputs, accept: Accept, envelope: str | None = None)
     if accept.name == "jsonlines":
         lines = (msgspec.json.encode(row) + b"\n" for row in _rows(outputs))
         return Answer(b"".join(lines), accept.content_type)
+    if len(outputs) > 1:
+        raise UnsupportedAccept(
+            f"The model has several outputs ({', '.join(outputs)[:200]}), which "
+            f"{accept.content_type} can't name: accept application/json or application/jsonlines."
+        )
     [array] = outputs.values()
-    if array.dtype == object:  # texts: numpy's own type of them is no object
-        array = array.astype(str)
     return Answer(ENCODERS[accept.name](array), accept.content_type)
 
 

@@ -25,8 +25,8 @@ from loaders.contract import (
     PredictionRaised,
     Trust,
 )
-from loaders.named_inputs import TEXT, Feed, InputSpec
-from loaders.tensors import TensorPredictor, misfit
+from loaders.input_specs import TEXT, Feed, InputSpec, misfit
+from loaders.tensors import TensorPredictor
 from loaders.versions import newest
 
 _OLDEST = (1, 24, 1)

@@ -45,6 +45,7 @@ class Graph:
     outputs: dict[str, Any]  # likewise
     variables: Sequence[Any]
     owner: Any  # what must live as long as the graph
+    size_bytes: int = 0  # of what it was read from, besides its variables
 
 
 def read_graph(path: Path, trust: Trust) -> Graph:
@@ -80,6 +81,7 @@ def _saved_model(path: Path, trust: Trust) -> Graph:
         inputs=function.structured_input_signature[1],
         outputs=function.structured_outputs,
         variables=function.variables,
+        size_bytes=path.stat().st_size,
         owner=loaded,
     )
 

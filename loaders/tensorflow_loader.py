@@ -28,8 +28,8 @@ from loaders.contract import (
     PredictionRaised,
     Trust,
 )
-from loaders.named_inputs import TEXT, Feed, InputSpec
-from loaders.tensors import TensorPredictor, misfit
+from loaders.input_specs import TEXT, Feed, InputSpec, misfit
+from loaders.tensors import TensorPredictor
 from loaders.versions import newest
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ class TensorflowModel:
         self._tf = tf
         self._graph: Any = graph  # or None, once closed
         sizes = [(math.prod(var.shape), tf.as_dtype(var.dtype).size) for var in graph.variables]
-        self._size_bytes = int(sum(count * size_bytes for count, size_bytes in sizes))
+        self._size_bytes: int = graph.size_bytes + sum(count * each for count, each in sizes)
         ends = [*graph.inputs.values(), *graph.outputs.values()]
         self._predictor = TensorPredictor(
             specs=[_spec(name, spec) for name, spec in graph.inputs.items()],
@@ -89,7 +89,7 @@ class TensorflowModel:
         return self._predictor.predict(payloads)
 
     def nbytes(self) -> int:
-        """Bytes of the variables."""
+        """Bytes of the variables and of the saved graph."""
         return self._size_bytes
 
     def close(self) -> None:

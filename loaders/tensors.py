@@ -13,15 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from loaders.content_types import Accept, choose_accept
-from loaders.contract import (
-    Answer,
-    BadPayload,
-    ModelFault,
-    Payload,
-    PredictionRaised,
-    each,
-)
-from loaders.named_inputs import Feed, InputSpec, Request, read_inputs
+from loaders.contract import Answer, ModelFault, Payload, PredictionRaised, each
+from loaders.input_specs import Feed, InputSpec
+from loaders.named_inputs import Request, read_inputs
 from loaders.named_outputs import NAMED, TABULAR, Outputs, write_outputs
 
 
@@ -33,7 +27,7 @@ class TensorPredictor:
         specs: the model's inputs; at least one.
         run: arrays by input -> arrays by output; raises ModelFault.
         independent: rows may be run together with other payloads' rows.
-        tabular: there is one output, an array, so that formats without names can be written.
+        tabular: there may be one output, an array, so that formats without names can be written.
         enveloped: JSON is answered as TensorFlow Serving does.
     """
 
@@ -101,12 +95,3 @@ class TensorPredictor:
     def _write(self, outputs: Outputs, request: Request, accept: Accept) -> Answer:
         envelope = "outputs" if request.by_input else "predictions"
         return write_outputs(outputs, accept, envelope if self.enveloped else None)
-
-
-def misfit(feed: Feed) -> BadPayload:
-    """The fault for inputs that a framework found not to fit, without the framework's internals."""
-    shapes = ", ".join(f"{name} {list(array.shape)}" for name, array in feed.items())
-    return BadPayload(
-        "Unable to evaluate payload provided: the model can't be run with inputs of these shapes "
-        f"or values: {shapes[:200]}."
-    )

@@ -2,23 +2,22 @@
 
 Decisions: both need trust in the artifact's code. A TorchScript archive is a program that may read
 and write files and runs parts of itself while it loads; `torch.export.load` unpickles and evaluates
-expressions. Rows are not known to be independent, so payloads run one at a time. Text becomes the
-floating type of the model's weights, npy keeps its integers; bare weights need a script and are
-refused.
+expressions. Rows are not known to be independent, so payloads run one at a time. TorchScript does
+not say what it takes: numbers become the floating type of its weights, npy keeps its integers, and
+where it will have no floats, whole numbers are tried as integers. Bare weights need a script.
 """
 
 from __future__ import annotations
 
 import re
-import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from loaders.codecs import ENCODERS, decode
-from loaders.content_types import choose_accept, read_content_type
+from loaders.codecs import Array
 from loaders.contract import (
     Answer,
     BadPayload,
@@ -28,14 +27,16 @@ from loaders.contract import (
     Payload,
     PredictionRaised,
     Trust,
-    each,
 )
+from loaders.input_specs import Feed
 from loaders.sniff import sniff
+from loaders.tensors import TensorPredictor
 
 if TYPE_CHECKING:
     import torch
 
-_READABLE = ("json", "csv", "jsonlines", "npy")
+    from loaders.torch_programs import Program
+
 _SUFFIXES = frozenset({".pt", ".pth", ".pt2"})
 _RAISED_BY_TORCH = (
     ArithmeticError,
@@ -65,10 +66,14 @@ class TorchLoader:
 
     def load(self, directory: Path, trust: Trust) -> Model:
         """Loads `model.pt`, or the only .pt, .pth or .pt2."""
-        return TorchModel(self.load_native(directory, trust))
+        return TorchModel(self._read(directory, trust))
 
     def load_native(self, directory: Path, trust: Trust) -> torch.nn.Module:
         """Loads the module itself, as a script gets it that has no `model_fn`."""
+        module: torch.nn.Module = self._read(directory, trust).module
+        return module
+
+    def _read(self, directory: Path, trust: Trust) -> Program:
         self.prepare()
         import torch  # noqa: PLC0415 - on demand
 
@@ -85,28 +90,31 @@ class TorchLoader:
                 f"Unable to load model: {path.name[:80]} is a program (TorchScript or "
                 "torch.export), and only data is trusted here."
             )
+        from loaders.torch_programs import read_export, read_script  # noqa: PLC0415 - needs torch
+
         try:
-            return _export(path) if kind == "torch export" else _script(path)
+            return read_export(path) if kind == "torch export" else read_script(path)
         except (*_RAISED_BY_TORCH, torch.jit.Error) as exc:
             raise LoadRefused(f"Unable to load model: {path.name[:80]}: {_last_line(exc)}") from exc
 
 
 class TorchModel:
-    """One module in evaluation mode, asked with one tensor."""
+    """One module in evaluation mode."""
 
-    def __init__(self, module: torch.nn.Module) -> None:
+    def __init__(self, program: Program) -> None:
         import torch  # noqa: PLC0415 - loaded long ago
 
         self._torch = torch
-        self._module: Any = module
-        tensors = [*module.parameters(), *module.buffers()]
-        self._size_bytes = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+        self._program: Any = program  # or None, once closed
+        tensors = [*program.module.parameters(), *program.module.buffers()]
+        self._size_bytes: int = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
         floats = (tensor.dtype for tensor in tensors if tensor.is_floating_point())
         self._dtype = next(floats, torch.float32)
+        self._predictor = TensorPredictor(specs=program.specs, run=self._run)
 
     def predict(self, payloads: Sequence[Payload]) -> list[Answer | ModelFault]:
         """Answers in the order of `payloads`."""
-        return each(payloads, self._answer)
+        return self._predictor.predict(payloads)
 
     def nbytes(self) -> int:
         """Bytes of parameters and buffers."""
@@ -114,36 +122,59 @@ class TorchModel:
 
     def close(self) -> None:
         """Drops the module."""
-        self._module = None
+        self._program = None
 
-    def _answer(self, payload: Payload) -> Answer:
-        if not payload.body or payload.body.isspace():
-            raise BadPayload("Unable to evaluate payload provided: it is empty.")
-        content_type = read_content_type(payload.content_type, _READABLE, "json")
-        accept = choose_accept(payload.accept, tuple(ENCODERS), "json")
-        tensor = self._torch.from_numpy(np.array(decode(payload.body, content_type)))
-        if tensor.is_floating_point():
-            tensor = tensor.to(self._dtype)
-        return Answer(ENCODERS[accept.name](self._forward(tensor)), accept.content_type)
+    def _run(self, feed: Feed) -> dict[str, Array]:
+        try:
+            return self._forward(feed)
+        except ModelFault:
+            whole = {name: _as_integers(array) for name, array in feed.items()}
+            if not self._program.dtypes and any(whole[name] is not feed[name] for name in feed):
+                with suppress(ModelFault):  # the first reason is the one to tell
+                    return self._forward(whole)
+            raise
 
-    def _forward(self, tensor: torch.Tensor) -> Any:  # noqa: ANN401 - numpy's array of any type
+    def _forward(self, feed: Feed) -> dict[str, Array]:
         try:
             with self._torch.inference_mode():
-                output = self._module(tensor)
+                found = self._program.call({name: self._tensor(name, feed[name]) for name in feed})
+                return {name: self._array(value) for name, value in _named(found)}
         except (*_RAISED_BY_TORCH, self._torch.jit.Error) as exc:
             reason = _last_line(exc)
             if _ABOUT_THE_INPUT.search(reason) and not isinstance(exc, MemoryError):
                 raise BadPayload(f"Unable to evaluate payload provided: {reason}") from exc
             raise PredictionRaised(f"PyTorch could not predict: {reason}") from exc
-        if isinstance(output, (tuple, list)) and len(output) == 1:
-            output = output[0]
-        if not isinstance(output, self._torch.Tensor) or output.is_complex():
+
+    def _tensor(self, name: str, array: Array) -> torch.Tensor:
+        tensor = self._torch.from_numpy(np.array(array))  # of its own: a module may write to it
+        declared = self._program.dtypes.get(name)
+        return tensor.to(declared or (self._dtype if tensor.is_floating_point() else tensor.dtype))
+
+    def _array(self, value: Any) -> Array:  # noqa: ANN401 - whatever a module returns
+        if not isinstance(value, self._torch.Tensor) or value.is_complex():
             raise PredictionRaised(
-                f"The model answered with {type(output).__name__}, not with a tensor of numbers."
+                f"The model answered with {type(value).__name__}, not with a tensor of numbers."
             )
-        if output.dtype == self._torch.bfloat16:  # numpy has none
-            output = output.float()
-        return output.numpy(force=True)
+        if value.dtype == self._torch.bfloat16:  # numpy has none
+            value = value.float()
+        array: Array = value.numpy(force=True)
+        return array
+
+
+def _named(found: Any) -> list[tuple[str, Any]]:  # noqa: ANN401 - whatever a module returns
+    """Names what a module returned: its own names where it has some."""
+    if isinstance(found, dict):
+        return [(str(name), value) for name, value in found.items()]
+    if not isinstance(found, (tuple, list)):
+        return [("output_0", found)]
+    names = getattr(found, "_fields", None) or [f"output_{number}" for number in range(len(found))]
+    return list(zip(names, found, strict=True))
+
+
+def _as_integers(array: Array) -> Array:
+    if array.dtype.kind != "f" or not (np.isfinite(array) & (array == np.trunc(array))).all():
+        return array
+    return array.astype(np.int64)
 
 
 def _model_file(directory: Path) -> Path:
@@ -158,23 +189,6 @@ def _model_file(directory: Path) -> Path:
             f"Unable to load model: wanted model.pt, or one .pt, .pth or .pt2; found {names}."
         )
     return found[0]
-
-
-def _script(path: Path) -> torch.nn.Module:
-    import torch  # noqa: PLC0415 - loaded long ago
-
-    load: Any = torch.jit.load  # untyped
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "`torch.jit.load` is deprecated", DeprecationWarning)
-        module: torch.nn.Module = load(str(path), map_location="cpu")
-    return module.eval()
-
-
-def _export(path: Path) -> torch.nn.Module:
-    import torch  # noqa: PLC0415 - loaded long ago
-
-    with path.open("rb") as file:
-        return torch.export.load(file).module()
 
 
 def _last_line(exc: Exception) -> str:

@@ -111,7 +111,13 @@ def exported(directory: Path) -> Case:
         )
     with torch.inference_mode():
         expected = module(rows).numpy()
-    return Case(directory=directory, rows=rows.numpy(), expected=expected, needs_trust=True)
+    return Case(
+        directory=directory,
+        rows=rows.numpy(),
+        expected=expected,
+        needs_trust=True,
+        reads_libsvm=True,
+    )
 
 
 CASES: dict[str, Callable[[Path], Case]] = {

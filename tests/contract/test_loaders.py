@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 from loaders.contract import Answer, LoadRefused, Model, ModelFault, Payload, Trust
 from loaders.find import find_loader
 from tests.contract.model_cases import CASES, Case, body_of
+from tests.contract.tensor_cases import TENSOR_CASES
 
+ALL = CASES | TENSOR_CASES
 TYPES = {
     "csv": "text/csv; charset=utf-8",
     "json": "application/json",
@@ -23,9 +25,9 @@ TYPES = {
 }
 
 
-@pytest.fixture(scope="module", params=CASES)
+@pytest.fixture(scope="module", params=ALL)
 def case(request, tmp_path_factory) -> Case:
-    return CASES[request.param](tmp_path_factory.mktemp("model"))
+    return ALL[request.param](tmp_path_factory.mktemp("model"))
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +61,8 @@ def numbers(answer: Answer | ModelFault, case: Case, rows: slice = slice(None)) 
         return np.array(",".join(lines).split(","), dtype=np.float32).reshape(shape)
     if answer.content_type == "application/jsonlines":
         return np.array([json.loads(line) for line in answer.body.splitlines()])
-    return np.array(json.loads(answer.body))
+    document = json.loads(answer.body)
+    return np.array(document["predictions"] if isinstance(document, dict) else document)
 
 
 @pytest.mark.parametrize("accept", ["csv", "json", "jsonlines", "npy", None])
@@ -93,7 +96,7 @@ def test_a_batch_answers_each_its_own_rows_and_a_bad_payload_fails_only_itself(m
     assert statuses == [200, 415, 200, 400, 400, 406, 415, 200]
     for position, rows in ((0, rest), (2, first), (7, slice(None))):
         found = numbers(answers[position], case, rows).astype(np.float32)
-        np.testing.assert_allclose(found, case.expected[rows], rtol=1e-6)
+        np.testing.assert_allclose(found, case.expected[rows], rtol=1e-6, atol=1e-6)
 
 
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -120,9 +123,11 @@ def test_the_memory_it_holds_is_estimated_from_the_model(model, case):
 
 @pytest.mark.parametrize("share", [0.01, 0.5, 0.98])
 def test_a_model_file_cut_short_is_refused_and_ends_no_process(case, tmp_path, share):
-    for path in case.directory.iterdir():
-        whole = path.read_bytes()
-        (tmp_path / path.name).write_bytes(whole[: int(len(whole) * share)])
+    for path in case.directory.rglob("*"):
+        copy = tmp_path / path.relative_to(case.directory)
+        if path.is_file():
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            copy.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
     cut = Case(directory=tmp_path, rows=case.rows, expected=case.expected)
     with pytest.raises(LoadRefused) as caught:
         load(cut, Trust())

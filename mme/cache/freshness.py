@@ -16,8 +16,9 @@ from functools import partial
 
 import structlog
 
+from mme.cache.entry import Entry
 from mme.cache.flight import Flight
-from mme.cache.residents import Entry, Residents
+from mme.cache.residents import Residents
 from mme.domain import ModelKey
 from mme.errors import ArtifactUnavailable, MmeError
 from mme.store.artifacts import ArtifactCache

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mme.cache.residents import Entry, Residents
+from mme.cache.entry import Entry
+from mme.cache.residents import Residents
 
 if TYPE_CHECKING:
     from types import TracebackType

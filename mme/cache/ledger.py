@@ -40,6 +40,7 @@ class Refusal(Enum):
 
     TOO_LARGE = "larger than the whole budget"
     IN_USE = "everything else is in use or being loaded"
+    FULL = "there is no room, and nothing may be evicted for it"
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,11 +91,13 @@ class Ledger(Generic[Key]):
             return self._size(key)
         return self._reserved.get(key) or self._leaving.get(key, 0)
 
-    def reserve(self, key: Key, size_bytes: int) -> Admit | Evict[Key] | Refuse:
+    def reserve(
+        self, key: Key, size_bytes: int, *, may_evict: bool = True
+    ) -> Admit | Evict[Key] | Refuse:
         """Asks for room for a load, or for a larger or smaller reservation of one.
 
         An Evict has already moved its victims to leaving: the caller unloads them and calls `left`
-        for each.
+        for each. Without `may_evict` only what leaves of itself makes room.
         """
         if size_bytes > self.budget_bytes:
             return Refuse(Refusal.TOO_LARGE)
@@ -108,6 +111,8 @@ class Ledger(Generic[Key]):
         staying = (
             self.reserved_bytes + self.resident_bytes + grown
         )  # what remains once all leaving have left
+        if not may_evict:
+            return Evict(()) if staying <= self.budget_bytes else Refuse(Refusal.FULL)
         if staying - self._evictable_bytes() > self.budget_bytes:
             return Refuse(Refusal.IN_USE)
         return Evict(self._evict(staying - self.budget_bytes))

@@ -15,18 +15,20 @@ from typing import TypeVar
 
 import structlog
 
+from mme.cache.entry import Entry
 from mme.cache.failures import Failures
 from mme.cache.flight import Flight
 from mme.cache.freshness import Freshness
 from mme.cache.lease import Lease, Leasing
 from mme.cache.records import Records
-from mme.cache.residents import Entry, Residents
+from mme.cache.residents import Residents
 from mme.cache.sizes import SizeEstimates
 from mme.config import CacheConfig
 from mme.domain import ModelKey
 from mme.errors import (
     ArtifactUnavailable,
     LoadFailed,
+    MemoryRefused,
     ModelError,
     ModelNotReady,
     StoreUnavailable,
@@ -41,7 +43,6 @@ from mme.workers.slot import Residency
 
 _log = structlog.get_logger()
 _CRASHES_TO_QUARANTINE = 3
-_SECOND_TRY_RATIO = 1.1  # two measurements of one model differ a little
 
 Result = TypeVar("Result")
 
@@ -60,6 +61,7 @@ class ModelCache:
         environments: Environments,
         records: Records,
         metrics: Metrics,
+        may_evict: bool = True,
     ) -> None:
         self._config = config
         self._environments = environments
@@ -69,7 +71,9 @@ class ModelCache:
         self._pool = pool
         self._records = records
         self._metrics = metrics
-        self.residents = Residents(budget_bytes, pool=pool, records=records, metrics=metrics)
+        self.residents = Residents(
+            budget_bytes, may_evict=may_evict, pool=pool, records=records, metrics=metrics
+        )
         self._sizes = SizeEstimates()
         self._failures = Failures(config.failure_seconds, config.failure_limit_seconds)
         self._crashes: dict[str, int] = {}  # by content
@@ -123,6 +127,17 @@ class ModelCache:
         self._metrics.model_loading_wait_time.observe(lease.load_seconds * 1e6)
         return lease
 
+    async def unload(self, key: ModelKey) -> bool:
+        """Takes a model out of memory; returns when its memory is back. False: it was not there.
+
+        Cancellation: it leaves all the same.
+        """
+        entry = self.residents.current(key)
+        if entry is None:
+            return False
+        await self.residents.unload(entry, "asked to")
+        return True
+
     def lost(self, residencies: list[Residency], running: list[Residency], cause: str) -> None:
         """A worker ended while at `running`. Who ends worker after worker is quarantined."""
         now = time.monotonic()
@@ -151,7 +166,7 @@ class ModelCache:
                 "resident_bytes": ledger.resident_bytes,
                 "leaving_bytes": ledger.leaving_bytes,
             },
-            "models": [_describe(entry, now) for entry in self.residents],
+            "models": [entry.describe(now) for entry in self.residents],
             "loading": self._loads.keys(),
             "failures": self._failures.describe(now),
             "environments": self._environments.describe(),
@@ -170,6 +185,9 @@ class ModelCache:
         except TimeoutError:
             late = LoadFailed(f"Not loaded within {self._config.load_seconds:g} s.")
             raise self._failed(key, late) from None
+        except MemoryRefused as error:  # not remembered: what is unloaded next may make room
+            self._records.add("refused", key, 0, str(error))
+            raise
         except ModelError as error:
             raise self._failed(key, error) from None
         except ArtifactUnavailable:
@@ -222,11 +240,12 @@ class ModelCache:
     async def _place(self, artifact: Artifact) -> LoadedModel:
         """Reserves, loads, settles; who took more than can be had starts over, its size known."""
         version, residents = artifact.version, self.residents
-        wanted = self._sizes.estimate(version, artifact.unpacked_bytes)
-        wanted = max(artifact.unpacked_bytes, min(wanted, residents.ledger.budget_bytes))
         environment = await self._environments.obtain(artifact.directory, self._pool.environments)
         worker_losses = 0
         while True:
+            wanted = self._sizes.estimate(
+                version, artifact.unpacked_bytes, limit_bytes=residents.ledger.budget_bytes
+            )
             await residents.reserve(version, wanted)
             try:
                 loaded = await self._pool.load(
@@ -243,7 +262,6 @@ class ModelCache:
                 if await residents.settle(version, measured):
                     return loaded
                 await self._pool.unload([loaded.residency])
-                wanted = int(measured * _SECOND_TRY_RATIO)
             except WorkerLost:
                 worker_losses += 1
                 if worker_losses > 1:  # the first may have been a neighbour's doing
@@ -280,19 +298,3 @@ async def _by(deadline: float, work: Awaitable[Result], key: ModelKey) -> Result
             return await work
     except TimeoutError:
         raise ModelNotReady(f"Model {key} is still being loaded; try again.") from None
-
-
-def _describe(entry: Entry, now: float) -> dict[str, object]:
-    return {
-        "model": entry.key,
-        "state": "retired" if entry.retired else "resident",
-        "bytes": entry.loaded.resident_bytes,
-        "age_seconds": round(now - entry.loaded_at, 3),
-        "idle_seconds": round(now - entry.used_at, 3),
-        "hits": entry.hits,
-        "worker": entry.loaded.residency.slot.index,
-        "version": entry.version.etag,
-        "framework": entry.loaded.framework,
-        "unpacked_bytes": entry.unpacked_bytes,
-        "load_seconds": round(entry.loaded.load_seconds, 6),
-    }

@@ -11,7 +11,10 @@ _KEPT = 500
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Record:
-    """One event. `kind` is one of loaded, evicted, superseded, deleted, lost, failed."""
+    """One event.
+
+    `kind` is one of loaded, evicted, superseded, deleted, unloaded, lost, failed, refused.
+    """
 
     at: float  # seconds since the epoch
     kind: str

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine, Iterator
-from dataclasses import dataclass
 
+from mme.cache.entry import Entry
 from mme.cache.ledger import Admit, Evict, Ledger, Refusal, Refuse
 from mme.cache.records import Records
 from mme.domain import ArtifactVersion, ModelKey
@@ -20,33 +20,21 @@ from mme.workers.pool import LoadedModel, Pool
 from mme.workers.slot import Residency
 
 
-@dataclass(slots=True, eq=False)
-class Entry:
-    """A model in memory."""
-
-    version: ArtifactVersion
-    loaded: LoadedModel
-    unpacked_bytes: int
-    loaded_at: float  # monotonic, as all of these
-    used_at: float
-    check_at: float  # from then on the store is asked whether this still is the current version
-    fresh_until: float  # and from then on nobody is answered before it has been asked
-    hits: int = 0
-    retired: bool = False  # no longer current: goes when its last lease ends
-
-    @property
-    def key(self) -> ModelKey:
-        """The target model."""
-        return self.version.key
-
-
 class Residents:
     """Models in memory and their bytes."""
 
     def __init__(
-        self, budget_bytes: int, *, pool: Pool, records: Records, metrics: Metrics
+        self,
+        budget_bytes: int,
+        *,
+        may_evict: bool = True,
+        pool: Pool,
+        records: Records,
+        metrics: Metrics,
     ) -> None:
         self.ledger: Ledger[str] = Ledger(budget_bytes)
+        self._may_evict = may_evict
+        self._pins: set[ModelKey] = set()
         self._pool = pool
         self._records = records
         self._metrics = metrics
@@ -71,7 +59,8 @@ class Residents:
         """Reserves memory for a load, evicting and waiting as needed; first come, first served.
 
         Raises:
-            MemoryRefused: larger than the whole budget.
+            MemoryRefused: larger than the whole budget; or all there is is pinned, or may not be
+                evicted for it.
         Cancellation: nothing is reserved; evictions begun go on.
         """
         async with self._room_turn:
@@ -80,11 +69,8 @@ class Residents:
                 match self._reserve(version, size_bytes):
                     case Admit():
                         return
-                    case Refuse(why=Refusal.TOO_LARGE):
-                        raise MemoryRefused(
-                            f"The model needs {size_bytes} bytes of memory; "
-                            f"the budget for all models is {self.ledger.budget_bytes}."
-                        )
+                    case Refuse(why) if why is not Refusal.IN_USE or self._all_pinned():
+                        raise self._refused(size_bytes, why)
                     case Refuse() | Evict():
                         await self._room.wait()
 
@@ -121,6 +107,8 @@ class Residents:
         self._entries[digest] = entry
         former = self._current.get(entry.key)
         self._current[entry.key] = entry
+        if entry.key in self._pins:
+            self._pin(entry)
         self._records.add("loaded", entry.key, entry.loaded.resident_bytes, "asked for")
         if former is not None:
             self.retire(former, "superseded", "a new version took its place")
@@ -139,6 +127,28 @@ class Residents:
             self._leave_retired(entry)
         self._room.set()
 
+    def pin(self, key: ModelKey) -> None:
+        """From now on `key`, in whatever version, is not evicted once it is in memory."""
+        self._pins.add(key)
+        entry = self._current.get(key)
+        if entry is not None:
+            self._pin(entry)
+
+    def unpin(self, key: ModelKey) -> None:
+        """`key` may be evicted again."""
+        self._pins.discard(key)
+        entry = self._current.get(key)
+        if entry is not None:
+            self._unpin(entry)
+
+    async def unload(self, entry: Entry, reason: str) -> None:
+        """Takes `entry` out of memory; returns when its memory is back with the system.
+
+        Cancellation: it leaves all the same.
+        """
+        self.retire(entry, "unloaded", reason)
+        await entry.gone.wait()
+
     def retire(self, entry: Entry, kind: str, reason: str) -> None:
         """Stops `entry` from answering; it leaves memory when its last lease ends."""
         if entry.retired:
@@ -148,6 +158,7 @@ class Residents:
             del self._current[entry.key]
         self._records.add(kind, entry.key, entry.loaded.resident_bytes, reason)
         self._metrics.evictions.labels(kind).inc()
+        self._unpin(entry)
         self._leave_retired(entry)
 
     def lose(self, residencies: list[Residency], cause: str) -> None:
@@ -157,6 +168,8 @@ class Residents:
             entry = self._entries.pop(residency.model, None)
             if entry is not None:
                 self._drop_current(entry)
+                self._unpin(entry)
+                entry.gone.set()
                 self._records.add("lost", entry.key, entry.loaded.resident_bytes, cause)
                 self._metrics.evictions.labels("lost").inc()
         self._room.set()
@@ -177,11 +190,38 @@ class Residents:
             await asyncio.wait(self._unloads)
 
     def _reserve(self, version: ArtifactVersion, size_bytes: int) -> Admit | Evict[str] | Refuse:
-        decision = self.ledger.reserve(version.digest, size_bytes)
+        decision = self.ledger.reserve(version.digest, size_bytes, may_evict=self._may_evict)
         if isinstance(decision, Evict):
             self._evict(decision.victims, f"room for {version.key}")
         self._tell()
         return decision
+
+    def _refused(self, size_bytes: int, why: Refusal) -> MemoryRefused:
+        needs = f"The model needs {size_bytes} bytes of memory"
+        budget = f"the budget for all models is {self.ledger.budget_bytes}"
+        if why is Refusal.TOO_LARGE:
+            return MemoryRefused(f"{needs}; {budget}.")
+        reason = why.value if why is Refusal.FULL else "all others are pinned"
+        return MemoryRefused(
+            f"{needs}; {budget}, of which {self.ledger.charged_bytes} are taken: {reason}."
+        )
+
+    def _all_pinned(self) -> bool:
+        """Whether waiting is in vain: nothing is loading or leaving, and all else is pinned."""
+        ledger = self.ledger
+        idle = not ledger.reserved_bytes and not ledger.leaving_bytes
+        return idle and all(entry.pinned for entry in self._entries.values())
+
+    def _pin(self, entry: Entry) -> None:
+        if not entry.pinned:
+            entry.pinned = True
+            self.ledger.hold(entry.version.digest)
+
+    def _unpin(self, entry: Entry) -> None:
+        if entry.pinned:
+            entry.pinned = False
+            self.ledger.unhold(entry.version.digest)
+            self._room.set()
 
     def _evict(self, victims: tuple[str, ...], reason: str) -> None:
         entries = [self._entries.pop(digest) for digest in victims]
@@ -220,6 +260,7 @@ class Residents:
         await self._pool.unload([entry.loaded.residency for entry in entries])
         for entry in entries:
             self.ledger.left(entry.version.digest)
+            entry.gone.set()
         self._room.set()
         self._tell()
 

@@ -11,6 +11,7 @@ from mme.domain import ArtifactVersion
 _FIRST_RATIO = 2.0
 _DECAY = 0.05
 _MARGIN = 1.2
+_KNOWN_MARGIN = 1.02  # two measurements of one model differ a little
 _FLOOR_BYTES = 64 * 1024
 _LEARNED_LIMIT = 100_000
 
@@ -22,12 +23,19 @@ class SizeEstimates:
         self._learned: dict[str, int] = {}
         self._ratio = _FIRST_RATIO
 
-    def estimate(self, version: ArtifactVersion, unpacked_bytes: int) -> int:
-        """Bytes to reserve for a load."""
+    def estimate(self, version: ArtifactVersion, unpacked_bytes: int, limit_bytes: int) -> int:
+        """Bytes to reserve for a load.
+
+        Args:
+            version: what is to be loaded.
+            unpacked_bytes: its size on disk, which it will want in any case.
+            limit_bytes: a guess goes no higher; what is known does.
+        """
         learned = self._learned.get(version.digest)
         if learned is not None:
-            return max(_FLOOR_BYTES, int(learned * _MARGIN))
-        return max(_FLOOR_BYTES, int(unpacked_bytes * self._ratio * _MARGIN))
+            return max(_FLOOR_BYTES, int(learned * _KNOWN_MARGIN))
+        guess = max(_FLOOR_BYTES, int(unpacked_bytes * self._ratio * _MARGIN))
+        return max(unpacked_bytes, min(guess, limit_bytes))
 
     def learn(self, version: ArtifactVersion, unpacked_bytes: int, resident_bytes: int) -> None:
         """Takes in what a load has taken."""

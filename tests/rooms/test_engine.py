@@ -403,3 +403,35 @@ def transform_fn(model, body, content_type, accept):
     lines = [line for line in capsys.readouterr().out.splitlines() if "model_printed" in line]
     for said in ("module read", "model loaded", "asked for b'hello'", "Traceback"):
         assert [line for line in lines if said in line and "model=a.tar.gz" in line], said
+
+
+async def test_an_unload_asked_for_returns_when_the_memory_is_back(tmp_path):
+    drop(tmp_path / "models", "a.tar.gz", booster(1).members)
+    async with running_engine(tmp_path) as engine:
+        cache, key = engine._cache, ModelKey("a.tar.gz")
+        assert not await cache.unload(key)
+        await engine.load(key)
+        assert await cache.unload(key)
+        assert engine.state()["memory"]["resident_bytes"] == 0
+        assert events(engine, "unloaded") == ["a.tar.gz"]
+        assert await ask(engine, "a.tar.gz") == pytest.approx(booster(1).prediction, rel=1e-6)
+
+
+async def test_a_pinned_model_stays_and_all_pinned_is_a_refusal_at_once(tmp_path):
+    models = tmp_path / "models"
+    for seed in range(3):
+        drop(models, f"{seed}.tar.gz", booster(seed, trees=30, depth=4).members)
+    async with running_engine(tmp_path) as engine:
+        await engine.load(ModelKey("0.tar.gz"))
+        size = engine.state()["memory"]["resident_bytes"]
+    async with running_engine(tmp_path, memory=int(size * 1.5)) as engine:
+        residents = engine._cache.residents
+        residents.pin(ModelKey("0.tar.gz"))
+        await engine.load(ModelKey("0.tar.gz"))
+        with pytest.raises(MemoryRefused, match="all others are pinned"):
+            await ask(engine, "1.tar.gz")
+        residents.unpin(ModelKey("0.tar.gz"))
+        assert await ask(engine, "1.tar.gz") == pytest.approx(
+            booster(1, trees=30, depth=4).prediction, rel=1e-6
+        )
+        assert events(engine, "evicted") == ["0.tar.gz"]

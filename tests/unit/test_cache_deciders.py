@@ -68,14 +68,20 @@ def test_remembered_failures_are_bounded():
 def test_what_a_content_took_once_is_what_it_gets_next_time():
     sizes = SizeEstimates()
     sizes.learn(version(), 1_000_000, 50_000_000)
-    assert 50_000_000 <= sizes.estimate(version(), 1_000_000) <= 65_000_000
+    assert 50_000_000 <= sizes.estimate(version(), 1_000_000, 10**6) <= 55_000_000
+
+
+def test_a_guess_is_held_to_the_limit_but_never_below_the_size_on_disk():
+    sizes = SizeEstimates()
+    assert sizes.estimate(version(), 1_000_000, limit_bytes=1_500_000) == 1_500_000
+    assert sizes.estimate(version(), 1_000_000, limit_bytes=1) == 1_000_000
 
 
 def test_models_that_grow_in_memory_raise_the_guess_for_others():
     sizes = SizeEstimates()
-    before = sizes.estimate(version("other"), 1_000_000)
+    before = sizes.estimate(version("other"), 1_000_000, 10**9)
     sizes.learn(version(), 1_000_000, 9_000_000)
-    assert sizes.estimate(version("other"), 1_000_000) > 3 * before
+    assert sizes.estimate(version("other"), 1_000_000, 10**9) > 3 * before
 
 
 @given(

@@ -1,0 +1,48 @@
+"""One model in memory, and what is known of it."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+
+from mme.domain import ArtifactVersion, ModelKey
+from mme.workers.pool import LoadedModel
+
+
+@dataclass(slots=True, eq=False)
+class Entry:
+    """A model in memory."""
+
+    version: ArtifactVersion
+    loaded: LoadedModel
+    unpacked_bytes: int
+    loaded_at: float  # monotonic, as all of these
+    used_at: float
+    check_at: float  # from then on the store is asked whether this still is the current version
+    fresh_until: float  # and from then on nobody is answered before it has been asked
+    hits: int = 0
+    pinned: bool = False
+    gone: asyncio.Event = field(default_factory=asyncio.Event)  # its memory is back
+    retired: bool = False  # no longer current: goes when its last lease ends
+
+    @property
+    def key(self) -> ModelKey:
+        """The target model."""
+        return self.version.key
+
+    def describe(self, now: float) -> dict[str, object]:
+        """What an operator may see, at the monotonic time `now`, as JSON."""
+        return {
+            "model": self.key,
+            "state": "retired" if self.retired else "resident",
+            "bytes": self.loaded.resident_bytes,
+            "age_seconds": round(now - self.loaded_at, 3),
+            "idle_seconds": round(now - self.used_at, 3),
+            "hits": self.hits,
+            "pinned": self.pinned,
+            "worker": self.loaded.residency.slot.index,
+            "version": self.version.etag,
+            "framework": self.loaded.framework,
+            "unpacked_bytes": self.unpacked_bytes,
+            "load_seconds": round(self.loaded.load_seconds, 6),
+        }

@@ -151,6 +151,7 @@ class Engine:
         await self._pool.start()
         stack.push_async_callback(self._pool.close)
         stack.push_async_callback(self._cache.close)
+        stack.callback(self._pool.stop_replacing)
         self._engine = MultiModelEngine(
             "primary", cache=self._cache, pool=self._pool, metrics=metrics
         )

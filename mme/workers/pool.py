@@ -90,6 +90,11 @@ class Pool:
         await self._base.start()
         self._reaper = asyncio.create_task(self._end_idle(), name="idle environments")
 
+    def stop_replacing(self) -> None:
+        """From now on a worker that ends is not missed: the server is shutting down."""
+        for slot in self._slots:
+            slot.is_closed = True
+
     async def close(self) -> None:
         """Ends all workers and waits until they are reaped; what waits gets WorkerLost."""
         tasks = [*self._starting.values(), *([self._reaper] if self._reaper else [])]

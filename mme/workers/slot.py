@@ -79,7 +79,7 @@ class Slot:
         self._started_at = 0.0
         self._backoff_seconds = _BACKOFF_SECONDS
         self._tasks: set[asyncio.Task[None]] = set()
-        self._closed = False
+        self.is_closed = False  # the end of its worker is no accident any more
 
     @property
     def resident_count(self) -> int:
@@ -97,7 +97,7 @@ class Slot:
             self._spec, self._predicted, lambda cause: self._ended(process, cause)
         )
         await process.start()
-        if self._closed:
+        if self.is_closed:
             await process.end("the server is shutting down")
             return
         if process.has_ended:
@@ -112,7 +112,7 @@ class Slot:
 
     async def close(self) -> None:
         """Ends the process and waits until it is reaped."""
-        self._closed = True
+        self.is_closed = True
         for task in tuple(self._tasks):
             task.cancel()
         if self._tasks:
@@ -186,7 +186,7 @@ class Slot:
             "worker": self.index,
             "pid": process.pid if process else None,
             "environment": self._environment.digest if self._environment else None,
-            "state": "ready" if process else "closed" if self._closed else "starting",
+            "state": "ready" if process else "closed" if self.is_closed else "starting",
             "models": len(self._residencies),
             "resident_bytes": self.resident_bytes,
             "private_bytes": process.private_bytes if process else 0,
@@ -237,7 +237,7 @@ class Slot:
             self._forget(residency)
         running = started[0].model if started else None
         self._on_lost(lost, [residency for residency in lost if residency.model == running], cause)
-        if not self._closed:
+        if not self.is_closed:
             _log.error(
                 "worker_ended", worker=self.index, pid=process.pid, cause=cause, models=len(lost)
             )

@@ -15,6 +15,7 @@ from mme import ModelKey
 from mme.errors import (
     ArtifactRefused,
     ArtifactUnavailable,
+    Draining,
     InvalidRequest,
     InvocationTimeout,
     LoadFailed,
@@ -435,3 +436,15 @@ async def test_a_pinned_model_stays_and_all_pinned_is_a_refusal_at_once(tmp_path
             booster(1, trees=30, depth=4).prediction, rel=1e-6
         )
         assert events(engine, "evicted") == ["0.tar.gz"]
+
+
+async def test_shutting_down_in_the_middle_of_a_load_is_no_accident(tmp_path, capsys):
+    drop(tmp_path / "models", "a.tar.gz", {"model.pt": spinner()})
+    async with running_engine(tmp_path) as engine:
+        loading = asyncio.create_task(engine.load(ModelKey("a.tar.gz")))
+        await eventually(lambda: engine.state()["workers"][0]["loading"])
+        await engine.__aexit__(None, None, None)
+        with pytest.raises(Draining):
+            await loading
+        assert engine.state()["memory"]["reserved_bytes"] == 0
+    assert "worker_ended" not in capsys.readouterr().out

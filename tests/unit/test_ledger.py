@@ -41,6 +41,17 @@ def test_a_held_model_is_passed_over():
     assert ledger.reserve("c", 60) == Evict(("b",))
 
 
+def test_where_nothing_may_be_evicted_a_full_ledger_refuses_and_waits_only_for_what_leaves():
+    ledger: Ledger[str] = Ledger(100)
+    resident(ledger, "a", 80)
+    assert ledger.reserve("b", 40, may_evict=False) == Refuse(Refusal.FULL)
+    assert ledger.is_resident("a")
+    assert ledger.leave("a")
+    assert ledger.reserve("b", 40, may_evict=False) == Evict(())
+    ledger.left("a")
+    assert ledger.reserve("b", 40, may_evict=False) == Admit()
+
+
 def test_everything_held_is_a_refusal_that_evicts_nobody():
     ledger: Ledger[str] = Ledger(100)
     resident(ledger, "a", 50)

@@ -18,7 +18,14 @@ from typing import cast
 
 from loaders.contract import Loader, LoadRefused
 from loaders.script_files import find_script
-from loaders.sniff import TORCH_KINDS, XGBOOST_KINDS, sniff
+from loaders.sniff import (
+    CATBOOST_KINDS,
+    LIGHTGBM_KINDS,
+    SKLEARN_KINDS,
+    TORCH_KINDS,
+    XGBOOST_KINDS,
+    sniff,
+)
 from loaders.versions import layouts
 
 _LISTED = 10
@@ -70,6 +77,27 @@ ROWS = (
         names=("saved_model.pb", "*.keras"),
         accepts="tensorflow (saved_model.pb, bare or in {name}/{version}/, or a .keras)",
         layouts=layouts("saved_model.pb"),
+    ),
+    Row(
+        framework="sklearn",
+        module="loaders.sklearn_loader",
+        kinds=SKLEARN_KINDS,
+        names=("model.pkl", "model.pickle", "*.joblib", "*.skops"),
+        accepts="scikit-learn (a pickle or joblib file of an estimator, or .skops)",
+    ),
+    Row(
+        framework="lightgbm",
+        module="loaders.lightgbm_loader",
+        kinds=LIGHTGBM_KINDS,
+        names=("model.txt",),
+        accepts="lightgbm (a text model under any name, or a pickle)",
+    ),
+    Row(
+        framework="catboost",
+        module="loaders.catboost_loader",
+        kinds=CATBOOST_KINDS,
+        names=("*.cbm",),
+        accepts="catboost (.cbm, JSON, or a pickle)",
     ),
 )
 

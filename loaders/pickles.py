@@ -72,7 +72,7 @@ def read_pickle(path: Path) -> Any:  # noqa: ANN401 - whatever was put in
     with path.open("rb") as file:
         compressed = _decompressor(file.read(HEAD_BYTES)) is not None
     if compressed or _mentions(path, _JOBLIBS_ARRAYS):
-        import joblib  # type: ignore[import-untyped]  # noqa: PLC0415 - comes with scikit-learn
+        import joblib  # noqa: PLC0415 - comes with scikit-learn
 
         return joblib.load(path)
     with path.open("rb") as file:
@@ -87,7 +87,7 @@ def _decompressor(head: bytes) -> _Decompressor | None:
     if head.startswith((b"\xfd7zXZ", b"]\0\0")):
         return lzma.LZMADecompressor()
     if head.startswith(_LZ4_MAGIC):
-        from lz4.frame import LZ4FrameDecompressor  # type: ignore[import-not-found]  # noqa: PLC0415 - rarely needed
+        from lz4.frame import LZ4FrameDecompressor  # noqa: PLC0415 - rarely needed
 
         made: _Decompressor = LZ4FrameDecompressor()
         return made

@@ -22,7 +22,6 @@ _FIRST_BYTES = {
     b"binf": "xgboost binary",
     bytes.fromhex("80028a0a6cfc9c46f9206aa850192e"): "torch weights",  # before it was a zip
     b"tree\nversion=": "lightgbm text",
-    b"tree\r\nversion=": "lightgbm text",
     b"CBM1": "catboost cbm",
 }
 _CATBOOST_JSON = re.compile(rb'\{\s*"(ctr_data|features_info)"')  # its keys come sorted

@@ -1,15 +1,13 @@
-"""`mme pack`: a model file or directory in, a tarball out that a server loads.
+"""`mme pack`: a model in, with a script and requirements if it has any, a tarball that loads out.
 
-Decision: whether it would be recognised is asked of the loaders, in a process of their own, before
-anything is written; a guess made here would be a second list to keep.
+Decisions: nothing is written before the loaders recognise it. A script is packed as
+code/inference.py whatever it was called, because that is what servers run unless told otherwise.
+Nothing that SOURCE holds is ever replaced.
 """
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
-import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -17,11 +15,20 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from mme.cli.tarball import collect, write_tarball
+from mme.cli.recognise import CODE, REQUIREMENTS, SCRIPT, recognise
+from mme.cli.tarball import checked, collect, write_tarball
 from mme.cli.words import in_bytes
 from mme.errors import ArtifactRefused, LoadFailed
 
-CONVENTIONAL_NAMES = {"xgboost": "xgboost-model", "torch": "model.pt"}
+CONVENTIONAL_NAMES = {
+    "xgboost": "xgboost-model",
+    "torch": "model.pt",
+    "sklearn": "model.joblib",
+    "lightgbm": "model.txt",
+    "catboost": "model.cbm",
+    "onnx": "model.onnx",
+    "tensorflow": "model.keras",
+}
 """Framework -> the file name that its loader takes, for a model whose own name tells nothing."""
 
 
@@ -29,6 +36,13 @@ def pack(
     source: Annotated[
         Path, typer.Argument(help="A model file, or a directory of all that belongs to it.")
     ],
+    script: Annotated[
+        Path | None,
+        typer.Option(help="What code/inference.py shall be: a file, or a folder that holds it."),
+    ] = None,
+    requirements: Annotated[
+        Path | None, typer.Option(help="What code/requirements.txt shall be.")
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option("-o", "--out", help="Where to write it. Default: SOURCE's name, here."),
@@ -47,7 +61,7 @@ def pack(
         )
     target = out or Path(f"{source.resolve().name.split('.')[0]}.tar.gz")
     try:
-        took_for = pack_model(source, target, framework)
+        took_for = pack_model(source, target, framework, script=script, requirements=requirements)
     except OSError as error:
         raise ArtifactRefused(f"cannot pack {source}: {error}") from error
     size = in_bytes(target.stat().st_size)
@@ -56,56 +70,80 @@ def pack(
     )
 
 
-def pack_model(source: Path, target: Path, framework: str | None = None) -> str:
+def pack_model(
+    source: Path,
+    target: Path,
+    framework: str | None = None,
+    *,
+    script: Path | None = None,
+    requirements: Path | None = None,
+) -> str:
     """Packs `source` into `target` and says what a server will take it for.
 
+    Args:
+        source: a model file, or a directory of all that belongs to it.
+        target: the tarball.
+        framework: what it has to be; a single file gets the framework's usual name if need be.
+        script: becomes code/inference.py; a directory that holds it becomes code/.
+        requirements: becomes code/requirements.txt.
+
     Raises:
-        ArtifactRefused: it holds links, devices or nothing, or `target` lies inside it.
+        ArtifactRefused: it holds links, devices or nothing, `target` lies inside it, or the code
+            is there already or incomplete.
         LoadFailed: no loader takes it, or another than `framework` does.
         OSError: it cannot be read, or `target` not be written.
     """
-    if target.resolve().is_relative_to(source.resolve()):
-        raise ArtifactRefused(
-            f"{target} would lie inside what is packed; name another place with -o"
-        )
-    if source.is_dir() and not source.is_symlink():
-        members = collect(source)
-        took_for = ask_loaders(source, framework)
-    else:
-        members, took_for = _single(source, framework)
+    for path in (source, script):
+        if path is not None and target.resolve().is_relative_to(path.resolve()):
+            raise ArtifactRefused(
+                f"{target} would lie inside what is packed; name another place with -o"
+            )
+    code = _collect_code(script, requirements)
+    drafts = [_with_code(draft, code, source) for draft in _drafts(source, framework)]
+    members, took_for = _recognised(drafts, framework)
     write_tarball(members, target)
     return took_for
 
 
-def _single(source: Path, framework: str | None) -> tuple[dict[str, Path], str]:
-    if source.is_symlink() or not source.is_file():
-        raise ArtifactRefused(
-            f"{source} is no file and no directory" + (" but a link" * source.is_symlink())
-        )
+def _recognised(
+    drafts: list[dict[str, Path]], framework: str | None
+) -> tuple[dict[str, Path], str]:
+    for draft in drafts[:-1]:
+        with suppress(LoadFailed):
+            return draft, recognise(draft, framework)
+    return drafts[-1], recognise(drafts[-1], framework)
+
+
+def _drafts(source: Path, framework: str | None) -> list[dict[str, Path]]:
+    """What the model's members may be, the likeliest first."""
+    if source.is_dir() and not source.is_symlink():
+        return [collect(source)]
+    # its own name first: a framework may have several kinds of file
     names = [source.name] + ([CONVENTIONAL_NAMES[framework]] if framework else [])
-    for name in names:  # its own name first: a framework may have several kinds of file
-        with tempfile.TemporaryDirectory(prefix="mme-pack-") as stage:
-            # a link, for the loaders' eyes only: no copy of what may be gigabytes
-            Path(stage, name).symlink_to(source.resolve())
-            try:
-                return {name: source}, ask_loaders(Path(stage), framework)
-            except LoadFailed:
-                if name == names[-1]:
-                    raise
-    raise LoadFailed(f"{source} was not recognised")
+    return [{name: checked(source)} for name in names]
 
 
-def ask_loaders(directory: Path, framework: str | None) -> str:
-    """What the loaders take `directory` for. Raises LoadFailed, with what they would have taken."""
-    command = [sys.executable, "-P", "-m", "loaders.find", str(directory)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    try:
-        answer = json.loads(done.stdout)
-    except ValueError:
-        raise LoadFailed(f"the loaders gave no answer: {done.stderr.strip()[-500:]}") from None
-    if "error" in answer:
-        hint = "" if framework else " If its name only does not tell, say --framework."
-        raise LoadFailed(f"{answer['error']}{hint}")
-    if framework is not None and answer["framework"] != framework:
-        raise LoadFailed(f"this is a model of {answer['framework']}, not of {framework}")
-    return f"{answer['framework']} ({answer['took_for']})"
+def _collect_code(script: Path | None, requirements: Path | None) -> dict[str, Path]:
+    code: dict[str, Path] = {}
+    if script is not None and checked(script).is_dir():
+        code = {
+            f"{CODE}/{name}": path
+            for name, path in collect(script).items()
+            if "__pycache__" not in name.split("/")  # other bytes after every run
+        }
+        if SCRIPT not in code:
+            raise ArtifactRefused(f"{script} holds no inference.py, which is what servers run")
+    elif script is not None:
+        code[SCRIPT] = script
+    if requirements is not None:
+        if REQUIREMENTS in code:
+            raise ArtifactRefused(f"{script} holds a requirements.txt of its own")
+        code[REQUIREMENTS] = checked(requirements)
+    return code
+
+
+def _with_code(draft: dict[str, Path], code: dict[str, Path], source: Path) -> dict[str, Path]:
+    for name in draft.keys() & code.keys():
+        if not (draft[name].is_dir() and code[name].is_dir()):
+            raise ArtifactRefused(f"{source} holds {name} already")
+    return draft | code

@@ -40,7 +40,7 @@ def write_tarball(members: dict[str, Path], target: Path) -> None:
 
 def collect(source: Path) -> dict[str, Path]:
     """The members that a directory makes, by name. Raises ArtifactRefused, OSError."""
-    members = {_checked_name(path.relative_to(source)): _checked(path) for path in _walk(source)}
+    members = {_checked_name(path.relative_to(source)): checked(path) for path in _walk(source)}
     if not any(path.is_file() for path in members.values()):
         raise ArtifactRefused(f"{source} holds no file")
     return members
@@ -53,7 +53,8 @@ def _walk(directory: Path) -> Iterator[Path]:
             yield from _walk(path)
 
 
-def _checked(path: Path) -> Path:
+def checked(path: Path) -> Path:
+    """The path itself. Raises ArtifactRefused for a link or a device, OSError for nothing."""
     mode = path.lstat().st_mode
     if stat.S_ISLNK(mode):
         raise ArtifactRefused(f"{path} is a link: servers refuse links, put the file itself there")

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import tarfile
+from fnmatch import fnmatch
 
 import pytest
 
-from mme.cli.pack import pack_model
+from loaders.find import ROWS
+from mme.cli.pack import CONVENTIONAL_NAMES, pack_model
 from mme.cli.tarball import collect, write_tarball
 from mme.errors import ArtifactRefused, LoadFailed
 
@@ -97,7 +99,7 @@ def test_a_tarball_is_never_written_into_what_it_packs(model):
 
 def test_a_link_given_as_the_model_is_refused(tmp_path, model):
     (tmp_path / "link").symlink_to(model)
-    with pytest.raises(ArtifactRefused, match="but a link"):
+    with pytest.raises(ArtifactRefused, match="is a link"):
         pack_model(tmp_path / "link", tmp_path / "out.tar.gz")
 
 
@@ -105,3 +107,117 @@ def test_what_no_loader_takes_is_refused_with_what_was_found(tmp_path, model):
     with pytest.raises(LoadFailed, match=r"a\.txt"):
         pack_model(model, tmp_path / "out.tar.gz")
     assert not (tmp_path / "out.tar.gz").exists()
+
+
+@pytest.fixture
+def out(tmp_path):
+    return tmp_path / "out.tar.gz"
+
+
+@pytest.fixture
+def booster(tmp_path):
+    """A file that is taken for xgboost by its name alone."""
+    path = tmp_path / "model.ubj"
+    path.write_bytes(b"\0garbage")
+    return path
+
+
+@pytest.fixture
+def script(tmp_path):
+    """A folder with a script, what it imports and what running it left there."""
+    folder = tmp_path / "source"
+    (folder / "lib" / "__pycache__").mkdir(parents=True)
+    for name in ("inference.py", "lib/rows.py", "lib/__pycache__/rows.pyc"):
+        (folder / name).write_text(f"# {name}")
+    return folder
+
+
+def members(tarball):
+    with tarfile.open(tarball) as archive:
+        files = [member for member in archive.getmembers() if member.isfile()]
+        return {member.name: archive.extractfile(member).read().decode() for member in files}
+
+
+def test_every_framework_has_a_name_that_its_loader_takes():
+    taken = {row.framework: row.names for row in ROWS}
+    assert CONVENTIONAL_NAMES.keys() == taken.keys()
+    for framework, name in CONVENTIONAL_NAMES.items():
+        assert any(fnmatch(name, pattern) for pattern in taken[framework]), name
+        others = [row for row in ROWS if any(fnmatch(name, pattern) for pattern in row.names)]
+        assert [row.framework for row in others] == [framework]
+
+
+def test_a_script_becomes_what_servers_run_whatever_it_was_called(tmp_path, booster, out):
+    (tmp_path / "serve.py").write_text("# serve")
+    (tmp_path / "pins.txt").write_text("probe==1.0\n")
+    took_for = pack_model(
+        booster, out, script=tmp_path / "serve.py", requirements=tmp_path / "pins.txt"
+    )
+    assert took_for == "script (code/inference.py: script)"
+    packed = members(out)
+    assert packed.keys() == {"model.ubj", "code/inference.py", "code/requirements.txt"}
+    assert packed["code/inference.py"] == "# serve"
+    assert packed["code/requirements.txt"] == "probe==1.0\n"
+
+
+def test_a_model_with_requirements_alone_stays_its_frameworks(tmp_path, booster, out):
+    (tmp_path / "pins.txt").write_text("probe==1.0\n")
+    took_for = pack_model(booster, out, requirements=tmp_path / "pins.txt")
+    assert took_for == "xgboost (model.ubj: by its name)"
+
+
+def test_a_folder_becomes_the_code_but_for_what_running_it_left(booster, script, out):
+    pack_model(booster, out, script=script)
+    assert members(out).keys() == {"model.ubj", "code/inference.py", "code/lib/rows.py"}
+
+
+def test_a_folder_without_the_script_that_servers_run_is_refused(booster, script, out):
+    (script / "inference.py").rename(script / "serve.py")
+    with pytest.raises(ArtifactRefused, match=r"source holds no inference\.py"):
+        pack_model(booster, out, script=script)
+
+
+def test_what_the_model_holds_already_is_never_replaced(tmp_path, booster, script, out):
+    (tmp_path / "model" / "code").mkdir(parents=True)
+    (tmp_path / "model" / "code" / "inference.py").write_text("# its own")
+    with pytest.raises(ArtifactRefused, match=r"model holds code/inference\.py already"):
+        pack_model(tmp_path / "model", out, script=script)
+    (script / "requirements.txt").write_text("probe")
+    with pytest.raises(ArtifactRefused, match=r"source holds a requirements\.txt of its own"):
+        pack_model(booster, out, script=script, requirements=script / "requirements.txt")
+    assert not out.exists()
+
+
+def test_requirements_that_refer_to_what_is_not_packed_are_refused(tmp_path, booster, script, out):
+    (tmp_path / "pins.txt").write_text("-c constraints.txt\nprobe\n")
+    with pytest.raises(ArtifactRefused, match=r"constraints\.txt is not a file of the archive"):
+        pack_model(booster, out, requirements=tmp_path / "pins.txt")
+    (tmp_path / "pins.txt").rename(script / "requirements.txt")
+    (script / "constraints.txt").write_text("probe==1.0\n")
+    pack_model(booster, out, script=script)
+    assert {"code/requirements.txt", "code/constraints.txt"} < members(out).keys()
+
+
+def test_a_framework_names_the_model_of_a_script_too(tmp_path, booster, script, out):
+    booster.rename(tmp_path / "weights.bin")
+    assert pack_model(tmp_path / "weights.bin", out, script=script).startswith("script ")
+    assert "weights.bin" in members(out)
+    pack_model(tmp_path / "weights.bin", out, "xgboost", script=script)
+    assert "xgboost-model" in members(out)
+    (tmp_path / "weights.bin").rename(tmp_path / "model.pt")
+    pack_model(tmp_path / "model.pt", out, "xgboost", script=script)
+    assert "xgboost-model" in members(out)
+
+
+def test_neither_link_nor_device_gets_in_as_code(tmp_path, booster, script, out):
+    (tmp_path / "link.py").symlink_to(script / "inference.py")
+    with pytest.raises(ArtifactRefused, match=r"link\.py is a link"):
+        pack_model(booster, out, script=tmp_path / "link.py")
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(ArtifactRefused, match="pipe is neither"):
+        pack_model(booster, out, requirements=tmp_path / "pipe")
+
+
+def test_a_tarball_is_never_written_into_the_folder_of_its_script(booster, script):
+    with pytest.raises(ArtifactRefused, match="would lie inside"):
+        pack_model(booster, script / "out.tar.gz", script=script)

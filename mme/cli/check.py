@@ -1,34 +1,43 @@
 """`mme check`: would a server load this tarball, and what would that cost; the real engine says so.
 
-Decision: nothing is simulated. The tarball lies in a store of its own, the engine fetches, unpacks
-and loads it in a worker as it would in service, so every refusal and figure is the server's own.
+Decision: nothing is simulated. The tarball lies in a store of its own, the engine fetches and
+unpacks it, builds its requirements and loads it in a worker as it would in service, so every
+refusal and figure is the server's own. Only environments may be kept for the next check: building
+one may take minutes.
 """
 
 from __future__ import annotations
 
 import asyncio
 import shutil
-import tarfile
 import tempfile
 import time
 import uuid
-from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
+import structlog
 import typer
-from rich.console import Console
-from rich.markup import escape
 
-from mme import logs
+from mme.cli.check_report import Report
 from mme.cli.client import read_body
-from mme.cli.words import in_bytes, in_seconds
-from mme.config import Config, build_config
+from mme.cli.words import in_seconds
+from mme.config import Config, load_config
 from mme.domain import Invocation, ModelKey
-from mme.errors import ArtifactRefused, RequestError
+from mme.errors import ArtifactRefused, ConfigError, LoadFailed, ModelError, RequestError
 
-MEMBERS_SHOWN = 20
+if TYPE_CHECKING:
+    from mme.app import Engine
+
 KEY = ModelKey("model.tar.gz")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Question:
+    body: bytes
+    content_type: str
+    accept: str | None
 
 
 def check(
@@ -42,24 +51,36 @@ def check(
     trust: Annotated[
         str, typer.Option(help="code, or data: refuse what runs code to load.")
     ] = "code",
+    requirements: Annotated[
+        str, typer.Option(help="auto, on or off: whether code/requirements.txt is installed.")
+    ] = "auto",
+    package_index: Annotated[
+        str | None, typer.Option(help="Where requirements come from: a URL, or none.")
+    ] = None,
+    wheels: Annotated[
+        str | None, typer.Option(help="A directory of wheels that they may come from, too.")
+    ] = None,
+    cache_dir: Annotated[
+        Path | None,
+        typer.Option(help="Keep what is built here, for the next check; not a server's own."),
+    ] = None,
 ) -> None:
     """Tell whether a server would load a tarball, and what that takes."""
-    if trust not in ("code", "data"):
-        raise typer.BadParameter("must be code or data", param_hint="--trust")
-    body = None if payload is None else _read_payload(payload)
-    console = Console(soft_wrap=True, highlight=False)
-
-    def tell(name: str, value: str) -> None:
-        console.print(f"[dim]{name:>12}[/dim]  {escape(value)}")
-
+    question = None
+    if payload is not None:
+        question = _Question(body=_read_payload(payload), content_type=content_type, accept=accept)
+    report = Report(tarball)
+    structlog.configure(processors=[report.hear])
+    settings = {
+        "trust": trust,
+        "requirements": requirements,
+        "package_index": package_index,
+        "wheels": wheels,
+    }
     with tempfile.TemporaryDirectory(prefix="mme-check-") as scratch:
-        config = _prepare(tarball, Path(scratch), trust)
-        logs.configure(config.log)
-        try:
-            asyncio.run(_try(config, tarball, tell, body, content_type, accept))
-        finally:
-            logs.close()
-    console.print("[green]a server would load it[/green]")
+        config = _prepare(tarball, Path(scratch), cache_dir, settings)
+        asyncio.run(_try(config, report, question))
+    report.console.print("[green]a server would load it[/green]")
 
 
 def _read_payload(text: str) -> bytes:
@@ -69,9 +90,12 @@ def _read_payload(text: str) -> bytes:
         raise RequestError(f"cannot read the payload: {error}") from error
 
 
-def _prepare(tarball: Path, scratch: Path, trust: str) -> Config:
-    store = scratch / "store"
+def _prepare(
+    tarball: Path, scratch: Path, cache_dir: Path | None, settings: dict[str, str | None]
+) -> Config:
+    store, cache = scratch / "store", scratch / "cache"
     store.mkdir()
+    cache.mkdir()
     try:
         try:
             (store / KEY).hardlink_to(tarball.resolve(strict=True))
@@ -79,65 +103,54 @@ def _prepare(tarball: Path, scratch: Path, trust: str) -> Config:
             shutil.copyfile(tarball, store / KEY)
     except OSError as error:
         raise ArtifactRefused(f"cannot read {tarball}: {error.strerror}") from error
-    return build_config(
-        {
-            "models": str(store),
-            "cache_dir": str(scratch / "cache"),
-            "workers": 1,
-            "trust": trust,
-            "log_level": "error",
-        }
-    )
+    if cache_dir is not None:
+        _keep_environments(cache, cache_dir.expanduser())
+    own = {"models": str(store), "cache_dir": str(cache), "workers": "1"}
+    return load_config({**settings, **own}, {})
 
 
-async def _try(
-    config: Config,
-    tarball: Path,
-    tell: Callable[[str, str], None],
-    body: bytes | None,
-    content_type: str,
-    accept: str | None,
-) -> None:
+def _keep_environments(cache: Path, cache_dir: Path) -> None:
+    kept = cache_dir.resolve() / "environments"
+    try:
+        kept.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"cache_dir: {cache_dir} can't be used: {error.strerror}") from error
+    (cache / kept.name).symlink_to(kept)
+
+
+async def _try(config: Config, report: Report, question: _Question | None) -> None:
     from mme.app import Engine  # noqa: PLC0415 - the whole server, for this command only
 
     async with Engine(config) as engine:
-        await engine.load(KEY)
-        _tell_facts(tarball, engine.state(), tell)
-        if body is None:
-            return
-        started = time.perf_counter()
-        reply = await engine.invoke(
-            Invocation(
-                request_id=str(uuid.uuid4()),
-                endpoint=config.server.endpoint_name,
-                body=body,
-                deadline=asyncio.get_running_loop().time() + config.server.invocation_seconds,
-                content_type=content_type,
-                accept=accept,
-                target_model=KEY,
-            )
+        unpacked = Path(config.disk.cache_dir, "models")  # as `store/disk_files.py` lays it out
+        report.tell("tarball", str(report.tarball))
+        try:
+            with report.console.status("loading"):
+                await engine.load(KEY)
+        except ModelError as error:
+            report.tell_contents(unpacked)
+            if report.tell_failed_build(engine.state()):
+                raise LoadFailed("The model's requirements could not be installed.") from error
+            raise
+        report.tell_contents(unpacked)
+        report.tell_costs(engine.state())
+        if question is not None:
+            await _predict(config, engine, report, question)
+
+
+async def _predict(config: Config, engine: Engine, report: Report, question: _Question) -> None:
+    started = time.perf_counter()
+    reply = await engine.invoke(
+        Invocation(
+            request_id=str(uuid.uuid4()),
+            endpoint=config.server.endpoint_name,
+            body=question.body,
+            deadline=asyncio.get_running_loop().time() + config.server.invocation_seconds,
+            content_type=question.content_type,
+            accept=question.accept,
+            target_model=KEY,
         )
-        spent = in_seconds(time.perf_counter() - started)
-        answer = reply.body.decode(errors="backslashreplace").strip()
-        tell("prediction", f"{answer}  ({reply.content_type}, {spent})")
-
-
-def _tell_facts(tarball: Path, state: dict[str, Any], tell: Callable[[str, str], None]) -> None:
-    model = state["models"][0]
-    tell("tarball", str(tarball))
-    tell("members", _members(tarball))
-    tell("loader", str(model["framework"]))
-    tell("compressed", in_bytes(tarball.stat().st_size))
-    tell("on disk", in_bytes(model["unpacked_bytes"]))
-    tell("in memory", f"{in_bytes(model['bytes'])}, measured in its worker")
-    tell("load time", in_seconds(model["load_seconds"]))
-
-
-def _members(tarball: Path) -> str:
-    try:
-        with tarfile.open(tarball) as archive:  # just unpacked, so it is harmless
-            names = [member.name for member in archive.getmembers() if member.isfile()]
-    except tarfile.ReadError:
-        return "not listed (zstd)"
-    more = f" and {len(names) - MEMBERS_SHOWN} more" if len(names) > MEMBERS_SHOWN else ""
-    return ", ".join(names[:MEMBERS_SHOWN]) + more
+    )
+    spent = in_seconds(time.perf_counter() - started)
+    answer = reply.body.decode(errors="backslashreplace").strip()
+    report.tell("prediction", f"{answer}  ({reply.content_type}, {spent})")

@@ -14,16 +14,17 @@ import pytest
 
 from mme.cli.served import server
 from tests.models import CSV, booster
+from tests.wheels import write_wheel
 
 MODEL = booster(1)
 ROOT = Path(__file__).parents[2]
 
 
-def run(*arguments, **options):
+def run(*arguments, timeout=15, **options):
     return subprocess.run(
         [sys.executable, "-m", "mme.cli.main", *map(str, arguments)],
         capture_output=True,
-        timeout=15,
+        timeout=timeout,
         check=False,
         **options,
     )
@@ -62,7 +63,8 @@ def test_what_pack_made_check_loads_and_predicts_with(packed):
     done = run("check", packed, "--payload", "-", input=CSV)
     assert (done.returncode, done.stderr) == (0, b"")
     told = dict(line.split(maxsplit=1) for line in done.stdout.decode().splitlines())
-    assert (told["loader"], told["members"]) == ("xgboost", "acme.ubj")
+    assert told["loader"] == "xgboost (acme.ubj: xgboost ubj)"
+    assert told["members"] == "acme.ubj"
     assert json.loads(told["prediction"].split("  ")[0]) == pytest.approx([MODEL.prediction])
     assert "a server would load it" in done.stdout.decode()
 
@@ -90,6 +92,86 @@ def test_trust_data_refuses_a_pickle_and_says_so(tmp_path):
         archive.add(tmp_path / "model.pkl", "xgboost-model")
     assert refusal(run("check", tmp_path / "evil.tar.gz", "--trust", "data"))
     assert not marker.exists()
+
+
+SCRIPT = """
+import mmeprobe
+print("loading with", mmeprobe.VERSION)
+def predict_fn(data, model):
+    return 2 * model.predict(data)
+"""
+
+
+@pytest.fixture
+def demanding(tmp_path):
+    """Packs a model with a script and a requirement, of which there is a version 1.0."""
+    (tmp_path / "acme.ubj").write_bytes(MODEL.data)
+    (tmp_path / "serve.py").write_text(SCRIPT)
+    write_wheel(tmp_path / "wheels", "mmeprobe", "1.0")
+
+    def pack(requirement):
+        (tmp_path / "pins.txt").write_text(f"{requirement}  # ours\n")
+        code = ("--script", "serve.py", "--requirements", "pins.txt")
+        done = run("pack", "acme.ubj", *code, cwd=tmp_path)
+        assert b"taken for script" in done.stdout, done.stderr
+        return tmp_path / "acme.tar.gz"
+
+    return pack
+
+
+def offline(tmp_path):
+    return ("--wheels", tmp_path / "wheels", "--package-index", "none")
+
+
+@pytest.mark.timeout(90)
+def test_check_builds_requirements_once_and_shows_what_the_script_prints(tmp_path, demanding):
+    tarball = demanding("mmeprobe==1.0")
+    kept = (*offline(tmp_path), "--cache-dir", tmp_path / "kept")
+    digests = set()
+    for how in ("built in", "built before"):
+        done = run("check", tarball, *kept, "--payload", "-", input=CSV, timeout=40)
+        assert (done.returncode, done.stderr) == (0, b"")
+        told = dict(line.split(maxsplit=1) for line in done.stdout.decode().splitlines())
+        assert told["loader"] == "script (code/inference.py: script)"
+        assert told["members"] == "acme.ubj, code/inference.py, code/requirements.txt"
+        assert (told["requirements"], told["printed"]) == ("mmeprobe==1.0", "loading with 1.0")
+        assert json.loads(told["prediction"].split("  ")[0]) == [
+            pytest.approx(2 * MODEL.prediction)
+        ]
+        digest, _, spent = told["environment"].partition(", ")
+        assert spent.startswith(how)
+        digests.add(digest)
+    assert {path.name for path in (tmp_path / "kept").iterdir()} == {"environments"}
+    built = {path.name for path in (tmp_path / "kept" / "environments").iterdir()}
+    assert built == {*digests, "uv-cache"}
+
+
+def test_check_shows_what_the_installer_said_of_requirements_that_cannot_be_had(
+    tmp_path, demanding
+):
+    done = run("check", demanding("mmeprobe==3.0"), *offline(tmp_path))
+    assert refusal(done) == "The model's requirements could not be installed."
+    lines = done.stdout.decode().splitlines()
+    assert "requirements  mmeprobe==3.0" in lines
+    assert any("there is no version of mmeprobe==3.0" in line for line in lines)
+
+
+@pytest.mark.parametrize("flags", [("--requirements", "off"), ("--trust", "data")])
+def test_check_refuses_requirements_where_the_server_would(tmp_path, demanding, flags):
+    done = run("check", demanding("mmeprobe==1.0"), *offline(tmp_path), *flags)
+    assert "does not install any" in refusal(done)
+
+
+def test_check_names_a_wrong_setting(packed):
+    assert "requirements (flags)" in refusal(run("check", packed, "--requirements", "yes"), code=2)
+    assert "package_index (flags)" in refusal(run("check", packed, "--package-index", "x"), code=2)
+
+
+def test_check_shows_the_traceback_of_a_script_that_raises(tmp_path, demanding):
+    (tmp_path / "serve.py").write_text("def model_fn(model_dir):\n    raise KeyError('lost')\n")
+    done = run("check", demanding("mmeprobe==1.0"), *offline(tmp_path))
+    assert "model_fn raised KeyError: 'lost'" in refusal(done)
+    assert 'inference.py", line 2, in model_fn' in done.stdout.decode()
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,6 @@ is a pickle is unpickled only where the artifact's code is trusted.
 
 from __future__ import annotations
 
-import pickle
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,21 +15,10 @@ import numpy as np
 import xgboost
 
 from loaders.contract import LoadRefused, Trust
+from loaders.pickles import RAISED_BY_PICKLES, read_pickle
 from loaders.sniff import sniff
 from loaders.xgboost_document import check_document, saved_by
 
-_RAISED_BY_PICKLES = (
-    pickle.UnpicklingError,
-    ArithmeticError,
-    AttributeError,
-    EOFError,
-    ImportError,
-    LookupError,
-    OSError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-)
 _PLACE_IN_XGBOOST = re.compile(r"^\[[\d:]+\] \S+:\d+: ")
 
 
@@ -51,13 +39,13 @@ def read_booster(path: Path, trust: Trust) -> Saved:
     data = path.read_bytes()
     try:
         if sniff(path).startswith("pickle"):
-            return _unpickle(data, trust)
+            return _unpickle(path, trust)
         if data.startswith(b"{"):
             check_document(data)
         booster = xgboost.Booster()
         booster.load_model(bytearray(data))
         return Saved(booster=booster)
-    except _RAISED_BY_PICKLES as exc:
+    except RAISED_BY_PICKLES as exc:
         versions = _versions(data)
         raise LoadRefused(
             f"Unable to load model: {path.name[:80]}: {first_line(exc)} ({versions})"
@@ -70,13 +58,13 @@ def first_line(exc: Exception) -> str:
     return _PLACE_IN_XGBOOST.sub("", line)[:200] or type(exc).__name__
 
 
-def _unpickle(data: bytes, trust: Trust) -> Saved:
+def _unpickle(path: Path, trust: Trust) -> Saved:
     if not trust.code:
         raise LoadRefused(
             "Unable to load model: it is a pickle, which runs code while it is loaded, and only "
             "data is trusted here. Save it with save_model() as .ubj or .json."
         )
-    found: Any = pickle.loads(data)  # noqa: S301 - the operator trusts the artifact's code
+    found: Any = read_pickle(path)
     missing = getattr(found, "missing", np.nan)
     if hasattr(found, "get_booster"):  # XGBClassifier and its sisters
         found = found.get_booster()

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import json
+import lzma
 import os
 import pickle
 import subprocess
 import sys
 import zipfile
+import zlib
 from pathlib import Path
 
 import pytest
@@ -16,6 +20,10 @@ from loaders.contract import LoadRefused
 from loaders.find import ROWS, find_framework, find_loader, loader_by_name
 from loaders.samples import train_torch, train_xgboost
 from loaders.sniff import sniff
+
+
+class Plain:
+    pass
 
 
 class Trap:
@@ -96,9 +104,17 @@ def test_a_models_own_script_comes_before_what_else_it_holds(tmp_path):
 
 
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+@pytest.mark.parametrize("pack", [bytes, zlib.compress, gzip.compress, bz2.compress, lzma.compress])
+def test_a_pickle_is_named_by_its_class_in_every_protocol_and_compression(tmp_path, protocol, pack):
+    path = tmp_path / "model"
+    path.write_bytes(pack(pickle.dumps(Plain(), protocol=protocol)))
+    assert sniff(path) == f"pickle of {__name__}.Plain"
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
 def test_looking_at_a_pickle_does_not_load_it(tmp_path, protocol):
     sign = tmp_path / ".sign"
-    path = tmp_path / "model.pkl"
+    path = tmp_path / "tree.pkl"
     path.write_bytes(pickle.dumps(Trap(sign), protocol=protocol))
     assert sniff(path).startswith("pickle")
     with pytest.raises(LoadRefused):
@@ -116,6 +132,12 @@ def test_looking_at_a_pickle_does_not_load_it(tmp_path, protocol):
         (b'{"a": 1}', "json"),
         (b"{L\x00", "unknown"),
         (b"binf" + bytes(100), "xgboost binary"),
+        (b"tree\nversion=v4\n", "lightgbm text"),
+        (b"CBM1" + bytes(100), "catboost cbm"),
+        (b'{\n  "features_info":\n {"learner"', "catboost json"),
+        (zlib.compress(b"hello"), "unknown"),
+        (b"x\x9cgarbage", "unknown"),
+        (b"BZhgarbage", "unknown"),
         (b"PK\x03\x04garbage", "zip"),
         (b"\x80\x04garbage", "unknown"),
         (bytes.fromhex("80028a0a6cfc9c46f9206aa850192e"), "torch weights"),
@@ -133,7 +155,8 @@ def test_a_zip_of_something_else_is_only_a_zip(tmp_path):
 
 
 def test_a_loader_is_had_by_its_name():
-    assert [loader_by_name(row.framework).name for row in ROWS] == ["xgboost", "torch"]
+    names = [row.framework for row in ROWS]
+    assert [loader_by_name(name).name for name in names] == names
     with pytest.raises(LoadRefused, match="there are xgboost, torch"):
         loader_by_name("cobol")
 

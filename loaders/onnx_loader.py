@@ -8,6 +8,7 @@ taken for independent where the first dimension of all inputs and outputs is fre
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -49,7 +50,7 @@ _REASONS = (  # what ONNX Runtime says -> what that means here
     (r"No Op registered for (\S+) with domain_version", r"its operator \1 is a custom one"),
     (r"No opset import for domain '?([\w.]+)", r"it does not say which version of \1 it uses"),
     (r"implementation for ([^(\s]+)", r"onnxruntime {version} does not run its operator \1"),
-    (r"escapes model directory|Absolute path|in-memory ref", "its weights lie outside the archive"),
+    (r"escapes model directory|Absolute path|in-memory", "its weights lie outside the archive"),
     (r"(?i)external|file size", "the files of its weights are missing or cut short"),
     (r"Protobuf parsing|No graph was found", "it is no ONNX model, or cut short"),
 )
@@ -63,6 +64,7 @@ class OnnxLoader:
 
     def prepare(self) -> None:
         """Imports ONNX Runtime. Raises LoadRefused where it is missing or too old."""
+        os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # else 1.29 and later report home
         try:
             import onnxruntime  # noqa: PLC0415 - on demand
         except ImportError as exc:

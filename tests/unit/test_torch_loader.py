@@ -31,8 +31,41 @@ class Mixed(torch.nn.Module):
 
 
 class Pair(torch.nn.Module):
-    def forward(self, values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        return values, values
+    def forward(
+        self, a: torch.Tensor, b: torch.Tensor, scale: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        if scale is not None:
+            a = a * scale
+        return a + b, a - b
+
+
+class Named(torch.nn.Module):
+    def forward(self, a: torch.Tensor, *, b: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {"sum": a + b, "half": (a + b).to(torch.float16)}
+
+
+class Nested(torch.nn.Module):
+    def forward(self, batch: dict[str, torch.Tensor], factor: int) -> torch.Tensor:
+        return (batch["x"] + batch["y"]) * factor
+
+
+class Tokens(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = torch.nn.Embedding(10, 2)
+
+    def forward(self, ids: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+        return self.table(ids) * 0 + weights
+
+
+class Empty(torch.nn.Module):
+    def forward(self, values: torch.Tensor) -> list[str]:
+        return ["no tensor"]
+
+
+class Listed(torch.nn.Module):
+    def forward(self, values: list[torch.Tensor]) -> torch.Tensor:
+        return values[0]
 
 
 class Broken(torch.nn.Module):
@@ -43,6 +76,24 @@ class Broken(torch.nn.Module):
 def save(module: torch.nn.Module, path: Path) -> None:
     with warnings.catch_warnings(action="ignore"):
         torch.jit.script(module).save(str(path))
+
+
+@pytest.fixture(scope="module")
+def exports(tmp_path_factory) -> Path:
+    """Made here once, as the first export leaves a temporary folder."""
+    folder = tmp_path_factory.mktemp("exports")
+    one, two = torch.ones(1, 2), torch.ones(1, 2)
+    ids = torch.zeros(2, dtype=torch.int64)
+    for name, module, values, named in (
+        ("named", Named(), (one,), {"b": two}),
+        ("nested", Nested(), ({"x": one, "y": two}, 3), {}),
+        ("tokens", Tokens(), (ids, torch.ones(2, 2)), {}),
+    ):
+        (folder / name).mkdir()
+        with warnings.catch_warnings(action="ignore"):
+            program = torch.export.export(module, values, named)
+            torch.export.save(program, folder / name / "model.pt2")
+    return folder
 
 
 def load(directory: Path) -> Model:
@@ -99,7 +150,61 @@ def test_a_wrong_shape_is_a_bad_payload_in_one_line(tmp_path, body):
     assert len(str(fault)) < 260
 
 
-@pytest.mark.parametrize("module", [Pair(), Broken()])
+def test_several_inputs_come_by_name_and_several_outputs_go_by_number(tmp_path):
+    save(Pair(), tmp_path / "model.pt")
+    model = load(tmp_path)
+    expected = {"output_0": [[4, 6]], "output_1": [[-2, -2]]}
+    for body in (
+        b'{"inputs": {"a": [[1, 2]], "b": [[3, 4]]}}',
+        b'{"instances": [{"b": [3, 4], "a": [1, 2]}]}',
+    ):
+        assert json.loads(ask(model, body).body) == expected
+    scaled = b'{"inputs": {"a": [[1, 2]], "b": [[3, 4]], "scale": [2]}}'
+    assert json.loads(ask(model, scaled).body)["output_0"] == [[5, 8]]
+
+
+def test_what_several_inputs_and_outputs_cannot_be_is_told(tmp_path):
+    save(Pair(), tmp_path / "model.pt")
+    model = load(tmp_path)
+    assert "by name as JSON" in str(ask(model, b"1,2", "text/csv"))
+    assert "given: a." in str(ask(model, b'{"inputs": {"a": [1]}}'))
+    fault = ask(model, b'{"inputs": {"a": [1], "b": [2]}}', None, "text/csv")
+    assert (fault.status, "output_0, output_1" in str(fault)) == (406, True)
+
+
+def test_an_exported_program_is_asked_by_name_whatever_its_arguments_are(exports):
+    answer = ask(load(exports / "named"), b'{"instances": [{"a": [1, 2], "b": [3, 4]}]}')
+    assert json.loads(answer.body) == {"sum": [[4, 6]], "half": [[4, 6]]}
+    model = load(exports / "nested")
+    answer = ask(model, b'{"inputs": {"batch_x": [[1, 2]], "batch_y": [[3, 4]]}}')
+    assert json.loads(answer.body) == [[12, 18]]
+    assert "shape [1, 2]" in str(ask(model, b'{"inputs": {"batch_x": [1], "batch_y": [[3, 4]]}}'))
+
+
+def test_an_exported_program_gets_the_types_that_it_declares(exports):
+    model = load(exports / "tokens")
+    answer = ask(model, b'{"inputs": {"ids": [1, 9], "weights": [[1, 2], [3, 4]]}}')
+    assert json.loads(answer.body) == [[1, 2], [3, 4]]
+    fault = ask(model, b'{"inputs": {"ids": [0.5, 1], "weights": [[1, 2], [3, 4]]}}')
+    assert "ids is no int64" in str(fault)
+
+
+def test_where_a_script_takes_no_floats_whole_numbers_are_integers(tmp_path):
+    save(torch.nn.Sequential(torch.nn.Embedding(10, 2), torch.nn.Flatten()), tmp_path / "model.pt")
+    model = load(tmp_path)
+    assert np.shape(json.loads(ask(model, b"[[1, 9]]").body)) == (1, 4)
+    assert np.shape(json.loads(ask(model, b"1,9", "text/csv").body)) == (1, 4)
+    assert ask(model, b"[[1.5, 9]]").status == 400
+    assert ask(model, b"[[1, 99]]").status == 400
+
+
+def test_what_is_no_tensor_is_refused_unless_it_has_a_default(tmp_path):
+    save(Listed(), tmp_path / "model.pt")
+    with pytest.raises(LoadRefused, match=r"takes values, which is a List\[Tensor\]"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize("module", [Empty(), Broken()])
 def test_a_model_that_gives_no_tensor_is_at_fault_itself(tmp_path, module):
     save(module, tmp_path / "model.pt")
     assert ask(load(tmp_path), b"[1]").status == 500
@@ -135,6 +240,6 @@ def test_the_bytes_of_its_parameters_are_counted(tmp_path):
 def test_a_closed_model_lets_go_of_its_module(tmp_path):
     save(torch.nn.Linear(2, 1), tmp_path / "model.pt")
     model = load(tmp_path)
-    module = weakref.ref(model._module)
+    module = weakref.ref(model._program.module)
     model.close()
     assert module() is None

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from loaders.catboost_document import check_document
+from loaders.catboost_document import check_document, check_json
 from loaders.cells import ALL_CELLS
 from loaders.codecs import DECODERS, Array
 from loaders.contract import (
@@ -23,7 +23,6 @@ from loaders.contract import (
     Model,
     ModelFault,
     Payload,
-    PredictionRaised,
     Trust,
 )
 from loaders.one_file import only_file
@@ -102,10 +101,8 @@ class CatboostModel:
         table = self._as_cells(rows) if self._categories or self._texts else rows
         try:
             answer: Array = self._model.predict(table, thread_count=1)
-        except (CatBoostError, TypeError, ValueError) as exc:
-            if table is not rows:  # cells of other types than the model was trained on
-                raise BadPayload(f"Unable to evaluate payload provided: {_line(exc)}") from exc
-            raise PredictionRaised(f"CatBoost could not predict: {_line(exc)}") from exc
+        except (CatBoostError, TypeError, ValueError) as exc:  # cells unlike those it learned from
+            raise BadPayload(f"Unable to evaluate payload provided: {_line(exc)}") from exc
         return answer
 
     def _as_cells(self, rows: Array) -> Array:
@@ -133,9 +130,10 @@ def _read_model(path: Path, trust: Trust) -> Any:  # noqa: ANN401 - it has no ty
         data = path.read_bytes()
         made = catboost.CatBoostClassifier() if _classifies(data) else catboost.CatBoostRegressor()
         if kind == "catboost json":
+            check_json(data)
             return made.load_model(str(path), format="json")
         check_document(data)
-        return made.load_model(blob=data)
+        return made.load_model(str(path))  # from bytes, it would forget to count by exp()
     except (catboost.CatBoostError, *RAISED_BY_PICKLES) as exc:
         raise LoadRefused(
             f"Unable to load model: {path.name[:80]}: {_line(exc)} "

@@ -55,6 +55,8 @@ def sound_part(text: str) -> str:
         _check_tree(_section(body.strip("\n")), features)
     if not rest[start:].startswith(_END):
         raise ValueError("its trees have no end")
+    if "\nparameters:\n" in rest[start:] and "\nend of parameters\n" not in rest[start:]:
+        raise ValueError("it is cut short")
     return f"{head}\n\n{rest[:start]}{_END}"
 
 

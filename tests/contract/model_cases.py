@@ -26,6 +26,7 @@ class Case:
     needs_trust: bool = False
     one_csv_line: bool = False
     reads_libsvm: bool = False
+    absent: float = np.nan  # what libsvm leaves out
 
 
 def xgboost_case(directory: Path, booster: xgboost.Booster, **more: bool) -> Case:
@@ -139,7 +140,7 @@ CASES: dict[str, Callable[[Path], Case]] = {
 }
 
 
-def body_of(rows: np.ndarray, name: str) -> bytes:
+def body_of(rows: np.ndarray, name: str, absent: float = np.nan) -> bytes:
     """Writes a payload the way a client does, without our codecs."""
     if name == "csv":
         lines = (
@@ -148,7 +149,11 @@ def body_of(rows: np.ndarray, name: str) -> bytes:
         return "\n".join(lines).encode()
     if name == "libsvm":
         lines = (
-            " ".join(f"{at}:{float(cell)!r}" for at, cell in enumerate(row) if not np.isnan(cell))
+            " ".join(
+                f"{at}:{float(cell)!r}"
+                for at, cell in enumerate(row)
+                if not np.array_equal(cell, absent, equal_nan=True)
+            )
             for row in rows
         )
         return "\n".join(lines).encode()

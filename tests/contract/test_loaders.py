@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from loaders.contract import Answer, LoadRefused, Model, ModelFault, Payload, Trust
 from loaders.find import find_loader
 from tests.contract.model_cases import CASES, Case, body_of
+from tests.contract.table_cases import TABLE_CASES
 from tests.contract.tensor_cases import TENSOR_CASES
 
-ALL = CASES | TENSOR_CASES
+ALL = CASES | TABLE_CASES | TENSOR_CASES
 TYPES = {
     "csv": "text/csv; charset=utf-8",
     "json": "application/json",
@@ -46,7 +47,7 @@ def payload(case: Case, name: str, accept: str | None = None, rows: slice = slic
         buffer = BytesIO()
         np.save(buffer, case.rows[rows])
         return Payload(buffer.getvalue(), TYPES[name], accept)
-    return Payload(body_of(case.rows[rows], name), TYPES[name], accept)
+    return Payload(body_of(case.rows[rows], name, case.absent), TYPES[name], accept)
 
 
 def numbers(answer: Answer | ModelFault, case: Case, rows: slice = slice(None)) -> np.ndarray:

@@ -13,7 +13,6 @@ import shutil
 import tempfile
 import time
 import uuid
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -31,13 +30,6 @@ if TYPE_CHECKING:
     from mme.app import Engine
 
 KEY = ModelKey("model.tar.gz")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Question:
-    body: bytes
-    content_type: str
-    accept: str | None
 
 
 def check(
@@ -66,9 +58,7 @@ def check(
     ] = None,
 ) -> None:
     """Tell whether a server would load a tarball, and what that takes."""
-    question = None
-    if payload is not None:
-        question = _Question(body=_read_payload(payload), content_type=content_type, accept=accept)
+    body = None if payload is None else _read_payload(payload)
     report = Report(tarball)
     structlog.configure(processors=[report.hear])
     settings = {
@@ -79,7 +69,7 @@ def check(
     }
     with tempfile.TemporaryDirectory(prefix="mme-check-") as scratch:
         config = _prepare(tarball, Path(scratch), cache_dir, settings)
-        asyncio.run(_try(config, report, question))
+        asyncio.run(_try(config, report, body, content_type, accept))
     report.console.print("[green]a server would load it[/green]")
 
 
@@ -118,7 +108,9 @@ def _keep_environments(cache: Path, cache_dir: Path) -> None:
     (cache / kept.name).symlink_to(kept)
 
 
-async def _try(config: Config, report: Report, question: _Question | None) -> None:
+async def _try(
+    config: Config, report: Report, body: bytes | None, content_type: str, accept: str | None
+) -> None:
     from mme.app import Engine  # noqa: PLC0415 - the whole server, for this command only
 
     async with Engine(config) as engine:
@@ -134,23 +126,22 @@ async def _try(config: Config, report: Report, question: _Question | None) -> No
             raise
         report.tell_contents(unpacked)
         report.tell_costs(engine.state())
-        if question is not None:
-            await _predict(config, engine, report, question)
+        if body is not None:
+            question = Invocation(
+                request_id=str(uuid.uuid4()),
+                endpoint=config.server.endpoint_name,
+                body=body,
+                deadline=asyncio.get_running_loop().time() + config.server.invocation_seconds,
+                content_type=content_type,
+                accept=accept,
+                target_model=KEY,
+            )
+            await _predict(engine, report, question)
 
 
-async def _predict(config: Config, engine: Engine, report: Report, question: _Question) -> None:
+async def _predict(engine: Engine, report: Report, question: Invocation) -> None:
     started = time.perf_counter()
-    reply = await engine.invoke(
-        Invocation(
-            request_id=str(uuid.uuid4()),
-            endpoint=config.server.endpoint_name,
-            body=question.body,
-            deadline=asyncio.get_running_loop().time() + config.server.invocation_seconds,
-            content_type=question.content_type,
-            accept=question.accept,
-            target_model=KEY,
-        )
-    )
+    reply = await engine.invoke(question)
     spent = in_seconds(time.perf_counter() - started)
     answer = reply.body.decode(errors="backslashreplace").strip()
     report.tell("prediction", f"{answer}  ({reply.content_type}, {spent})")

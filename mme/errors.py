@@ -7,6 +7,8 @@ HTTP statuses are given in `front/wire.py` only.
     ├─ RequestError           client: mend the request
     │  ├─ InvalidRequest        malformed or hostile header; unknown endpoint or variant
     │  ├─ ArtifactUnavailable   the store has no such object, or denies it
+    │  ├─ ModelMissing          no such model is registered or in memory
+    │  ├─ ModelConflict         a model of that name is registered already
     │  ├─ PayloadTooLarge       body over the limit
     │  └─ PayloadTimeout        body not received in time
     ├─ ModelError             model: what a SageMaker container would answer with a 4xx or 5xx
@@ -83,6 +85,14 @@ class ArtifactUnavailable(RequestError):
         self.bucket = bucket
         self.key = key
         self.reason = reason
+
+
+class ModelMissing(RequestError):
+    """What was asked for by name is not registered, not in memory, or its directory not there."""
+
+
+class ModelConflict(RequestError):
+    """A model of that name is registered already."""
 
 
 class PayloadTooLarge(RequestError):

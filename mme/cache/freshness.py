@@ -21,8 +21,7 @@ from mme.cache.flight import Flight
 from mme.cache.residents import Residents
 from mme.domain import ModelKey
 from mme.errors import ArtifactUnavailable, MmeError
-from mme.store.artifacts import ArtifactCache
-from mme.store.base import Store
+from mme.store.base import Artifacts, Versions
 
 _log = structlog.get_logger()
 _WAIT_SECONDS = 2.0
@@ -40,8 +39,8 @@ class Freshness:
         self,
         refresh_seconds: float,
         *,
-        store: Store,
-        artifacts: ArtifactCache,
+        store: Versions,
+        artifacts: Artifacts,
         residents: Residents,
         reload: Callable[[ModelKey], Awaitable[None]],
     ) -> None:

@@ -29,14 +29,14 @@ from mme.errors import (
     ArtifactUnavailable,
     LoadFailed,
     MemoryRefused,
+    MmeError,
     ModelError,
     ModelNotReady,
     StoreUnavailable,
     WorkerLost,
 )
 from mme.metrics import Metrics
-from mme.store.artifacts import Artifact, ArtifactCache
-from mme.store.base import Store
+from mme.store.base import Artifact, Artifacts, Versions
 from mme.workers.environments import Environments
 from mme.workers.pool import LoadedModel, LoadRequest, Pool
 from mme.workers.slot import Residency
@@ -55,8 +55,8 @@ class ModelCache:
         config: CacheConfig,
         *,
         budget_bytes: int,
-        store: Store,
-        artifacts: ArtifactCache,
+        store: Versions,
+        artifacts: Artifacts,
         pool: Pool,
         environments: Environments,
         records: Records,
@@ -130,13 +130,15 @@ class ModelCache:
     async def unload(self, key: ModelKey) -> bool:
         """Takes a model out of memory; returns when its memory is back. False: it was not there.
 
-        Cancellation: it leaves all the same.
+        A load under way is waited for first. Cancellation: what has begun goes on.
         """
+        if key in self._loads:
+            with contextlib.suppress(MmeError):
+                await self._reload(key)
         entry = self.residents.current(key)
-        if entry is None:
-            return False
-        await self.residents.unload(entry, "asked to")
-        return True
+        if entry is not None:
+            await self.residents.unload(entry, "asked to")
+        return entry is not None
 
     def lost(self, residencies: list[Residency], running: list[Residency], cause: str) -> None:
         """A worker ended while at `running`. Who ends worker after worker is quarantined."""
@@ -257,9 +259,8 @@ class ModelCache:
                         environment=environment,
                     )
                 )
-                measured = loaded.resident_bytes
-                self._sizes.learn(version, artifact.unpacked_bytes, measured)
-                if await residents.settle(version, measured):
+                self._sizes.learn(version, artifact.unpacked_bytes, loaded.resident_bytes)
+                if await residents.settle(version, loaded.resident_bytes):
                     return loaded
                 await self._pool.unload([loaded.residency])
             except WorkerLost:
@@ -279,8 +280,7 @@ class ModelCache:
             return
         if self._failures.recheck(failure, now):
             with contextlib.suppress(StoreUnavailable):
-                newest = await self._store.head(key)
-                if newest.etag != failure.etag:
+                if (await self._store.head(key)).etag != failure.etag:
                     return
         raise failure.error
 

@@ -13,28 +13,16 @@ import contextlib
 import shutil
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 
 from mme.config import DiskConfig
 from mme.domain import ArtifactVersion, ModelKey
 from mme.errors import DiskUnavailable, ModelError, StoreUnavailable
 from mme.metrics import Metrics
-from mme.store.base import ArtifactStream, Store
+from mme.store.base import Artifact, ArtifactStream, Store
 from mme.store.disk_files import DiskFiles
 from mme.store.disk_index import DiskIndex, Entry
 from mme.store.unpack import unpack
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Artifact:
-    """A version on disk while it is leased. Nobody writes under `directory`."""
-
-    version: ArtifactVersion
-    directory: Path
-    unpacked_bytes: int  # on disk, in whole blocks
-    fetched_bytes: int  # 0: it was on disk already
-    fetch_seconds: float  # asking the store, and fetching and unpacking where that was needed
 
 
 class ArtifactCache:

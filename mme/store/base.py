@@ -1,4 +1,4 @@
-"""What a store is: objects by key, each with a version that changes with its content.
+"""What a store is, objects by key, and what it makes on disk: artifacts, leased.
 
 Decision: a miss costs one request. `open` carries the version that the disk tier already has, and
 the store says "unchanged" or streams the new one (GET with If-None-Match), instead of a HEAD before
@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 from mme.domain import ArtifactVersion, ModelKey
@@ -27,8 +28,49 @@ class ArtifactStream:
     chunks: AsyncIterator[bytes]
 
 
-class Store(Protocol):
-    """A bucket prefix, or a directory that behaves as one. Keys are relative to it."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Artifact:
+    """A version on disk while it is leased. Nobody writes under `directory`."""
+
+    version: ArtifactVersion
+    directory: Path
+    unpacked_bytes: int  # on disk, in whole blocks
+    fetched_bytes: int  # 0: it was on disk already
+    fetch_seconds: float  # asking the store, and fetching and unpacking where that was needed
+
+
+class Artifacts(Protocol):
+    """Models' directories by key; of the disk tier, or put there by others."""
+
+    @property
+    def used_bytes(self) -> int:
+        """On disk, being extracted or being removed."""
+        ...
+
+    @property
+    def budget_bytes(self) -> int:
+        """What all of that may take."""
+        ...
+
+    @property
+    def count(self) -> int:
+        """Artifacts on disk."""
+        ...
+
+    def lease(self, key: ModelKey) -> AbstractAsyncContextManager[Artifact]:
+        """The current version of `key` on disk, which stays there while this is entered.
+
+        Raises (on entering): MmeError, why there is none. Cancelling leaves nothing behind.
+        """
+        ...
+
+    def discard(self, version: ArtifactVersion) -> None:
+        """Takes `version` off the disk, where that is ours to do, once nobody leases it."""
+        ...
+
+
+class Versions(Protocol):
+    """What is current, by key."""
 
     location: str
 
@@ -49,6 +91,10 @@ class Store(Protocol):
             StoreUnavailable: the store does not answer, or fails.
         """
         ...
+
+
+class Store(Versions, Protocol):
+    """A bucket prefix, or a directory that behaves as one. Keys are relative to it."""
 
     def open(
         self, key: ModelKey, known: ArtifactVersion | None = None

@@ -12,7 +12,7 @@ from functools import partial
 from mme.config import ServerConfig
 from mme.errors import InvalidRequest
 from mme.front.exchange import Exchange, Service
-from mme.front.routes import Route
+from mme.front.routes import NoMatch, Route
 from mme.front.runtime_errors import error_answer, json_answer
 from mme.front.wire import REQUEST_ID, Answer, read_endpoint, read_invocation, reply_answer
 
@@ -63,6 +63,12 @@ class RuntimeApi:
             endpoint=invocation.endpoint if invocation else self._server.endpoint_name,
             server=self._server,
         )
+
+    def miss(self, found: NoMatch, message: str, request_id: str) -> Answer:
+        """The answer where no route is."""
+        headers = {"Allow": ", ".join(found.allowed)} if found.allowed else None
+        status = 405 if found.allowed else 404
+        return json_answer(status, {"Message": message}, request_id=request_id, headers=headers)
 
     def unreadable(self, request_id: str, reason: str) -> Answer:
         """The answer to what is no HTTP; `reason` names what is wrong with it."""

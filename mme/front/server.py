@@ -20,12 +20,11 @@ from mme import logs
 from mme.config import ServerConfig
 from mme.errors import ConfigError, Draining, InvalidRequest, MmeError, PayloadTimeout
 from mme.front.connection import Connections
+from mme.front.dialects import Management, open_dialects
 from mme.front.exchange import Exchange, Service
-from mme.front.ops_api import OpsApi
 from mme.front.record import CLIENT_GONE_STATUS, Recorder
 from mme.front.routes import NoMatch, Route, RouteTable
-from mme.front.runtime_api import RuntimeApi
-from mme.front.runtime_errors import clean, json_answer
+from mme.front.runtime_errors import clean
 from mme.front.wire import Answer, format_request_id
 from mme.metrics import Metrics
 
@@ -45,17 +44,23 @@ class Front:
         service: what is served.
         config: where to listen and what to let in.
         metrics: where requests are counted.
+        management: what can be done to models; decides on the dialects.
     """
 
     port: int  # that it listens on, from `start` on
 
-    def __init__(self, service: Service, config: ServerConfig, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        service: Service,
+        config: ServerConfig,
+        metrics: Metrics,
+        management: Management = Management(),  # noqa: B008 - frozen
+    ) -> None:
         self._service = service
         self._config = config
         self._recorder = Recorder(metrics)
-        self._runtime = RuntimeApi(service, self._readiness, config)
-        operators = OpsApi(service, self._readiness, self._runtime.refuse)
-        self._routes = RouteTable([*self._runtime.routes(), *operators.routes()])
+        self._dialect, routes = open_dialects(service, self._readiness, config, management)
+        self._routes = RouteTable(routes)
         self._windows: set[asyncio.Timeout] = set()  # of the requests in flight
         self._emptied = asyncio.Event()
         self._draining = self._failing = False
@@ -177,18 +182,13 @@ class Front:
         request = exchange.request
         target = f"{request.method} {clean(request.rel_url.raw_path)[:_PATH_SHOWN]}"
         message = f"There is no operation {target}."
-        answer = json_answer(
-            405 if found.allowed else 404,
-            {"Message": message},
-            request_id=exchange.request_id,
-            headers={"Allow": ", ".join(found.allowed)} if found.allowed else None,
-        )
+        answer = self._dialect.miss(found, message, exchange.request_id)
         self._recorder.answered(None, answer.status, exchange, InvalidRequest(message))
         return self._response(answer, request)
 
     def _unreadable(self, error: BaseException | None) -> web.StreamResponse:
         request_id, reason = format_request_id(os.urandom(16)), type(error).__name__
-        answer = self._runtime.unreadable(request_id, reason)
+        answer = self._dialect.unreadable(request_id, reason)
         self._recorder.unreadable(answer.status, request_id, reason)
         return self._response(answer)
 

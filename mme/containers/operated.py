@@ -1,0 +1,89 @@
+"""What an operator may do to target models in the ordinary mode: load ahead, look, unload, pin."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from mme.cache.entry import Entry
+from mme.cache.model_cache import ModelCache
+from mme.containers.engine import MultiModelEngine
+from mme.domain import ModelKey
+from mme.errors import ModelMissing
+
+
+class OperatedModels:
+    """The models of one cache.
+
+    Args:
+        location: of the store, which a model's URL begins with.
+        cache: what is in memory.
+        engine: loads.
+        load_seconds: the cache's limit on a load.
+    """
+
+    def __init__(
+        self, location: str, cache: ModelCache, engine: MultiModelEngine, load_seconds: float
+    ) -> None:
+        self._location = location
+        self._cache = cache
+        self._engine = engine
+        self._load_seconds = load_seconds
+
+    def describe_all(self) -> dict[str, dict[str, object]]:
+        """What is in memory and answers, by name."""
+        current = (entry for entry in self._cache.residents if not entry.retired)
+        return {entry.key: self._describe(entry) for entry in current}
+
+    def describe(self, key: ModelKey) -> dict[str, object]:
+        """One of those. Raises ModelMissing."""
+        return self._describe(self._entry(key))
+
+    async def load(self, key: ModelKey) -> dict[str, object]:
+        """Brings a model into memory, and describes it.
+
+        Raises:
+            ArtifactUnavailable, StoreUnavailable, ModelError: why it can't be loaded.
+            ModelNotReady: not within the time for loads.
+        Cancellation: the load goes on.
+        """
+        deadline = asyncio.get_running_loop().time() + self._load_seconds
+        await self._engine.load(key, deadline)
+        return self.describe(key)
+
+    async def unload(self, key: ModelKey) -> None:
+        """Takes a model out of memory; returns when its memory is back. It may come back.
+
+        Raises:
+            ModelMissing: it is not in memory.
+        Cancellation: it leaves all the same.
+        """
+        if not await self._cache.unload(key):
+            raise _missing(key)
+
+    def pin(self, key: ModelKey) -> dict[str, object]:
+        """Keeps a model that is in memory from being evicted. Raises ModelMissing."""
+        entry = self._entry(key)
+        self._cache.residents.pin(key)
+        return self._describe(entry)
+
+    def unpin(self, key: ModelKey) -> dict[str, object]:
+        """Lets it be evicted again. Raises ModelMissing."""
+        entry = self._entry(key)
+        self._cache.residents.unpin(key)
+        return self._describe(entry)
+
+    def _entry(self, key: ModelKey) -> Entry:
+        entry = self._cache.residents.current(key)
+        if entry is None:
+            raise _missing(key)
+        return entry
+
+    def _describe(self, entry: Entry) -> dict[str, object]:
+        names = {"modelName": entry.key, "modelUrl": self._location + entry.key}
+        told = entry.describe(time.monotonic())
+        return {**names, **{name: told[name] for name in told if name != "model"}}
+
+
+def _missing(key: ModelKey) -> ModelMissing:
+    return ModelMissing(f"Model not in memory: {key}")

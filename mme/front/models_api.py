@@ -1,0 +1,110 @@
+"""For operators, in the ordinary mode: the container's routes over target models, and pinning.
+
+    GET    /models                  what is in memory, in pages
+    GET    /models/{name}           one of them
+    POST   /models/{name}/load      into memory, ahead of the first request
+    POST   /models/{name}/pin       not to be evicted; /unpin takes it back
+    DELETE /models/{name}           out of memory; the object stays, and is loaded when asked for
+
+A name is one segment: what it holds besides letters, slashes too, is percent-encoded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
+from typing import Protocol
+
+from mme.domain import ModelKey
+from mme.front.container_wire import json_body, refusal_answer
+from mme.front.exchange import Exchange
+from mme.front.pages import read_page
+from mme.front.routes import Route
+from mme.front.wire import Answer, read_target_model
+
+_Description = dict[str, object]
+
+
+class Operated(Protocol):
+    """Target models, as operators see them."""
+
+    def describe_all(self) -> Mapping[str, _Description]:
+        """What is in memory, by name."""
+        ...
+
+    def describe(self, key: ModelKey) -> _Description:
+        """One of those. Raises ModelMissing."""
+        ...
+
+    async def load(self, key: ModelKey) -> _Description:
+        """Brings it into memory. Raises MmeError."""
+        ...
+
+    async def unload(self, key: ModelKey) -> None:
+        """Returns when its memory is back. Raises ModelMissing."""
+        ...
+
+    def pin(self, key: ModelKey) -> _Description:
+        """Keeps it from being evicted. Raises ModelMissing."""
+        ...
+
+    def unpin(self, key: ModelKey) -> _Description:
+        """Lets it be evicted again. Raises ModelMissing."""
+        ...
+
+
+class ModelsApi:
+    """The dialect, bound to the models of one cache."""
+
+    def __init__(self, operated: Operated) -> None:
+        self._operated = operated
+
+    def routes(self) -> list[Route]:
+        """The paths it answers."""
+        operated = self._operated
+        route = partial(Route, refuse=_refuse)
+        post = partial(route, method="POST")
+        return [
+            route(name="list_models", method="GET", path="/models", answer=self._list),
+            route(
+                name="describe_model",
+                method="GET",
+                path="/models/{}",
+                answer=_telling(operated.describe),
+            ),
+            route(name="unload_model", method="DELETE", path="/models/{}", answer=self._unload),
+            post(name="load_model", path="/models/{}/load", answer=self._load),
+            post(name="pin_model", path="/models/{}/pin", answer=_telling(operated.pin)),
+            post(name="unpin_model", path="/models/{}/unpin", answer=_telling(operated.unpin)),
+        ]
+
+    async def _list(self, exchange: Exchange) -> Answer:
+        models = self._operated.describe_all()
+        page, token = read_page(models, exchange.request.rel_url.query)
+        members: _Description = {"models": [models[name] for name in page]}
+        if token is not None:
+            members["nextPageToken"] = token
+        return json_body(200, members, exchange.request_id)
+
+    async def _load(self, exchange: Exchange) -> Answer:
+        told = await self._operated.load(read_target_model(exchange.segment))
+        return json_body(200, told, exchange.request_id)
+
+    async def _unload(self, exchange: Exchange) -> Answer:
+        key = read_target_model(exchange.segment)
+        await self._operated.unload(key)
+        return json_body(200, {"status": f"Model {key} unloaded"}, exchange.request_id)
+
+
+def _telling(
+    act: Callable[[ModelKey], _Description],
+) -> Callable[[Exchange], Awaitable[Answer]]:
+    async def answer(exchange: Exchange) -> Answer:
+        told = act(read_target_model(exchange.segment))
+        return json_body(200, told, exchange.request_id)
+
+    return answer
+
+
+def _refuse(error: Exception, exchange: Exchange) -> Answer:
+    return refusal_answer(error, exchange.request_id)

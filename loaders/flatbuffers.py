@@ -32,10 +32,14 @@ class Table:
         place = self._place(field)
         return default if place is None else _number(self.data, place, "<i")
 
-    def table(self, field: int) -> Table | None:
-        """A table in a field."""
+    def byte(self, field: int) -> int:
+        """A field of one byte; 0 where it is not there, as everywhere in this format."""
         place = self._place(field)
-        return None if place is None else Table(self.data, _reach(self.data, place))
+        return 0 if place is None else _number(self.data, place, "<B")
+
+    def table(self, field: int) -> Table:
+        """A table in a field that has to be there."""
+        return Table(self.data, _reach(self.data, self._needed(field)))
 
     def tables(self, field: int) -> list[Table]:
         """A list of tables."""
@@ -47,6 +51,11 @@ class Table:
         """A list of numbers or structs."""
         return self._list(field, np.dtype(kind))[1]
 
+    def needed_array(self, field: int, kind: DTypeLike) -> NDArray[Any]:
+        """A list that has to be there, be it empty."""
+        self._needed(field)
+        return self.array(field, kind)
+
     def _list(self, field: int, kind: np.dtype[Any]) -> tuple[int, NDArray[Any]]:
         place = self._place(field)
         if place is None:
@@ -55,6 +64,12 @@ class Table:
         length = _number(self.data, start, "<I")
         start += _OFFSET_BYTES
         return start, np.frombuffer(self.data, kind, length, start)  # ValueError past the end
+
+    def _needed(self, field: int) -> int:
+        place = self._place(field)
+        if place is None:
+            raise ValueError("a field is missing")
+        return place
 
     def _place(self, field: int) -> int | None:
         fields = self.at - _number(self.data, self.at, "<i")

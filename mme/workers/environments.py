@@ -24,11 +24,12 @@ import structlog
 from uv import find_uv_bin
 
 from mme.config import EnvironmentConfig
-from mme.errors import LoadFailed
+from mme.errors import DiskUnavailable, LoadFailed
 from mme.workers.requirements import Requirements, find_requirements
 
 _log = structlog.get_logger()
 _FAILED_SECONDS = 60.0
+_CACHE = "uv-cache"
 _OUTPUT_CHARACTERS = 2_000
 _PASSED_ON = (
     "PATH",
@@ -147,6 +148,10 @@ class Environments:
         try:
             await self._install(wanted, incoming)
             size_bytes = await asyncio.to_thread(_publish, incoming, self._root / wanted.digest)
+        except OSError as error:
+            raise DiskUnavailable(
+                f"The environment can't be written to the disk: {error.strerror}."
+            ) from error
         finally:
             del self._building[wanted.digest]
             await asyncio.to_thread(shutil.rmtree, incoming, ignore_errors=True)
@@ -189,7 +194,7 @@ class Environments:
         command = [
             find_uv_bin(), "pip", "install", "--quiet", "--no-config", "--no-progress",
             "--python", sys.executable, "--target", str(target), "--requirements", str(wanted.path),
-            "--cache-dir", str(self._root / "uv-cache"),
+            "--cache-dir", str(self._root / _CACHE),
         ]  # fmt: skip
         if self._config.wheels is not None:
             command += ["--find-links", str(Path(self._config.wheels).resolve())]
@@ -214,13 +219,17 @@ class Environments:
         raise _not_installed(failed)
 
     async def _shed(self, kept: Collection[str]) -> None:
-        """Removes what was asked for longest ago until the rest is within the budget."""
+        """Removes what was asked for longest ago, then uv's cache, until within the budget."""
+        cache = self._root / _CACHE
+        cache_bytes = await asyncio.to_thread(_size_bytes, cache)
         for digest in [digest for digest in self._built if digest not in kept]:
-            if sum(self._built.values()) <= self._config.disk_bytes:
+            if sum(self._built.values()) + cache_bytes <= self._config.disk_bytes:
                 return
             del self._built[digest]
             await asyncio.to_thread(shutil.rmtree, self._root / digest, ignore_errors=True)
             _log.info("environment_removed", environment=digest)
+        if sum(self._built.values()) + cache_bytes > self._config.disk_bytes:
+            await asyncio.to_thread(shutil.rmtree, cache, ignore_errors=True)
 
     def _restore(self) -> dict[str, int]:
         self._root.mkdir(parents=True, exist_ok=True)

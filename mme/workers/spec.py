@@ -42,6 +42,7 @@ def worker_environment(
     kept["OMP_WAIT_POLICY"] = "PASSIVE"  # an idle OpenMP thread must not spin on a neighbour's core
     kept["MALLOC_ARENA_MAX"] = "2"  # two threads allocate; more arenas only keep memory
     kept["PYTHONUNBUFFERED"] = "1"
+    kept["ORT_DISABLE_TELEMETRY"] = "1"  # onnxruntime reports home otherwise, from version 1.29
     if packages is not None:
         kept["PYTHONPATH"] = os.pathsep.join(filter(None, (str(packages), base.get("PYTHONPATH"))))
     return kept

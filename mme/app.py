@@ -1,15 +1,12 @@
 """The composition root: builds every part once from Config and stops them in reverse order.
 
-`Engine` is everything behind the front, and works without it; `serve` puts the front before an
-Engine and lives until SIGTERM or SIGINT. Stop order: not ready, stop accepting, finish what is in
-flight, fail the rest, end the workers, close the store.
+`Engine` is everything behind the front, and works without it; `serving.py` puts the front before an
+Engine.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import signal
 import time
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -17,22 +14,25 @@ from types import TracebackType
 from typing import Self
 
 import structlog
-import uvloop
 
-from mme import logs
 from mme.cache.model_cache import ModelCache
 from mme.cache.pressure import read_memory, watch_memory
 from mme.cache.records import Records
 from mme.config import Config
 from mme.containers.engine import MultiModelEngine
+from mme.containers.hosted import HostedModels
+from mme.containers.operated import OperatedModels
+from mme.containers.single import SingleModel
 from mme.domain import Invocation, ModelKey, Reply
 from mme.errors import MmeError
-from mme.front.server import Front
+from mme.front.dialects import Management
 from mme.metrics import Metrics
 from mme.routing.catalog import Catalog, Endpoint, Variant
 from mme.routing.pipeline import Pipeline
 from mme.store.artifacts import ArtifactCache
+from mme.store.base import Artifacts, Versions
 from mme.store.open_store import open_store
+from mme.store.registered import RegisteredDirectories
 from mme.workers.cores import allowed_cores
 from mme.workers.environments import Environments
 from mme.workers.pool import Pool
@@ -40,6 +40,7 @@ from mme.workers.pool import Pool
 _log = structlog.get_logger()
 _PROBE_SECONDS = 1.0
 _PROBE_LIMIT_SECONDS = 30.0
+_CONTAINER_MODES = ("multi", "single")  # whoever runs the container brings models and evicts them
 
 
 class Engine:
@@ -61,6 +62,7 @@ class Engine:
         beside_artifacts = Path(config.disk.cache_dir).expanduser() / "environments"
         self._environments = Environments(config.environments, beside_artifacts)
         self._started_at = time.monotonic()
+        self._mode = config.server.container
         self._store_problem: str | None = "the model store has not been reached yet"
         self._draining = False
         self._stack = AsyncExitStack()
@@ -124,6 +126,11 @@ class Engine:
             },
         }
 
+    @property
+    def location(self) -> str:
+        """Where models come from, in words for an operator."""
+        return "what is posted to /models" if self._mode == "multi" else self._config.store.models
+
     def metrics_text(self) -> bytes:
         """The metrics in Prometheus text form."""
         self.metrics.queued_requests.set(self._pool.waiting_count)
@@ -131,11 +138,7 @@ class Engine:
 
     async def _build(self, stack: AsyncExitStack) -> None:
         config, metrics = self._config, self.metrics
-        self._store = open_store(config.store)
-        stack.push_async_callback(self._store.close)
-        self._artifacts = ArtifactCache(self._store, config.disk, metrics)
-        await self._artifacts.start()
-        stack.push_async_callback(self._artifacts.close)
+        self._store, self._artifacts = await self._open_source(stack)
         await self._environments.start()
         stack.push_async_callback(self._environments.close)
         cores = allowed_cores()
@@ -156,8 +159,35 @@ class Engine:
             "primary", cache=self._cache, pool=self._pool, metrics=metrics
         )
         self._pipeline = Pipeline(self._catalog())
+        self.management = self._manage(stack)
         for watch in (self._probe_store(), self._watch_memory()):
             stack.push_async_callback(_cancelled, asyncio.create_task(watch))
+
+    async def _open_source(self, stack: AsyncExitStack) -> tuple[Versions, Artifacts]:
+        if self._mode in _CONTAINER_MODES:
+            directories = RegisteredDirectories()
+            return directories, directories
+        store = open_store(self._config.store)
+        stack.push_async_callback(store.close)
+        artifacts = ArtifactCache(store, self._config.disk, self.metrics)
+        await artifacts.start()
+        stack.push_async_callback(artifacts.close)
+        return store, artifacts
+
+    def _manage(self, stack: AsyncExitStack) -> Management:
+        behind = self._cache, self._engine, self._config.cache.load_seconds
+        source = self._store
+        if not isinstance(source, RegisteredDirectories):
+            return Management(operated=OperatedModels(source.location, *behind))
+        if self._mode == "multi":
+            hosted = HostedModels(source, *behind)
+            stack.push_async_callback(hosted.close)
+            return Management(hosted=hosted)
+        workers = len(self._pool.describe())
+        directory = self._config.store.models
+        single = SingleModel(directory, source, *behind, concurrency=workers)
+        stack.push_async_callback(_cancelled, asyncio.create_task(single.keep_loaded()))
+        return Management(single=single)
 
     def _new_cache(self) -> ModelCache:
         config = self._config.cache
@@ -173,6 +203,7 @@ class Engine:
             environments=self._environments,
             records=Records(time.time),
             metrics=self.metrics,
+            may_evict=self._mode not in _CONTAINER_MODES,
         )
 
     def _catalog(self) -> Catalog:
@@ -214,60 +245,3 @@ class Engine:
 async def _cancelled(task: asyncio.Task[None]) -> None:
     task.cancel()
     await asyncio.wait([task])
-
-
-def serve(config: Config) -> int:
-    """Runs the server until SIGTERM or SIGINT; prints one line to standard output once it listens.
-
-    Raises:
-        ConfigError: a setting does not hold up against the world.
-        WorkerStartError: a worker can't start.
-    """
-    logs.configure(config.log)
-    try:
-        return uvloop.run(_serve(config))
-    finally:
-        logs.close()
-
-
-async def _serve(config: Config) -> int:
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    starting = asyncio.create_task(_start(config), name="start")
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, _stop, stop, starting)
-    try:
-        engine, front = await starting
-    except asyncio.CancelledError:
-        return 0  # told to stop before it served
-    try:
-        with contextlib.suppress(BrokenPipeError):
-            print(_banner(config, front.port), flush=True)  # noqa: T201 - what callers wait for
-        await stop.wait()
-    finally:
-        engine.drain()
-        await front.drain()
-        await front.close()
-        await engine.__aexit__(None, None, None)
-    return 0
-
-
-async def _start(config: Config) -> tuple[Engine, Front]:
-    async with AsyncExitStack() as stack:
-        engine = await stack.enter_async_context(Engine(config))
-        front = Front(engine, config.server, engine.metrics)
-        await front.start()
-        stack.pop_all()
-    return engine, front
-
-
-def _stop(stop: asyncio.Event, starting: asyncio.Task[tuple[Engine, Front]]) -> None:
-    stop.set()
-    starting.cancel()  # nothing, once it has started
-
-
-def _banner(config: Config, port: int) -> str:
-    server = config.server
-    host = f"[{server.host}]" if ":" in server.host else server.host
-    address = f"http://{host}:{port}"
-    return f"mme is serving {config.store.models} at {address} as endpoint {server.endpoint_name}"

@@ -7,13 +7,12 @@ the dataclasses, nowhere else.
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from mme.config_values import PARSERS, parse_value
+from mme.config_values import PARSERS, parse_value, read_toml
 from mme.errors import ConfigError
 
 
@@ -21,6 +20,7 @@ from mme.errors import ConfigError
 class ServerConfig:
     """The front: where it listens, what it calls itself, what it lets in."""
 
+    container: str = "auto"  # what it stands for is the command line's to say; here it is "off"
     host: str = "127.0.0.1"
     port: int = 8080  # 0: any free port
     endpoint_name: str = "mme"
@@ -165,6 +165,7 @@ def _setting(name: str, place: str, kind: str, text: str) -> Setting:
 # fmt: off
 SETTINGS: tuple[Setting, ...] = (
     _setting("models", "store.models", "text", "Where the models are: s3://bucket/prefix/ or a directory."),
+    _setting("container", "server.container", "container", "The container contract: multi, single, off; auto: as SageMaker's variables say."),
     _setting("host", "server.host", "text", "Address to listen on."),
     _setting("port", "server.port", "port", "Port to listen on; 0 takes any free one."),
     _setting("endpoint_name", "server.endpoint_name", "endpoint", "The endpoint's name in /endpoints/NAME/invocations."),
@@ -221,7 +222,10 @@ BY_NAME: Mapping[str, Setting] = {setting.name: setting for setting in SETTINGS}
 
 
 def load_config(
-    flags: Mapping[str, Any], environment: Mapping[str, str], config_path: Path | None = None
+    flags: Mapping[str, Any],
+    environment: Mapping[str, str],
+    config_path: Path | None = None,
+    defaults: Mapping[str, Any] | None = None,
 ) -> Config:
     """Builds the configuration from all three sources, the later winning: file, environment, flags.
 
@@ -229,6 +233,7 @@ def load_config(
         flags: setting name -> value as typed (text) or None where the flag was not given.
         environment: the process environment; only `MME_*` is read.
         config_path: an `mme.toml`, whose top-level keys are setting names.
+        defaults: as flags; for what none of the three gives.
 
     Raises:
         ConfigError: an unknown key, a value out of range or of the wrong form; the message names
@@ -237,7 +242,8 @@ def load_config(
     given: dict[str, Any] = {}
     sources: dict[str, str] = {}
     for source, values in (
-        (str(config_path), _read_file(config_path) if config_path else {}),
+        ("defaults", defaults or {}),
+        (str(config_path), read_toml(config_path) if config_path else {}),
         ("environment", _read_environment(environment)),
         ("flags", {name: value for name, value in flags.items() if value is not None}),
     ):
@@ -277,15 +283,6 @@ def _parse(setting: Setting, value: Any, source: str) -> Any:  # noqa: ANN401 - 
         return parse_value(setting.kind, value)
     except ValueError as error:
         raise ConfigError(f"{setting.name} ({source}): {error}, got {value!r}") from error
-
-
-def _read_file(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_text())
-    except OSError as error:
-        raise ConfigError(f"config: cannot read {path}: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"config: {path} is not valid TOML: {error}") from error
 
 
 def _read_environment(environment: Mapping[str, str]) -> dict[str, str]:

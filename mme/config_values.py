@@ -5,8 +5,12 @@ from __future__ import annotations
 import math
 import os
 import re
+import tomllib
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
+
+from mme.errors import ConfigError
 
 _UNITS = {
     "": 1, "B": 1,
@@ -96,6 +100,7 @@ PARSERS: Mapping[str, Callable[[str], Any]] = {
     "factor": _number(1, 1_000_000, "times"),
     "trust": _one_of("code", "data"),
     "switch": _one_of("auto", "on", "off"),
+    "container": _one_of("auto", "off", "multi", "single"),
     "index": lambda text: text if text == "none" else _url(text),
     "level": _one_of("debug", "info", "warning", "error"),
     "format": _one_of("auto", "json", "text"),
@@ -110,3 +115,13 @@ def parse_value(kind: str, value: Any) -> Any:  # noqa: ANN401 - TOML gives numb
     if isinstance(value, bool):
         raise ValueError("must not be a boolean")  # noqa: TRY004 - one kind of error for the caller
     return PARSERS[kind](value if isinstance(value, str) else str(value))
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The settings in a file. Raises ConfigError."""
+    try:
+        return tomllib.loads(path.read_text())
+    except OSError as error:
+        raise ConfigError(f"config: cannot read {path}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"config: {path} is not valid TOML: {error}") from error

@@ -29,6 +29,7 @@ UNITS = {
     "factor": "factor",
     "trust": "code or data",
     "switch": "auto, on or off",
+    "container": "auto, off, multi or single",
     "index": "URL, or none",
     "level": "level",
     "format": "auto, json or text",

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from mme.cli.options import takes_settings
-from mme.config import load_config
+from mme.cli.sagemaker import load_settings
 
 
 @takes_settings
@@ -25,15 +25,12 @@ def serve(
     ] = None,
     **flags: str | None,
 ) -> None:
-    """Serve models from a bucket or a directory until SIGTERM.
+    """Serve models from a bucket or a directory, or as a SageMaker container, until SIGTERM.
 
     Settings also come from MME_* variables and from the file.
     Flags win over variables, variables over the file. More: docs/settings.md.
     """
-    environment = dict(os.environ)
-    if "SAGEMAKER_BIND_TO_PORT" in environment:  # how SageMaker's hosts tell a container its port
-        environment.setdefault("MME_PORT", environment["SAGEMAKER_BIND_TO_PORT"])
-    settings = load_config(flags, environment, config)
-    from mme.app import serve as run_server  # noqa: PLC0415 - after the checks, and for `serve` only
+    settings = load_settings(flags, os.environ, config)
+    from mme.serving import serve as run_server  # noqa: PLC0415 - after the checks, and for `serve` only
 
     raise typer.Exit(run_server(settings))

@@ -41,11 +41,11 @@ class SingleModel:
     def __init__(  # noqa: PLR0913 - all that it looks after the model with
         self,
         directory: str,
-        *,
         directories: RegisteredDirectories,
         cache: ModelCache,
         engine: MultiModelEngine,
         load_seconds: float,
+        *,
         concurrency: int,
     ) -> None:
         self.concurrency = concurrency

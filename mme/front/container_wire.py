@@ -140,7 +140,7 @@ def refusal_answer(error: Exception, request_id: str, *, close: bool = False) ->
     """
     form = next((_FORMS[kind] for kind in type(error).__mro__ if kind in _FORMS), _UNEXPECTED)
     if isinstance(error, ModelError):
-        form = replace(form, status=_status(error))
+        form = _of_model(error, form)
     message = "The server failed. Its log has the cause under this request id."
     if isinstance(error, MmeError):
         message = str(error).encode("utf-8", "replace").decode()[:_MESSAGE_LIMIT]
@@ -149,12 +149,13 @@ def refusal_answer(error: Exception, request_id: str, *, close: bool = False) ->
     return replace(answer, headers=headers, close=close or form.close)
 
 
-def _status(error: ModelError) -> int:
-    if 400 <= error.original_status <= 599:  # noqa: PLR2004 - HTTP's own classes
-        return error.original_status
-    if error.original_status:
-        return 500
-    return 503 if isinstance(error, WorkerLost) else 504
+def _of_model(error: ModelError, form: _Form) -> _Form:
+    status = error.original_status
+    if 400 <= status < 500:  # noqa: PLR2004 - HTTP's own classes
+        return _Form(status, "BadRequestException")
+    if status == 0:
+        return _Form(503 if isinstance(error, WorkerLost) else 504, "ServiceUnavailableException")
+    return replace(form, status=status if 500 <= status < 600 else 500)  # noqa: PLR2004
 
 
 def _again(error: Exception) -> bool:

@@ -1,0 +1,76 @@
+"""The server's process: an Engine with the front before it, from start to SIGTERM or SIGINT.
+
+Stop order: not ready, stop accepting, finish what is in flight, fail the rest; then the Engine ends
+its workers and closes the store.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+from contextlib import AsyncExitStack
+
+import uvloop
+
+from mme import logs
+from mme.app import Engine
+from mme.config import Config
+from mme.front.server import Front
+
+
+def serve(config: Config) -> int:
+    """Runs the server until SIGTERM or SIGINT; prints one line to standard output once it listens.
+
+    Raises:
+        ConfigError: a setting does not hold up against the world.
+        WorkerStartError: a worker can't start.
+    """
+    logs.configure(config.log)
+    try:
+        return uvloop.run(_serve(config))
+    finally:
+        logs.close()
+
+
+async def _serve(config: Config) -> int:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    starting = asyncio.create_task(_start(config), name="start")
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, _stop, stop, starting)
+    try:
+        engine, front = await starting
+    except asyncio.CancelledError:
+        return 0  # told to stop before it served
+    try:
+        with contextlib.suppress(BrokenPipeError):
+            print(_banner(config, engine.location, front.port), flush=True)  # noqa: T201 - what callers wait for
+        await stop.wait()
+    finally:
+        engine.drain()
+        await front.drain()
+        await front.close()
+        await engine.__aexit__(None, None, None)
+    return 0
+
+
+async def _start(config: Config) -> tuple[Engine, Front]:
+    async with AsyncExitStack() as stack:
+        engine = await stack.enter_async_context(Engine(config))
+        front = Front(engine, config.server, engine.metrics, engine.management)
+        await front.start()
+        stack.pop_all()
+    return engine, front
+
+
+def _stop(stop: asyncio.Event, starting: asyncio.Task[tuple[Engine, Front]]) -> None:
+    stop.set()
+    starting.cancel()  # nothing, once it has started
+
+
+def _banner(config: Config, models: str, port: int) -> str:
+    server = config.server
+    host = f"[{server.host}]" if ":" in server.host else server.host
+    address = f"http://{host}:{port}"
+    return f"mme is serving {models} at {address} as endpoint {server.endpoint_name}"

@@ -75,7 +75,7 @@ class ModelCache:
             budget_bytes, may_evict=may_evict, pool=pool, records=records, metrics=metrics
         )
         self._sizes = SizeEstimates()
-        self._failures = Failures(config.failure_seconds, config.failure_limit_seconds)
+        self.failures = Failures(config.failure_seconds, config.failure_limit_seconds)
         self._crashes: dict[str, int] = {}  # by content
         self._load_turns = asyncio.Semaphore(config.load_concurrency)
         self._loads: Flight[ModelKey, Entry, Lease] = Flight(
@@ -153,7 +153,7 @@ class ModelCache:
                     f"The model ended its worker {crashes} times and is quarantined; "
                     f"the last time: {cause}."
                 )
-                self._failures.remember(entry.key, error, entry.version.etag, now)
+                self.failures.remember(entry.key, error, entry.version.etag, now)
         self.residents.lose(residencies, cause)
 
     def describe(self) -> dict[str, object]:
@@ -170,7 +170,7 @@ class ModelCache:
             },
             "models": [entry.describe(now) for entry in self.residents],
             "loading": self._loads.keys(),
-            "failures": self._failures.describe(now),
+            "failures": self.failures.describe(now),
             "environments": self._environments.describe(),
             "events": self._records.describe(),
         }
@@ -193,7 +193,7 @@ class ModelCache:
         except ModelError as error:
             raise self._failed(key, error) from None
         except ArtifactUnavailable:
-            self._failures.forget(key)
+            self.failures.forget(key)
             raise
 
     async def _fetch_and_place(self, key: ModelKey) -> Entry:
@@ -227,7 +227,7 @@ class ModelCache:
             fresh_until=0.0,
         )
         self.residents.admit(self._freshness.confirm(entry, asked_at))
-        self._failures.forget(entry.key)
+        self.failures.forget(entry.key)
         self._metrics.loads.labels("loaded").inc()
         _log.info(
             "model_loaded",
@@ -275,17 +275,17 @@ class ModelCache:
 
     async def _refuse_known_failure(self, key: ModelKey) -> None:
         now = time.monotonic()
-        failure = self._failures.active(key, now)
+        failure = self.failures.active(key, now)
         if failure is None:
             return
-        if self._failures.recheck(failure, now):
+        if self.failures.recheck(failure, now):
             with contextlib.suppress(StoreUnavailable):
                 if (await self._store.head(key)).etag != failure.etag:
                     return
         raise failure.error
 
     def _failed(self, key: ModelKey, error: ModelError) -> ModelError:
-        self._failures.remember(key, error, error.etag, time.monotonic())
+        self.failures.remember(key, error, error.etag, time.monotonic())
         self._records.add("failed", key, 0, str(error))
         self._metrics.loads.labels("failed").inc()
         _log.warning("model_not_loaded", model=key, reason=str(error))

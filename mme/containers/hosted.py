@@ -105,6 +105,7 @@ class HostedModels:
             await self._engine.load(key, deadline)
         except BaseException:
             self._directories.unregister(key)
+            self._cache.failures.forget(key)  # the platform paces itself, and may mend it at once
             raise
 
     async def _unload(self, key: ModelKey) -> None:

@@ -80,7 +80,7 @@ async def test_a_build_that_fails_is_remembered_with_its_output(tmp_path, wheels
     drop(models, "b.tar.gz", with_requirements(2, "mmeprobe==3.0"))
     async with running_engine(tmp_path, **offline(wheels)) as engine:
         for name in ("a", "b", "a"):
-            with pytest.raises(LoadFailed, match=r"(?s)could not be installed: .*mmeprobe==3\.0") as no:
+            with pytest.raises(LoadFailed, match=r"(?s)not be installed: .*mmeprobe==3\.0") as no:
                 await ask(engine, f"{name}.tar.gz")
             assert str(tmp_path) not in str(no.value)
         state = engine.state()["environments"]

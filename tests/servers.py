@@ -47,12 +47,16 @@ class Served:
 
 @contextlib.contextmanager
 def serving(
-    root: Path, models: str | Path, *flags: str, environment: Mapping[str, str] | None = None
+    root: Path,
+    models: str | Path | None,
+    *flags: str,
+    environment: Mapping[str, str] | None = None,
 ) -> Iterator[Served]:
     """`mme serve` on a free port, one worker; ended by SIGTERM, which must succeed."""
     command = [
         sys.executable, "-m", "mme.cli.main", "serve",
-        "--models", str(models), "--port", "0", "--cache-dir", str(root / "cache"),
+        *(() if models is None else ("--models", str(models))),
+        "--port", "0", "--cache-dir", str(root / "cache"),
         "--workers", "1", "--log-format", "json", *flags,
     ]  # fmt: skip
     log_path = root / "server.log"

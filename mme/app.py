@@ -63,6 +63,7 @@ class Engine:
         self._environments = Environments(config.environments, beside_artifacts)
         self._started_at = time.monotonic()
         self._mode = config.server.container
+        self._single: SingleModel | None = None
         self._store_problem: str | None = "the model store has not been reached yet"
         self._draining = False
         self._stack = AsyncExitStack()
@@ -103,6 +104,9 @@ class Engine:
             reasons.append("the server is shutting down")
         if not self._pool.ready_count:
             reasons.append("no worker is ready")
+        single = self._single
+        if single is not None and not single.is_loaded():
+            reasons.append(single.failure() or "the model is being loaded")
         return reasons
 
     def drain(self) -> None:
@@ -185,7 +189,7 @@ class Engine:
             return Management(hosted=hosted)
         workers = len(self._pool.describe())
         directory = self._config.store.models
-        single = SingleModel(directory, source, *behind, concurrency=workers)
+        self._single = single = SingleModel(directory, source, *behind, concurrency=workers)
         stack.push_async_callback(_cancelled, asyncio.create_task(single.keep_loaded()))
         return Management(single=single)
 

@@ -16,6 +16,7 @@ from mme.cli.demo import demo
 from mme.cli.invoke import invoke
 from mme.cli.models import models
 from mme.cli.pack import pack
+from mme.cli.sagemaker import with_container_spelled_out
 from mme.cli.serve import serve
 from mme.errors import ConfigError, MmeError
 
@@ -47,7 +48,7 @@ def _options(
 def main() -> None:
     """Runs the command line. Exits the process."""
     try:
-        app()
+        app(with_container_spelled_out(sys.argv[1:]))
     except ConfigError as error:
         sys.exit(_complain(str(error), code=2))
     except MmeError as error:

@@ -8,7 +8,7 @@ addresses, unless told otherwise: from inside nobody asks.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -60,6 +60,15 @@ def load_settings(
         defaults = {"host": "0.0.0.0"} | ({"models": directory} if mode == "single" else {})  # noqa: S104 - it is a container
         config = load_config(flags, told, config_path, defaults)
     return replace(config, server=replace(config.server, container=mode))
+
+
+def with_container_spelled_out(arguments: Sequence[str]) -> list[str]:
+    """`--container` alone means `--container=multi`; typer knows no option whose value may lack."""
+    following = [*arguments[1:], "--"]
+    return [
+        "--container=multi" if argument == "--container" and after.startswith("-") else argument
+        for argument, after in zip(arguments, following, strict=False)
+    ]
 
 
 def _translated(environment: Mapping[str, str]) -> dict[str, str]:

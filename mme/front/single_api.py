@@ -34,10 +34,6 @@ class Single(Protocol):
     key: ModelKey
     concurrency: int  # how many requests it is worth sending at once
 
-    def is_loaded(self) -> bool:
-        """Whether it answers now."""
-        ...
-
     def failure(self) -> str | None:
         """Why it can't be loaded; None where that is not known yet."""
         ...
@@ -92,12 +88,10 @@ class SingleModelApi:
         return refusal_answer(error, request_id, close=True)
 
     async def _ping(self, exchange: Exchange) -> Answer:
-        if reasons := self._readiness():
-            return json_body(503, {"status": ", ".join(reasons)}, exchange.request_id)
         if failure := self._single.failure():
             return json_body(500, {"status": failure}, exchange.request_id)
-        if not self._single.is_loaded():
-            return json_body(503, {"status": "the model is being loaded"}, exchange.request_id)
+        if reasons := self._readiness():
+            return json_body(503, {"status": ", ".join(reasons)}, exchange.request_id)
         return Answer(status=200, headers={REQUEST_ID: exchange.request_id})
 
     async def _parameters(self, exchange: Exchange) -> Answer:

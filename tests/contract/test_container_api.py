@@ -56,15 +56,12 @@ class Shelf:
 
 
 class Lone:
-    """A single model in the state it is given."""
+    """A single model that can't be loaded, for the reason it is given."""
 
     key, concurrency = ModelKey("model"), 3
 
-    def __init__(self, *, loaded: bool = True, failure: str | None = None) -> None:
-        self._loaded, self._failure = loaded, failure
-
-    def is_loaded(self):
-        return self._loaded
+    def __init__(self, failure: str | None = None) -> None:
+        self._failure = failure
 
     def failure(self):
         return self._failure
@@ -255,9 +252,12 @@ async def test_where_nothing_is_the_answer_has_the_dialects_shape():
 
 
 async def test_a_single_models_ping_tells_loading_from_broken_from_ready():
+    loading = ["the model is being loaded"]
     pings = [
-        await asked(Management(single=model), ("GET", "/ping"))
-        for model in (Lone(loaded=False), Lone(loaded=False, failure="corrupt"), Lone())
+        await asked(
+            Management(single=Lone(failure)), ("GET", "/ping"), service=FakeService(reasons=why)
+        )
+        for failure, why in ((None, loading), ("corrupt", ["corrupt"]), (None, []))
     ]
     assert [ping.status for [ping] in pings] == [503, 500, 200]
     assert json.loads(pings[1][0].body) == {"status": "corrupt"}

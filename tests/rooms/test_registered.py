@@ -187,7 +187,9 @@ async def test_a_single_model_is_loaded_at_start_and_again_after_its_worker_died
     url = put(tmp_path, "0a", booster(1).members)
     async with container(tmp_path, container="single", models=url) as (_front, engine):
         single = engine.management.single
+        assert engine.readiness() == ["the model is being loaded"]
         await eventually(single.is_loaded)
+        assert engine.readiness() == []
         [worker] = engine.state()["workers"]
         os.kill(worker["pid"], signal.SIGKILL)
         await eventually(lambda: not single.is_loaded())

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mme.cli.sagemaker import HONOURED, load_settings
+from mme.cli.sagemaker import HONOURED, load_settings, with_container_spelled_out
 from mme.errors import ConfigError
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "container.md"
@@ -79,6 +79,20 @@ def test_what_is_said_wins_over_what_is_found(tmp_path):
     config = settings({"container": "single", "host": "127.0.0.1"}, **found)
     assert (config.server.container, config.server.host) == ("single", "127.0.0.1")
     assert settings().server.host == "127.0.0.1"
+
+
+@pytest.mark.parametrize(
+    ("typed", "read"),
+    [
+        ("serve --container", "serve --container=multi"),
+        ("serve --container --port 0", "serve --container=multi --port 0"),
+        ("serve --container single", "serve --container single"),
+        ("serve --container=off --port 0", "serve --container=off --port 0"),
+        ("", ""),
+    ],
+)
+def test_the_bare_flag_means_a_container_of_many(typed, read):
+    assert with_container_spelled_out(typed.split()) == read.split()
 
 
 def test_every_variable_that_is_heeded_stands_in_the_docs():

@@ -17,6 +17,7 @@ from mme.errors import (
     InvocationTimeout,
     LoadFailed,
     MemoryRefused,
+    ModelMissing,
     Overloaded,
     PredictionFailed,
     WorkerLost,
@@ -65,6 +66,21 @@ class Lone:
 
     def failure(self):
         return self._failure
+
+
+class Absent:
+    """Target models of which none is in memory, nor in the store."""
+
+    def describe_all(self):
+        return {}
+
+    def describe(self, key):
+        raise ModelMissing(f"Model not in memory: {key}")
+
+    async def load(self, key):
+        self.describe(key)
+
+    unload, pin, unpin = load, describe, describe
 
 
 async def asked(management, *requests, service=None, **limits):
@@ -341,5 +357,20 @@ def test_garbage_gets_a_4xx_in_the_dialects_shape(asking):
                 assert 400 <= answer.status < 500
                 assert members["code"] == answer.status
                 assert set(members) == {"code", "type", "message"}
+
+    asyncio.run(attack())
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(requests, min_size=1, max_size=15))
+def test_garbage_on_the_operators_routes_gets_a_4xx_and_elsewhere_the_runtimes_shape(asking):
+    async def attack() -> None:
+        for answer in await asked(Management(operated=Absent()), *asking):
+            members = json.loads(answer.body)
+            if answer.status == 200:
+                assert members == {"models": []}
+            else:
+                assert 400 <= answer.status < 500
+                assert set(members) in ({"code", "type", "message"}, {"Message"})
 
     asyncio.run(attack())

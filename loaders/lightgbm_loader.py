@@ -27,6 +27,7 @@ from loaders.lightgbm_document import sound_part
 from loaders.one_file import only_file
 from loaders.pickles import RAISED_BY_PICKLES, read_pickle
 from loaders.rows import RowPredictor
+from loaders.signatures import OUTPUT_NAME, TensorSpec
 from loaders.sniff import LIGHTGBM_KINDS, sniff
 
 if TYPE_CHECKING:
@@ -60,8 +61,14 @@ class LightgbmModel:
     def __init__(self, booster: lightgbm.Booster, size_bytes: int) -> None:
         self._booster: Any = booster
         self._size_bytes = size_bytes
-        self._rows = RowPredictor(
-            width=booster.num_feature(), run=self._run, kind=np.float64, absent=0.0
+        classes = booster.num_model_per_iteration()
+        shape = (-1, classes) if classes > 1 else (-1,)
+        self.tensors = self._rows = RowPredictor(
+            width=booster.num_feature(),
+            run=self._run,
+            kind=np.float64,
+            absent=0.0,
+            outputs=(TensorSpec(name=OUTPUT_NAME, datatype="FP64", shape=shape),),
         )
 
     def predict(self, payloads: Sequence[Payload]) -> list[Answer | ModelFault]:

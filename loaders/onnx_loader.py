@@ -27,6 +27,7 @@ from loaders.contract import (
     Trust,
 )
 from loaders.input_specs import TEXT, Feed, InputSpec, misfit
+from loaders.signatures import TensorSpec, datatype_of
 from loaders.tensors import TensorPredictor
 from loaders.versions import newest
 
@@ -102,11 +103,12 @@ class OnnxModel:
         self._size_bytes = size_bytes
         self._outputs = [node.name for node in session.get_outputs()]
         kinds = [node.type for node in session.get_outputs()]
-        self._predictor = TensorPredictor(
+        self.tensors = self._predictor = TensorPredictor(
             specs=[_spec(node) for node in session.get_inputs()],
             run=self._run,
             independent=_has_independent_rows(session.get_inputs() + session.get_outputs()),
             tabular=len(kinds) == 1 and kinds[0].startswith("tensor("),
+            outputs=tuple(_output(node) for node in session.get_outputs()),
         )
 
     def predict(self, payloads: Sequence[Payload]) -> list[Answer | ModelFault]:
@@ -154,6 +156,12 @@ def _spec(node: Any) -> InputSpec:  # noqa: ANN401 - untyped
     shape = tuple(_size(dimension) for dimension in node.shape)
     dtype = TEXT if kind == "O" else np.dtype(kind)
     return InputSpec(name=node.name, dtype=dtype, shape=shape or None)  # []: it does not say
+
+
+def _output(node: Any) -> TensorSpec:  # noqa: ANN401 - untyped
+    kind = _DTYPES.get(node.type.removeprefix("tensor(").removesuffix(")"), "O")  # maps: BYTES
+    shape = tuple(_size(dimension) or -1 for dimension in node.shape or [None])
+    return TensorSpec(name=node.name, datatype=datatype_of(np.dtype(kind)), shape=shape)
 
 
 def _size(dimension: object) -> int | None:

@@ -17,6 +17,13 @@ from loaders.codecs import DECODERS, ENCODERS, Array, Decoder, Encoder, as_float
 from loaders.content_types import Accept, choose_accept, read_content_type
 from loaders.contract import Answer, BadPayload, ModelFault, Payload, PredictionRaised, each
 from loaders.payload_faults import feature_mismatch
+from loaders.signatures import (
+    INPUT_NAME,
+    OUTPUT_NAME,
+    Signature,
+    TensorSpec,
+    datatype_of,
+)
 from loaders.sparse import Gaps
 
 READABLE = ("csv", "libsvm", "json", "jsonlines", "npy", "recordio-protobuf")
@@ -37,6 +44,7 @@ class RowPredictor:
         default_accept: the format of an answer nobody chose one for.
         encoders: format -> how this framework writes it.
         absent: what a feature is that a row in a sparse format does not mention.
+        outputs: what `run` gives, where that is known.
     """
 
     width: int | None
@@ -48,6 +56,7 @@ class RowPredictor:
     default_accept: str = "json"
     encoders: Mapping[str, Encoder] = field(default_factory=lambda: ENCODERS)
     absent: float = np.nan
+    outputs: tuple[TensorSpec, ...] = ()
 
     def predict(self, payloads: Sequence[Payload]) -> list[Answer | ModelFault]:
         """Answers in the order of `payloads`, each its own answer or fault."""
@@ -65,6 +74,27 @@ class RowPredictor:
             for position, result in zip(ready, self._together(list(ready.values())), strict=True):
                 results[position] = result
         return results
+
+    def signature(self) -> Signature:
+        """One table of numbers, and what is known of the outputs."""
+        shape = (-1, -1 if self.width is None else self.width)
+        kind = datatype_of(np.dtype(self.kind))
+        table = TensorSpec(name=INPUT_NAME, datatype=kind, shape=shape)
+        return Signature(inputs=(table,), outputs=self.outputs)
+
+    def infer(self, feed: Mapping[str, Array]) -> dict[str, Array]:
+        """Runs the only tensor of `feed`, whatever its name. Raises ModelFault."""
+        if len(feed) != 1:
+            raise BadPayload(f"The model takes one input, a table of numbers; given: {len(feed)}.")
+        [rows] = feed.values()
+        if rows.dtype.kind not in "biuf" or rows.ndim not in {1, 2}:
+            raise BadPayload("The model takes a table of numbers, of shape [rows, features].")
+        rows = as_floats(rows.reshape(1, -1) if rows.ndim == 1 else rows, self.kind)
+        if not rows.size:
+            raise BadPayload(_EMPTY)
+        if self.width is not None and rows.shape[1] != self.width:
+            raise feature_mismatch("tensor", rows.shape[1], self.width)
+        return {OUTPUT_NAME: self._run(rows)}
 
     def _alone(self, payload: Payload) -> Answer:
         return self._answer(*self._read(payload))

@@ -86,7 +86,7 @@ class SklearnModel:
         parts = list(_parts(estimator))
         self._is_threaded = any(getattr(part, "n_jobs", None) not in {None, 1} for part in parts)
         self._columns = _columns(estimator, parts)
-        self._rows = RowPredictor(
+        self.tensors = self._rows = RowPredictor(
             width=getattr(estimator, "n_features_in_", None),
             run=self._run,
             kind=np.float64,

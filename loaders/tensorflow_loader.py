@@ -29,6 +29,7 @@ from loaders.contract import (
     Trust,
 )
 from loaders.input_specs import TEXT, Feed, InputSpec, misfit
+from loaders.signatures import ANY_SHAPE, TensorSpec, datatype_of
 from loaders.tensors import TensorPredictor
 from loaders.versions import newest
 
@@ -76,12 +77,13 @@ class TensorflowModel:
         sizes = [(math.prod(var.shape), tf.as_dtype(var.dtype).size) for var in graph.variables]
         self._size_bytes: int = graph.size_bytes + sum(count * each for count, each in sizes)
         ends = [*graph.inputs.values(), *graph.outputs.values()]
-        self._predictor = TensorPredictor(
+        self.tensors = self._predictor = TensorPredictor(
             specs=[_spec(name, spec) for name, spec in graph.inputs.items()],
             run=self._run,
             independent=all(end.shape.rank and end.shape[0] is None for end in ends),
             tabular=len(graph.outputs) == 1,
             enveloped=True,
+            outputs=tuple(_output(name, graph.outputs[name]) for name in sorted(graph.outputs)),
         )
 
     def predict(self, payloads: Sequence[Payload]) -> list[Answer | ModelFault]:
@@ -137,6 +139,13 @@ def _spec(name: str, spec: Any) -> InputSpec:  # noqa: ANN401 - untyped
             "payload holds."
         )
     return InputSpec(name=name, dtype=dtype, shape=shape)
+
+
+def _output(name: str, spec: Any) -> TensorSpec:  # noqa: ANN401 - untyped
+    shape = ANY_SHAPE if spec.shape.rank is None else tuple(size or -1 for size in spec.shape)
+    text = spec.dtype.name == "string"
+    dtype = TEXT if text else np.dtype(spec.dtype.as_numpy_dtype)
+    return TensorSpec(name=name, datatype=datatype_of(dtype), shape=shape)
 
 
 def _array(tf: Any, tensor: Any) -> Array:  # noqa: ANN401 - untyped

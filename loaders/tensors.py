@@ -7,16 +7,18 @@ a row for a row, each payload is run alone. A lone payload takes the direct way.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from loaders.content_types import Accept, choose_accept
-from loaders.contract import Answer, ModelFault, Payload, PredictionRaised, each
-from loaders.input_specs import Feed, InputSpec
+from loaders.codecs import Array
+from loaders.content_types import Accept, ContentType, choose_accept
+from loaders.contract import Answer, BadPayload, ModelFault, Payload, PredictionRaised, each
+from loaders.input_specs import Feed, InputSpec, check_shape, typed
 from loaders.named_inputs import Request, read_inputs
 from loaders.named_outputs import NAMED, TABULAR, Outputs, write_outputs
+from loaders.signatures import ANY_SHAPE, Signature, TensorSpec, datatype_of
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -29,6 +31,7 @@ class TensorPredictor:
         independent: rows may be run together with other payloads' rows.
         tabular: there may be one output, an array, so that formats without names can be written.
         enveloped: JSON is answered as TensorFlow Serving does.
+        outputs: what `run` gives, where that is known.
     """
 
     specs: Sequence[InputSpec]
@@ -36,6 +39,7 @@ class TensorPredictor:
     independent: bool = False
     tabular: bool = True
     enveloped: bool = False
+    outputs: tuple[TensorSpec, ...] = ()
 
     def predict(self, payloads: Sequence[Payload]) -> list[Answer | ModelFault]:
         """Answers in the order of `payloads`, each its own answer or fault."""
@@ -53,6 +57,23 @@ class TensorPredictor:
             for position, result in zip(ready, self._together(list(ready.values())), strict=True):
                 results[position] = result
         return results
+
+    def signature(self) -> Signature:
+        """What the model declares."""
+        inputs = tuple(
+            TensorSpec(name=spec.name, datatype=datatype_of(spec.dtype), shape=_sizes(spec))
+            for spec in self.specs
+        )
+        return Signature(inputs=inputs, outputs=self.outputs)
+
+    def infer(self, feed: Mapping[str, Array]) -> Outputs:
+        """Runs the model on arrays by name. Raises ModelFault."""
+        required = {spec.name for spec in self.specs if not spec.optional}
+        if not required <= set(feed) <= {spec.name for spec in self.specs}:
+            wanted = ", ".join(spec.name for spec in self.specs)[:200]
+            given = ", ".join(feed)[:200]
+            raise BadPayload(f"The model's inputs are {wanted}; given: {given}.")
+        return self.run({s.name: _taken(feed[s.name], s) for s in self.specs if s.name in feed})
 
     def _alone(self, payload: Payload) -> Answer:
         request, accept = self._read(payload)
@@ -95,3 +116,18 @@ class TensorPredictor:
     def _write(self, outputs: Outputs, request: Request, accept: Accept) -> Answer:
         envelope = "outputs" if request.by_input else "predictions"
         return write_outputs(outputs, accept, envelope if self.enveloped else None)
+
+
+def _taken(array: Array, spec: InputSpec) -> Array:
+    try:
+        found = typed(array, spec)
+    except (ValueError, TypeError, OverflowError) as exc:
+        raise BadPayload(f"Input {spec.name} can't be read as {datatype_of(spec.dtype)}.") from exc
+    check_shape(found, spec, ContentType(name="tensor"))
+    return found
+
+
+def _sizes(spec: InputSpec) -> tuple[int, ...]:
+    if spec.shape is None:
+        return ANY_SHAPE
+    return tuple(-1 if size is None else size for size in spec.shape)

@@ -110,7 +110,7 @@ class TorchModel:
         self._size_bytes: int = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
         floats = (tensor.dtype for tensor in tensors if tensor.is_floating_point())
         self._dtype = next(floats, torch.float32)
-        self._predictor = TensorPredictor(specs=program.specs, run=self._run)
+        self.tensors = self._predictor = TensorPredictor(specs=program.specs, run=self._run)
 
     def predict(self, payloads: Sequence[Payload]) -> list[Answer | ModelFault]:
         """Answers in the order of `payloads`."""

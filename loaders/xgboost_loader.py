@@ -13,7 +13,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
@@ -30,6 +30,7 @@ from loaders.contract import (
     Trust,
 )
 from loaders.rows import RowPredictor
+from loaders.signatures import OUTPUT_NAME, TensorSpec
 from loaders.sniff import XGBOOST_KINDS, sniff
 from loaders.xgboost_output import answer_encoders
 
@@ -94,6 +95,7 @@ class Member:
     in_place: bool
     rounds: tuple[int, int]  # (0, 0): all of them
     missing: float
+    outputs: tuple[int, ...]  # the shape of an answer
 
     def predict(self, rows: Array) -> Array:
         """Gives what `Booster.predict` would."""
@@ -122,12 +124,14 @@ class XgboostModel:
         self._members = tuple(members)
         self._size_bytes = size_bytes
         encoders = answer_encoders(members[0].objective, members[0].classes)
-        self._rows = RowPredictor(
+        outputs = members[0].outputs
+        self.tensors = self._rows = RowPredictor(
             width=members[0].width,
             run=self._run,
             default_content="libsvm",
             default_accept=next(iter(encoders)),
             encoders=encoders,
+            outputs=(TensorSpec(name=OUTPUT_NAME, datatype="FP32", shape=outputs),),
         )
 
     def predict(self, payloads: Sequence[Payload]) -> list[Answer | ModelFault]:
@@ -182,7 +186,16 @@ def _member(booster: xgboost.Booster, missing: float) -> Member:
         in_place=kind == "gbtree",
         rounds=_rounds(booster, kind),
         missing=missing,
+        outputs=_outputs(learner),
     )
+
+
+def _outputs(learner: dict[str, Any]) -> tuple[int, ...]:
+    parameters = learner["learner_model_param"]
+    if learner["objective"]["name"] == "multi:softprob":
+        return (-1, int(parameters["num_class"]))
+    targets = int(parameters.get("num_target", 1))
+    return (-1, targets) if targets > 1 else (-1,)
 
 
 def _rounds(booster: xgboost.Booster, kind: str) -> tuple[int, int]:

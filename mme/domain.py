@@ -26,6 +26,23 @@ class ArtifactVersion:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class TensorSpec:
+    """One input or output of a model, in the words of the Open Inference Protocol."""
+
+    name: str
+    datatype: str  # e.g. FP32
+    shape: tuple[int, ...]  # -1: any size
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Signature:
+    """A model's inputs and outputs, as far as it knows them."""
+
+    inputs: tuple[TensorSpec, ...] = ()
+    outputs: tuple[TensorSpec, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Invocation:
     """One request as the engine sees it, whatever dialect it arrived in."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 
 from mme.domain import ArtifactVersion, ModelKey
 from mme.workers.pool import LoadedModel
@@ -32,6 +32,7 @@ class Entry:
 
     def describe(self, now: float) -> dict[str, object]:
         """What an operator may see, at the monotonic time `now`, as JSON."""
+        signature = self.loaded.signature
         return {
             "model": self.key,
             "state": "retired" if self.retired else "resident",
@@ -45,4 +46,5 @@ class Entry:
             "framework": self.loaded.framework,
             "unpacked_bytes": self.unpacked_bytes,
             "load_seconds": round(self.loaded.load_seconds, 6),
+            "signature": signature and asdict(signature),
         }

@@ -25,6 +25,8 @@ import msgspec
 from loaders.contract import Answer, Loader, Model, ModelFault, Payload, Trust
 from loaders.find import Found, find_loader, loader_by_name
 from loaders.printing import Sink, speaking
+from loaders.signatures import OIP_TYPE, TensorModel
+from mme.domain import Signature
 from mme.workers import memory
 from mme.workers.protocol import (
     Answered,
@@ -93,7 +95,7 @@ class Worker:
         self._options = options
         self._predictions = Channel(options.predict_fd)
         self._control = Channel(options.control_fd)
-        self._models: dict[str, tuple[Model, Sink]] = {}
+        self._models: dict[str, tuple[Model, Sink, str]] = {}
         self._prepared: set[str] = set()
         self._rehearsed: set[str] = set()
 
@@ -123,9 +125,9 @@ class Worker:
         payloads = [_payload(ask) for ask in message.asks]
         results: list[Answered | Faulted]
         try:
-            model, sink = self._models[message.model]
+            model, sink, name = self._models[message.model]
             with speaking(sink):
-                answers = model.predict(payloads)
+                answers = _predict_any(model, name, payloads)
             results = [_outcome(answer) for answer in answers]
         except Exception as error:  # noqa: BLE001 - the child's door: whatever a model raises is an answer
             results = [_unexpected(error)] * len(payloads)
@@ -166,12 +168,13 @@ class Worker:
         before = memory.measure()
         model = self._load_found(found)
         resident = max(memory.growth(before), model.nbytes())
-        self._models[message.model] = model, self._sink(message.name)
+        self._models[message.model] = model, self._sink(message.name), message.name
         return Loaded(
             call=message.call,
             resident_bytes=resident,
             seconds=time.perf_counter() - started,
             framework=found.loader.name,
+            signature=_signature(model),
         )
 
     def _sink(self, name: str) -> Sink:
@@ -198,7 +201,8 @@ class Worker:
     def _unload(self, message: Unload) -> Unloaded:
         started = time.perf_counter()
         for key in message.models:
-            self._close(*self._models.pop(key))
+            model, sink, _ = self._models.pop(key)
+            self._close(model, sink)
         memory.give_back()
         return Unloaded(
             call=message.call,
@@ -224,6 +228,20 @@ class Worker:
 
 def _payload(ask: Ask) -> Payload:
     return Payload(ask.body, ask.content_type, ask.accept, ask.custom_attributes)
+
+
+def _predict_any(model: Model, name: str, payloads: list[Payload]) -> list[Answer | ModelFault]:
+    if any((payload.content_type or "").startswith(OIP_TYPE) for payload in payloads):
+        from loaders.oip import predict_any  # noqa: PLC0415 - numpy, which a model has loaded
+
+        return predict_any(model, name, payloads)
+    return model.predict(payloads)
+
+
+def _signature(model: Model) -> Signature | None:
+    if not isinstance(model, TensorModel):
+        return None
+    return msgspec.convert(model.tensors.signature(), Signature, from_attributes=True)
 
 
 def _outcome(result: Answer | ModelFault) -> Answered | Faulted:

@@ -19,6 +19,7 @@ from functools import partial
 import structlog
 
 from mme.config import WorkerConfig
+from mme.domain import Signature
 from mme.errors import LoadFailed, Overloaded, WorkerLost
 from mme.metrics import Metrics
 from mme.workers.environments import Environment
@@ -50,6 +51,7 @@ class LoadedModel:
     resident_bytes: int
     load_seconds: float
     framework: str
+    signature: Signature | None = None
 
 
 class Pool:
@@ -140,6 +142,7 @@ class Pool:
             resident_bytes=answer.resident_bytes,
             load_seconds=answer.seconds,
             framework=answer.framework,
+            signature=answer.signature,
         )
 
     async def unload(self, residencies: list[Residency]) -> None:

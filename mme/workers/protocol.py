@@ -11,6 +11,8 @@ from typing import Final
 
 import msgspec
 
+from mme.domain import Signature
+
 FRAME_LIMIT_BYTES: Final = 1 << 30  # a longer length is no frame but rubbish
 _LENGTH_BYTES: Final = 4
 
@@ -80,6 +82,7 @@ class Loaded(_Message, tag=21):
     resident_bytes: int
     seconds: float
     framework: str
+    signature: Signature | None = None  # None: it is not asked by tensors
 
 
 class Unload(_Message, tag=22):

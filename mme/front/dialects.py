@@ -13,6 +13,7 @@ from mme.config import ServerConfig
 from mme.front.container_api import ContainerApi, Hosted
 from mme.front.exchange import Exchange, Service
 from mme.front.models_api import ModelsApi, Operated
+from mme.front.oip_api import OipApi
 from mme.front.ops_api import OpsApi
 from mme.front.routes import NoMatch, Route
 from mme.front.runtime_api import RuntimeApi
@@ -60,6 +61,7 @@ def open_dialects(
     routes = [*lead.routes(), *OpsApi(service, readiness, lead.refuse).routes()]
     if management.operated is not None:
         routes += ModelsApi(management.operated).routes()
+        routes += OipApi(service, readiness, config, management.operated).routes()
     return lead, routes
 
 

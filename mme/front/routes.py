@@ -1,6 +1,7 @@
 """Pure: method and path -> the route that answers, by one small table.
 
-Decision: a path is exact, or holds one `{}` for one segment, which is all that the dialects need.
+Decision: a path is exact, or holds one `{}` for one segment or `{...}` for several, which is all
+that the dialects need; of paths with these the first that fits is it.
 The labels of metrics are route names, so that no client can make new ones.
 """
 
@@ -49,8 +50,9 @@ class RouteTable:
         self._exact: dict[str, dict[str, Match]] = {}
         self._patterns: dict[str, tuple[re.Pattern[str], dict[str, Route]]] = {}
         for route in routes:
-            if "{}" in route.path:
-                pattern = re.compile(re.escape(route.path).replace(r"\{\}", "([^/]+)"))
+            if "{" in route.path:
+                text = re.escape(route.path).replace(r"\{\}", "([^/]+)")
+                pattern = re.compile(text.replace(r"\{\.\.\.\}", "(.+)"))
                 self._patterns.setdefault(route.path, (pattern, {}))[1][route.method] = route
             else:
                 self._exact.setdefault(route.path, {})[route.method] = Match(route)

@@ -23,6 +23,7 @@ class ServerConfig:
     container: str = "auto"  # what it stands for is the command line's to say; here it is "off"
     host: str = "127.0.0.1"
     port: int = 8080  # 0: any free port
+    grpc_port: int = 0  # 0: none
     endpoint_name: str = "mme"
     variant_name: str = "AllTraffic"
     region: str = "us-east-1"  # appears in error texts only
@@ -168,6 +169,7 @@ SETTINGS: tuple[Setting, ...] = (
     _setting("container", "server.container", "container", "The container contract: multi, single, off; auto: as SageMaker's variables say."),
     _setting("host", "server.host", "text", "Address to listen on."),
     _setting("port", "server.port", "port", "Port to listen on; 0 takes any free one."),
+    _setting("grpc_port", "server.grpc_port", "port", "Port of the Open Inference Protocol over gRPC (needs the extra grpc); 0: none."),
     _setting("endpoint_name", "server.endpoint_name", "endpoint", "The endpoint's name in /endpoints/NAME/invocations."),
     _setting("variant_name", "server.variant_name", "endpoint", "The production variant's name in replies."),
     _setting("region", "server.region", "text", "AWS region named in error texts."),

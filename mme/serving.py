@@ -10,13 +10,20 @@ import asyncio
 import contextlib
 import signal
 from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING, TypeAlias
 
 import uvloop
 
 from mme import logs
 from mme.app import Engine
 from mme.config import Config
+from mme.errors import ConfigError
 from mme.front.server import Front
+
+if TYPE_CHECKING:
+    from mme.front.oip_grpc import OipGrpc
+
+_Started: TypeAlias = "tuple[Engine, Front, OipGrpc | None]"
 
 
 def serve(config: Config) -> int:
@@ -40,7 +47,7 @@ async def _serve(config: Config) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, _stop, stop, starting)
     try:
-        engine, front = await starting
+        engine, front, grpc = await starting
     except asyncio.CancelledError:
         return 0  # told to stop before it served
     try:
@@ -49,22 +56,39 @@ async def _serve(config: Config) -> int:
         await stop.wait()
     finally:
         engine.drain()
-        await front.drain()
+        async with asyncio.TaskGroup() as drains:
+            drains.create_task(front.drain())
+            if grpc is not None:
+                drains.create_task(grpc.drain())
         await front.close()
         await engine.__aexit__(None, None, None)
     return 0
 
 
-async def _start(config: Config) -> tuple[Engine, Front]:
+async def _start(config: Config) -> _Started:
     async with AsyncExitStack() as stack:
         engine = await stack.enter_async_context(Engine(config))
         front = Front(engine, config.server, engine.metrics, engine.management)
         await front.start()
+        stack.push_async_callback(front.close)
+        grpc = _over_grpc(config, engine) if config.server.grpc_port else None
+        if grpc is not None:
+            await grpc.start()
         stack.pop_all()
-    return engine, front
+    return engine, front, grpc
 
 
-def _stop(stop: asyncio.Event, starting: asyncio.Task[tuple[Engine, Front]]) -> None:
+def _over_grpc(config: Config, engine: Engine) -> OipGrpc:
+    if engine.management.operated is None:
+        raise ConfigError("grpc_port: there is no gRPC in the container contract's modes")
+    try:
+        from mme.front.oip_grpc import OipGrpc  # noqa: PLC0415 - an extra
+    except ImportError as error:
+        raise ConfigError("grpc_port: gRPC is not installed: pip install 'mme[grpc]'") from error
+    return OipGrpc(engine, config.server, engine.management.operated)
+
+
+def _stop(stop: asyncio.Event, starting: asyncio.Task[_Started]) -> None:
     stop.set()
     starting.cancel()  # nothing, once it has started
 

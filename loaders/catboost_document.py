@@ -2,9 +2,8 @@
 
 Decision: CatBoost checks the file's outer form and believes what is in it, so that a changed number
 makes it read outside its memory and ends the process (1 in 20 changed files did). A worker is
-shared by many tenants, so one broken file must not take it down. Of JSON it makes sure itself, but
-for one thing: it takes half a document for a whole one. The dictionaries of texts and embeddings
-are not judged: few models have them.
+shared by many tenants, so one broken file must not take it down. The dictionaries of texts and
+embeddings are not judged: few models have them.
 """
 
 from __future__ import annotations
@@ -12,7 +11,6 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import Any
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -50,16 +48,6 @@ class _Trees(IntEnum):
     BIAS = 16
     CONDITIONS = 17
     EMBEDDING = 18
-
-
-def check_json(data: bytes) -> None:
-    """Makes sure that a JSON model is whole. Raises ValueError."""
-    try:
-        document = msgspec.json.decode(data, type=dict[str, msgspec.Raw])
-    except msgspec.MsgspecError as exc:
-        raise ValueError(str(exc)) from exc
-    if not {"oblivious_trees", "trees"} & document.keys():
-        raise ValueError("it holds no trees")
 
 
 def check_document(data: bytes) -> None:

@@ -13,7 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from loaders.catboost_document import check_document, check_json
+from loaders.catboost_document import check_document
+from loaders.catboost_json import check_json
 from loaders.cells import ALL_CELLS
 from loaders.codecs import DECODERS, Array
 from loaders.contract import (

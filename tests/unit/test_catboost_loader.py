@@ -17,7 +17,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loaders.catboost_document import check_document, check_json
+from loaders.catboost_document import check_document
+from loaders.catboost_json import check_json
 from loaders.catboost_loader import LOADER
 from loaders.contract import LoadRefused, Model, Payload, Trust
 
@@ -171,9 +172,9 @@ def test_what_holds_no_model_is_refused_naming_the_installed_version(tmp_path, c
         load(tmp_path, code=True)
 
 
-def document(kind: str, directory: Path) -> bytes:
-    KINDS[kind]().save_model(directory / "m.cbm")
-    return (directory / "m.cbm").read_bytes()
+def document(kind: str, directory: Path, suffix: str = "cbm") -> bytes:
+    KINDS[kind]().save_model(directory / f"m.{suffix}", format=suffix)
+    return (directory / f"m.{suffix}").read_bytes()
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -183,6 +184,42 @@ def test_whole_documents_pass_the_check_and_all_pieces_fail_it(tmp_path, kind):
     for end in range(0, len(whole), 97):
         with pytest.raises(ValueError, match=r"\w"):
             check_document(whole[:end])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_whole_json_passes_the_check_and_all_pieces_fail_it(tmp_path, kind):
+    whole = document(kind, tmp_path, "json")
+    check_json(whole)
+    for end in range(0, len(whole) - 2, len(whole) // 50):
+        with pytest.raises(ValueError, match=r"\w"):
+            check_json(whole[:end])
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("hash_stride", 0),
+        ("split_index", 999),
+        ("leaf_values", [1.0]),
+        ("ctr_data", {}),
+        ("flat_feature_index", 7),
+        ("scale_and_bias", [1, [0, 0]]),
+    ],
+)
+def test_json_that_leads_nowhere_is_refused(tmp_path, field, value):
+    found = json.loads(document("categories", tmp_path, "json"))
+    assert replace(found, field, value)
+    with pytest.raises(ValueError, match=r"\w"):
+        check_json(json.dumps(found).encode())
+
+
+def replace(node: Any, field: str, value: object) -> bool:
+    """Changes the first field of this name, wherever it is; says whether there is one."""
+    if isinstance(node, dict) and field in node:
+        node[field] = value
+        return True
+    parts = node.values() if isinstance(node, dict) else node if isinstance(node, list) else []
+    return any(replace(part, field, value) for part in parts)
 
 
 def test_a_hash_table_without_an_empty_place_is_refused(tmp_path):
@@ -212,16 +249,18 @@ CHANGE_AND_LOAD = """
 import pathlib, random, sys
 import catboost, numpy
 from loaders.catboost_document import check_document
+from loaders.catboost_json import check_json
 path, choice = pathlib.Path(sys.argv[1]), random.Random(1)
 whole, passed = path.read_bytes(), 0
+NEW = b"0123456789-. \\xff" if path.suffix == ".json" else bytes(range(256))
 for _ in range(300):
     content = bytearray(whole)
     for _ in range(choice.choice((1, 1, 3))):
-        content[choice.randrange(len(content))] = choice.randrange(256)
+        content[choice.randrange(len(content))] = choice.choice(NEW)
     try:
-        check_document(bytes(content))
+        (check_json if path.suffix == ".json" else check_document)(bytes(content))
         path.write_bytes(content)
-        model = catboost.CatBoost().load_model(str(path))
+        model = catboost.CatBoost().load_model(str(path), format=path.suffix[1:])
         words = set(model.get_cat_feature_indices())
         table = [["red" if at in words else row - 9 for at in range(4)] for row in range(20)]
         model.predict(numpy.array(table, dtype=object), thread_count=1)
@@ -232,10 +271,11 @@ print("alive", passed)
 """
 
 
+@pytest.mark.parametrize("suffix", ["cbm", "json"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_files_with_changed_bytes_end_no_process(tmp_path, kind):
-    document(kind, tmp_path)
-    line = [sys.executable, "-c", CHANGE_AND_LOAD, str(tmp_path / "m.cbm")]
+def test_files_with_changed_bytes_end_no_process(tmp_path, kind, suffix):
+    document(kind, tmp_path, suffix)
+    line = [sys.executable, "-c", CHANGE_AND_LOAD, str(tmp_path / f"m.{suffix}")]
     done = subprocess.run(line, capture_output=True, timeout=18, check=False)
     assert done.stdout.startswith(b"alive"), (done.returncode, done.stderr[-500:])
 

@@ -83,6 +83,8 @@ def test_all_pieces_of_a_model_are_refused(kind):
         ("split_feature=0", "split_feature=4", "feature that the model does not have"),
         ("decision_type=2", "decision_type=3", "categories that it does not have"),
         ("shrinkage=1\n", "shrinkage=x\n", "shrinkage"),
+        ("shrinkage=1\n", "shrinkage=\n", "shrinkage"),
+        ("num_leaves=6", "num_leaves=99999999999999999999", "num_leaves"),
     ],
 )
 def test_a_tree_that_leads_nowhere_is_refused(old, new, reason):
@@ -92,6 +94,17 @@ def test_a_tree_that_leads_nowhere_is_refused(old, new, reason):
     size = text.partition("tree_sizes=")[2].split()[0]
     broken = broken.replace(f"tree_sizes={size}", f"tree_sizes={_first_size(broken)}")
     with pytest.raises(ValueError, match=reason):
+        sound_part(broken)
+
+
+@pytest.mark.parametrize("factor", ["1e999", "1e-310", "x"])
+def test_a_factor_that_would_end_the_process_is_refused(factor):
+    text = whole("linear")
+    first = text.partition("leaf_const=")[2].split()[0]
+    broken = text.replace(f"leaf_const={first} ", f"leaf_const={factor} ", 1)
+    size = text.partition("tree_sizes=")[2].split()[0]
+    broken = broken.replace(f"tree_sizes={size}", f"tree_sizes={_first_size(broken)}")
+    with pytest.raises(ValueError, match=r"leaf_const|factor"):
         sound_part(broken)
 
 

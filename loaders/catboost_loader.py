@@ -83,6 +83,8 @@ class CatboostModel:
             decoders=DECODERS if plain else ALL_CELLS,
             absent=0.0,
         )
+        if plain:  # a tensor of numbers can't tell a category
+            self.tensors = self._rows
 
     def predict(self, payloads: Sequence[Payload]) -> list[Answer | ModelFault]:
         """Answers in the order of `payloads`."""

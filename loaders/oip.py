@@ -60,8 +60,8 @@ def predict_any(model: Model, name: str, payloads: Sequence[Payload]) -> list[An
         name: the model's, for the answers.
         payloads: in the order of the answers.
     """
-    if not isinstance(model, TensorModel):
-        return model.predict(payloads)
+    if not any(map(is_oip, payloads)) or not isinstance(model, TensorModel):
+        return model.predict(payloads)  # nearly always: asking a protocol class is the dear part
     tensors = model.tensors
     others = [payload for payload in payloads if not is_oip(payload)]
     plain = iter(model.predict(others) if others else [])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import json
 import struct
 import urllib.error
@@ -12,13 +11,12 @@ import urllib.request
 import gevent
 import numpy as np
 import pytest
-import torch
 import tritonclient.http as triton
-from onnx import TensorProto, helper
 
 from tests.engines import drop
 from tests.models import ROW, booster
 from tests.servers import runtime_client, serving
+from tests.tensor_models import onnx_sum, torch_double
 
 pytestmark = [
     pytest.mark.timeout(90),
@@ -26,36 +24,6 @@ pytestmark = [
 ]
 TREES, TORCH, ONNX = "tenants/a.tar.gz", "torch.tar.gz", "sum.tar.gz"
 SAGEMAKERS = "application/vnd.sagemaker-triton.binary+json"
-
-
-def onnx_sum():
-    """Two named inputs, text passed through, and a sum."""
-    ends = [
-        helper.make_tensor_value_info("left", TensorProto.FLOAT, [None, 2]),
-        helper.make_tensor_value_info("right", TensorProto.FLOAT, [None, 2]),
-        helper.make_tensor_value_info("word", TensorProto.STRING, [None]),
-    ]
-    gives = [
-        helper.make_tensor_value_info("sum", TensorProto.FLOAT, [None, 2]),
-        helper.make_tensor_value_info("same", TensorProto.STRING, [None]),
-    ]
-    nodes = [
-        helper.make_node("Add", ["left", "right"], ["sum"]),
-        helper.make_node("Identity", ["word"], ["same"]),
-    ]
-    graph = helper.make_graph(nodes, "sum", ends, gives)
-    opset = [helper.make_opsetid("", 17)]
-    return helper.make_model(graph, opset_imports=opset, ir_version=8).SerializeToString()
-
-
-def torch_double():
-    class Double(torch.nn.Module):
-        def forward(self, x: torch.Tensor):
-            return x * 2
-
-    buffer = io.BytesIO()
-    torch.jit.save(torch.jit.script(Double()), buffer)
-    return buffer.getvalue()
 
 
 @pytest.fixture(scope="module")

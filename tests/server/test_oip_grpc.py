@@ -15,15 +15,18 @@ from mme.front.oip_messages import MESSAGES
 from tests.engines import drop
 from tests.models import ROW, booster
 from tests.servers import serving
+from tests.tensor_models import onnx_sum, torch_double
 
 pytestmark = pytest.mark.timeout(90)
-TREES = "tenants/a.tar.gz"
+TREES, TORCH, ONNX = "tenants/a.tar.gz", "torch.tar.gz", "sum.tar.gz"
 
 
 @pytest.fixture
 def address(tmp_path):
     (tmp_path / "models").mkdir()
     drop(tmp_path / "models", TREES, booster(1).members)
+    drop(tmp_path / "models", TORCH, {"model.pt": torch_double()})
+    drop(tmp_path / "models", ONNX, {"model.onnx": onnx_sum()})
     drop(tmp_path / "models", "broken.tar.gz", {"model.onnx": b"no model"})
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -61,6 +64,31 @@ def test_tritonclient_and_typed_contents_are_answered_as_xgboost_answers(address
         response = pb.ModelInferResponse.FromString(infer(request.SerializeToString()))
         [raw] = response.raw_output_contents
         assert np.frombuffer(raw, "<f4").tolist() == [booster(1).prediction]
+
+
+def tensor(name, array, datatype):
+    given = triton.InferInput(name, list(array.shape), datatype)
+    given.set_data_from_numpy(array)
+    return given
+
+
+def test_torch_and_onnx_answer_what_they_compute_by_named_tensors_and_texts(address):
+    left = np.array([[1, 2], [3, 4]], dtype=np.float32)
+    words = np.array([b"one", b"two"], dtype=np.object_)
+    with contextlib.closing(triton.InferenceServerClient(address)) as client:
+        doubled = client.infer(TORCH, [tensor("x", left, "FP32")], client_timeout=60)
+        name = doubled.get_response().outputs[0].name
+        assert doubled.as_numpy(name).tolist() == (left * 2).tolist()
+        inputs = [
+            tensor("left", left, "FP32"),
+            tensor("right", left * 10, "FP32"),
+            tensor("word", words, "BYTES"),
+        ]
+        found = client.infer(ONNX, inputs, client_timeout=60)
+        assert found.as_numpy("sum").tolist() == (left * 11).tolist()
+        assert found.as_numpy("same").tolist() == [b"one", b"two"]
+        only = client.infer(ONNX, inputs, outputs=[triton.InferRequestedOutput("sum")])
+        assert only.as_numpy("same") is None
 
 
 def test_what_is_wrong_has_its_status(address):

@@ -144,8 +144,7 @@ class ModelCache:
         """A worker ended while at `running`. Who ends worker after worker is quarantined."""
         now = time.monotonic()
         for residency in running:
-            entry = self.residents.find(residency.model)
-            if entry is None:
+            if (entry := self.residents.find(residency.model)) is None:
                 continue
             crashes = self._crashes[residency.model] = self._crashes.get(residency.model, 0) + 1
             if crashes >= _CRASHES_TO_QUARANTINE:
@@ -158,8 +157,7 @@ class ModelCache:
 
     def describe(self) -> dict[str, object]:
         """Models, memory, failures and records, for `/state`."""
-        now = time.monotonic()
-        ledger = self.residents.ledger
+        now, ledger = time.monotonic(), self.residents.ledger
         return {
             "memory": {
                 "budget_bytes": ledger.budget_bytes,
@@ -213,6 +211,9 @@ class ModelCache:
             if artifact is not None and isinstance(error, ModelError):
                 error.etag = artifact.version.etag
             raise
+        if not loaded.residency.alive:  # its worker ended since; its reservation went with it
+            self.residents.release(artifact.version)
+            return await self._fetch_and_place(key)
         return self._admit(artifact, loaded, asked_at)
 
     def _admit(self, artifact: Artifact, loaded: LoadedModel, asked_at: float) -> Entry:
@@ -275,8 +276,7 @@ class ModelCache:
 
     async def _refuse_known_failure(self, key: ModelKey) -> None:
         now = time.monotonic()
-        failure = self.failures.active(key, now)
-        if failure is None:
+        if (failure := self.failures.active(key, now)) is None:
             return
         if self.failures.recheck(failure, now):
             with contextlib.suppress(StoreUnavailable):

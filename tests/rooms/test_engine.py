@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import pickle
 import random
@@ -448,3 +449,30 @@ async def test_shutting_down_in_the_middle_of_a_load_is_no_accident(tmp_path, ca
             await loading
         assert engine.state()["memory"]["reserved_bytes"] == 0
     assert "worker_ended" not in capsys.readouterr().out
+
+
+class EndsItsWorkerOnce:
+    """The disk tier, but the worker dies in the moment in which a loaded artifact is let go."""
+
+    def __init__(self, engine):
+        self.engine = engine
+        self.artifacts = engine._cache._artifacts
+        self.done = False
+
+    @contextlib.asynccontextmanager
+    async def lease(self, key):
+        async with self.artifacts.lease(key) as artifact:
+            yield artifact
+            if not self.done:
+                self.done = True
+                os.kill(self.engine.state()["workers"][0]["pid"], signal.SIGKILL)
+                await eventually(lambda: self.engine.state()["workers"][0]["restarts"])
+
+
+async def test_a_worker_that_dies_between_load_and_first_use_costs_a_second_load_only(tmp_path):
+    drop(tmp_path / "models", "a.tar.gz", booster(1).members)
+    async with running_engine(tmp_path) as engine:
+        engine._cache._artifacts = EndsItsWorkerOnce(engine)
+        assert await ask(engine, "a.tar.gz") == pytest.approx(booster(1).prediction, rel=1e-6)
+        assert engine.state()["failures"] == []
+        assert_ledger_is_exact(engine)

@@ -1,0 +1,121 @@
+"""Each room's settings, frozen, with their defaults; config_settings.py says what they mean."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ServerConfig:
+    """The front: where it listens, what it calls itself, what it lets in."""
+
+    container: str = "auto"  # what it stands for is the command line's to say; here it is "off"
+    host: str = "127.0.0.1"
+    port: int = 8080  # 0: any free port
+    grpc_port: int = 0  # 0: none
+    endpoint_name: str = "mme"
+    variant_name: str = "AllTraffic"
+    region: str = "us-east-1"  # appears in error texts only
+    account_id: str = "000000000000"  # appears in error texts only
+    body_limit_bytes: int = 25_000_000
+    body_seconds: float = 30.0
+    invocation_seconds: float = 60.0
+    drain_seconds: float = 25.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StoreConfig:
+    """Where models come from and how they are fetched."""
+
+    models: str = ""
+    s3_endpoint: str | None = None
+    s3_connections: int = 32
+    s3_connect_seconds: float = 5.0
+    s3_read_seconds: float = 30.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DiskConfig:
+    """The disk tier and what an artifact may unpack to."""
+
+    cache_dir: str = "~/.cache/mme"
+    disk_bytes: int = 20 * 1024**3
+    unpacked_limit_bytes: int = 10 * 1024**3
+    unpack_ratio_limit: float = 200.0
+    unpack_members_limit: int = 10_000
+    unpack_threads: int = 8
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CacheConfig:
+    """What stays in memory, and how fresh it is."""
+
+    memory_bytes: int | None = None  # None: `memory_share_ratio` of what the cgroup or host has
+    memory_share_ratio: float = 0.6
+    memory_reserve_ratio: float = 0.05  # of all memory, kept free: less, and the budget shrinks
+    refresh_seconds: float = 30.0
+    load_seconds: float = 360.0
+    load_concurrency: int = 16
+    failure_seconds: float = 5.0  # first back-off after a failed load; doubles
+    failure_limit_seconds: float = 300.0
+    pressure_seconds: float = 1.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WorkerConfig:
+    """The shared pool of inference workers."""
+
+    workers: int | None = None  # None: the cores allowed, less one, at least one
+    threads: int | None = None  # None: cores // workers
+    preload: tuple[str, ...] = ()
+    trust: str = "code"
+    start_seconds: float = 60.0
+    heartbeat_seconds: float = 1.0
+    silence_seconds: float = 30.0
+    invocation_seconds: float = 60.0  # the server's: a batch running longer ends its worker
+    grace_seconds: float = 5.0
+    load_seconds: float = 360.0  # the cache's: a load running longer ends its worker
+    queue_per_model: int = 1_000
+    queue_total: int = 10_000
+    batch_requests: int = 64
+    batch_bytes: int = 4 * 1024**2
+    environment_workers: int = 1
+    environment_idle_seconds: float = 300.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EnvironmentConfig:
+    """Python environments for models that bring requirements."""
+
+    requirements: str = "auto"
+    trust: str = "code"  # filled from the workers'
+    package_index: str | None = None
+    wheels: str | None = None
+    disk_bytes: int = 10 * 1024**3
+    build_seconds: float = 300.0
+
+    @property
+    def enabled(self) -> bool:
+        """Whether any are built: installing packages runs code, so `trust data` switches it off."""
+        return self.requirements == "on" or (self.requirements == "auto" and self.trust == "code")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LogConfig:
+    """What is logged, and how."""
+
+    log_level: str = "info"
+    log_format: str = "auto"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Config:
+    """All of it. Rooms get a slice, never this."""
+
+    server: ServerConfig = field(default_factory=ServerConfig)
+    store: StoreConfig = field(default_factory=StoreConfig)
+    disk: DiskConfig = field(default_factory=DiskConfig)
+    cache: CacheConfig = field(default_factory=CacheConfig)
+    workers: WorkerConfig = field(default_factory=WorkerConfig)
+    environments: EnvironmentConfig = field(default_factory=EnvironmentConfig)
+    log: LogConfig = field(default_factory=LogConfig)

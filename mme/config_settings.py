@@ -1,0 +1,102 @@
+"""The table of settings: one line each, from which flags, variables, mme.toml and docs/settings.md come."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from mme.config_sections import Config
+from mme.config_values import PARSERS
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Setting:
+    """One setting: `name` is the key in mme.toml, `--name-with-dashes` the flag, `MME_NAME` the variable."""
+
+    name: str
+    section: str  # the attribute of Config
+    attribute: str  # the attribute of that section
+    kind: str  # a key of PARSERS
+    help: str
+
+    @property
+    def flag(self) -> str:
+        """The command-line flag."""
+        return "--" + self.name.replace("_", "-")
+
+    @property
+    def variable(self) -> str:
+        """The environment variable."""
+        return "MME_" + self.name.upper()
+
+    @property
+    def default(self) -> Any:  # noqa: ANN401 - as many types as settings have
+        """The default as the dataclass has it; None where it is worked out at start."""
+        return getattr(getattr(Config(), self.section), self.attribute)
+
+
+def _setting(name: str, place: str, kind: str, text: str) -> Setting:
+    section, attribute = place.split(".")
+    return Setting(name=name, section=section, attribute=attribute, kind=kind, help=text)
+
+
+# fmt: off
+SETTINGS: tuple[Setting, ...] = (
+    _setting("models", "store.models", "text", "Where the models are: s3://bucket/prefix/ or a directory."),
+    _setting("container", "server.container", "container", "The container contract: multi, single, off; auto: as SageMaker's variables say."),
+    _setting("host", "server.host", "text", "Address to listen on."),
+    _setting("port", "server.port", "port", "Port to listen on; 0 takes any free one."),
+    _setting("grpc_port", "server.grpc_port", "port", "Port of the Open Inference Protocol over gRPC (needs the extra grpc); 0: none."),
+    _setting("endpoint_name", "server.endpoint_name", "endpoint", "The endpoint's name in /endpoints/NAME/invocations."),
+    _setting("variant_name", "server.variant_name", "endpoint", "The production variant's name in replies."),
+    _setting("region", "server.region", "text", "AWS region named in error texts."),
+    _setting("account_id", "server.account_id", "text", "AWS account named in error texts."),
+    _setting("workers", "workers.workers", "count", "Worker processes. Default: the cores allowed less one, at least one."),
+    _setting("threads", "workers.threads", "count", "BLAS and OpenMP threads per worker. Default: cores // workers."),
+    _setting("preload", "workers.preload", "names", "Frameworks each worker imports at start, e.g. xgboost,torch."),
+    _setting("trust", "workers.trust", "trust", "code: models may run code while loading, as on SageMaker; data: they may not."),
+    _setting("memory", "cache.memory_bytes", "bytes", "Budget for resident models. Default: memory_share of what the cgroup or host has."),
+    _setting("memory_share", "cache.memory_share_ratio", "ratio", "Share of all memory that models may fill when memory is not set."),
+    _setting("memory_reserve", "cache.memory_reserve_ratio", "ratio", "Share of all memory to keep free; when less is, the budget shrinks."),
+    _setting("disk", "disk.disk_bytes", "bytes", "Budget for unpacked models on disk."),
+    _setting("cache_dir", "disk.cache_dir", "path", "Directory of the disk tier; one server each."),
+    _setting("s3_endpoint", "store.s3_endpoint", "url", "Another S3 than AWS, e.g. http://127.0.0.1:9000."),
+    _setting("s3_connections", "store.s3_connections", "count", "Connections to S3 at most."),
+    _setting("s3_connect_seconds", "store.s3_connect_seconds", "seconds", "Time to connect to S3."),
+    _setting("s3_read_seconds", "store.s3_read_seconds", "seconds", "Time S3 may be silent during a read."),
+    _setting("refresh_seconds", "cache.refresh_seconds", "seconds", "An overwritten or deleted object is noticed within this time."),
+    _setting("load_seconds", "cache.load_seconds", "seconds", "Time a download and load may take in all."),
+    _setting("load_concurrency", "cache.load_concurrency", "count", "Models being downloaded or loaded at once, at most."),
+    _setting("failure_seconds", "cache.failure_seconds", "seconds", "A failed load is remembered this long; doubles each time."),
+    _setting("failure_limit_seconds", "cache.failure_limit_seconds", "seconds", "A failed load is remembered this long at most."),
+    _setting("pressure_seconds", "cache.pressure_seconds", "seconds", "Time between looks at the machine's free memory."),
+    _setting("invocation_seconds", "server.invocation_seconds", "seconds", "Time an invocation may take in all; a cold one waits this long for its model."),
+    _setting("body_limit", "server.body_limit_bytes", "bytes", "Largest request body."),
+    _setting("body_seconds", "server.body_seconds", "seconds", "Time a client may take to send its request."),
+    _setting("drain_seconds", "server.drain_seconds", "seconds", "Time to finish requests after SIGTERM."),
+    _setting("unpacked_limit", "disk.unpacked_limit_bytes", "bytes", "Most a tarball may unpack to."),
+    _setting("unpack_ratio_limit", "disk.unpack_ratio_limit", "factor", "Most a tarball may grow while unpacking, as a factor (small ones are exempt)."),
+    _setting("unpack_members_limit", "disk.unpack_members_limit", "count", "Most members of a tarball."),
+    _setting("unpack_threads", "disk.unpack_threads", "count", "Tarballs unpacked at once."),
+    _setting("start_seconds", "workers.start_seconds", "seconds", "Time a worker may take to become ready."),
+    _setting("heartbeat_seconds", "workers.heartbeat_seconds", "seconds", "Time between a worker's signs of life."),
+    _setting("silence_seconds", "workers.silence_seconds", "seconds", "A worker silent for this long is ended and replaced."),
+    _setting("grace_seconds", "workers.grace_seconds", "seconds", "Time past its limit after which a running batch ends its worker."),
+    _setting("queue_per_model", "workers.queue_per_model", "count", "Requests waiting for one model at most; more get 503."),
+    _setting("queue_total", "workers.queue_total", "count", "Requests waiting in all at most; more get 503."),
+    _setting("batch_requests", "workers.batch_requests", "count", "Requests handed to a worker at once, at most."),
+    _setting("batch_bytes", "workers.batch_bytes", "bytes", "Bytes handed to a worker at once; a larger request goes alone."),
+    _setting("requirements", "environments.requirements", "switch", "Whether a model's code/requirements.txt is installed; auto: unless trust is data."),
+    _setting("package_index", "environments.package_index", "index", "Where requirements come from: an index's URL, or none for --wheels alone."),
+    _setting("wheels", "environments.wheels", "path", "A directory of wheels that requirements may come from, too."),
+    _setting("environments_disk", "environments.disk_bytes", "bytes", "Budget on disk for environments built from requirements."),
+    _setting("build_seconds", "environments.build_seconds", "seconds", "Time that installing one model's requirements may take."),
+    _setting("environment_workers", "workers.environment_workers", "count", "Workers per environment built from requirements."),
+    _setting("environment_idle_seconds", "workers.environment_idle_seconds", "seconds", "An environment's workers end when they have had no model for this long."),
+    _setting("log_level", "log.log_level", "level", "debug, info, warning or error."),
+    _setting("log_format", "log.log_format", "format", "json, text, or auto (text on a terminal)."),
+)
+# fmt: on
+BY_NAME: Mapping[str, Setting] = {setting.name: setting for setting in SETTINGS}
+assert all(setting.kind in PARSERS for setting in SETTINGS)  # noqa: S101 - a typo in the table above

@@ -30,6 +30,12 @@ class Entry:
         """The target model."""
         return self.version.key
 
+    def confirm(self, asked_at: float, refresh_seconds: float) -> Entry:
+        """It was current when the store was asked at `asked_at`, or is to pass for it."""
+        self.check_at = asked_at + refresh_seconds / 2
+        self.fresh_until = asked_at + refresh_seconds
+        return self
+
     def describe(self, now: float) -> dict[str, object]:
         """What an operator may see, at the monotonic time `now`, as JSON."""
         signature = self.loaded.signature

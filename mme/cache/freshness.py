@@ -53,12 +53,6 @@ class Freshness:
             share=lambda _: None, reclaim=lambda _: None
         )
 
-    def confirm(self, entry: Entry, asked_at: float) -> Entry:
-        """`entry` was current when the store was asked at `asked_at`, or is to pass for it."""
-        entry.check_at = asked_at + self._refresh_seconds / 2
-        entry.fresh_until = asked_at + self._refresh_seconds
-        return entry
-
     async def checked(self, entry: Entry, now: float, deadline: float) -> Entry | None:
         """What is current after a check, waited for only when the last one is too long ago.
 
@@ -73,7 +67,7 @@ class Freshness:
                 async with asyncio.timeout_at(min(deadline, now + _WAIT_SECONDS)):
                     await self._checks.join(entry.key, check)
             except TimeoutError:
-                self.confirm(entry, now)
+                entry.confirm(now, self._refresh_seconds)
         return self._residents.current(entry.key)
 
     async def close(self) -> None:
@@ -95,4 +89,4 @@ class Freshness:
             _log.warning("refresh_failed", model=entry.key, reason=str(error))
         except MmeError as error:
             _log.warning("refresh_failed", model=entry.key, reason=str(error))
-        self.confirm(entry, asked_at)
+        entry.confirm(asked_at, self._refresh_seconds)

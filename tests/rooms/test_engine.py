@@ -456,7 +456,7 @@ class EndsItsWorkerOnce:
 
     def __init__(self, engine):
         self.engine = engine
-        self.artifacts = engine._cache._artifacts
+        self.artifacts = engine._cache.loading._artifacts
         self.done = False
 
     @contextlib.asynccontextmanager
@@ -472,7 +472,7 @@ class EndsItsWorkerOnce:
 async def test_a_worker_that_dies_between_load_and_first_use_costs_a_second_load_only(tmp_path):
     drop(tmp_path / "models", "a.tar.gz", booster(1).members)
     async with running_engine(tmp_path) as engine:
-        engine._cache._artifacts = EndsItsWorkerOnce(engine)
+        engine._cache.loading._artifacts = EndsItsWorkerOnce(engine)
         assert await ask(engine, "a.tar.gz") == pytest.approx(booster(1).prediction, rel=1e-6)
         assert engine.state()["failures"] == []
         assert_ledger_is_exact(engine)

@@ -1,0 +1,209 @@
+"""The miss path: fetch and unpack -> make room -> load -> current; one flight a key.
+
+The one place where store and workers meet. A failed load is remembered with its cause, so that a
+bad model costs one load per back-off; what is refused for want of room is not, since what is
+unloaded next may make some.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from functools import partial
+
+import structlog
+
+from mme.cache.entry import Entry
+from mme.cache.failures import Failures
+from mme.cache.flight import Flight
+from mme.cache.lease import Lease
+from mme.cache.records import Records
+from mme.cache.residents import Residents
+from mme.cache.sizes import SizeEstimates
+from mme.config import CacheConfig
+from mme.domain import ModelKey
+from mme.errors import (
+    ArtifactUnavailable,
+    LoadFailed,
+    MemoryRefused,
+    ModelError,
+    StoreUnavailable,
+    WorkerLost,
+)
+from mme.metrics import Metrics
+from mme.store.base import Artifact, Artifacts, Versions
+from mme.workers.environments import Environments
+from mme.workers.pool import LoadedModel, LoadRequest, Pool
+
+_log = structlog.get_logger()
+
+
+class Loading:
+    """Loads under way, and what is known from earlier ones."""
+
+    def __init__(  # noqa: PLR0913 - it is where store and workers meet
+        self,
+        config: CacheConfig,
+        *,
+        store: Versions,
+        artifacts: Artifacts,
+        pool: Pool,
+        environments: Environments,
+        residents: Residents,
+        records: Records,
+        metrics: Metrics,
+    ) -> None:
+        self._config = config
+        self._store = store
+        self._artifacts = artifacts
+        self._pool = pool
+        self._environments = environments
+        self._residents = residents
+        self._records = records
+        self._metrics = metrics
+        self._sizes = SizeEstimates()
+        self.failures = Failures(config.failure_seconds, config.failure_limit_seconds)
+        self._turns = asyncio.Semaphore(config.load_concurrency)
+        self._flight: Flight[ModelKey, Entry, Lease] = Flight(
+            share=partial(Lease, residents), reclaim=Lease.release
+        )
+
+    def __contains__(self, key: ModelKey) -> bool:
+        return key in self._flight
+
+    def keys(self) -> list[ModelKey]:
+        """What is being loaded now."""
+        return self._flight.keys()
+
+    async def join(self, key: ModelKey) -> Lease:
+        """A lease of the newest version, by the load under way or one of its own.
+
+        Raises:
+            what the load raised, the same to all who waited for it; Draining after `close`.
+        Cancellation: stops waiting; the load goes on.
+        """
+        return await self._flight.join(key, partial(self._load, key))
+
+    async def reload(self, key: ModelKey) -> None:
+        """As `join`; returns when the newest version has taken over."""
+        (await self.join(key)).release()
+
+    async def close(self) -> None:
+        """Gives up loads under way; who waits for one gets Draining."""
+        await self._flight.close()
+
+    async def _load(self, key: ModelKey) -> Entry:
+        """One flight: the miss path, unless it is known to fail; remembers how it failed."""
+        await self._refuse_known_failure(key)
+        try:
+            async with asyncio.timeout(self._config.load_seconds):
+                return await self._fetch_and_place(key)
+        except TimeoutError:
+            late = LoadFailed(f"Not loaded within {self._config.load_seconds:g} s.")
+            raise self._failed(key, late) from None
+        except MemoryRefused as error:  # not remembered: what is unloaded next may make room
+            self._records.add("refused", key, 0, str(error))
+            raise
+        except ModelError as error:
+            raise self._failed(key, error) from None
+        except ArtifactUnavailable:
+            self.failures.forget(key)
+            raise
+
+    async def _fetch_and_place(self, key: ModelKey) -> Entry:
+        """The whole miss path: fetch and unpack -> make room -> load -> current."""
+        asked_at = time.monotonic()
+        artifact: Artifact | None = None
+        loaded: LoadedModel | None = None
+        try:
+            async with self._turns, self._artifacts.lease(key) as artifact:
+                current = self._residents.current(key)
+                if current is not None and current.version == artifact.version:
+                    return current.confirm(asked_at, self._config.refresh_seconds)
+                loaded = await self._place(artifact)
+        except BaseException as error:
+            if artifact is not None and loaded is not None:
+                self._residents.abandon(artifact.version, loaded)
+            if artifact is not None and isinstance(error, ModelError):
+                error.etag = artifact.version.etag
+            raise
+        if not loaded.residency.alive:  # its worker ended since; its reservation went with it
+            self._residents.release(artifact.version)
+            return await self._fetch_and_place(key)
+        return self._admit(artifact, loaded, asked_at)
+
+    def _admit(self, artifact: Artifact, loaded: LoadedModel, asked_at: float) -> Entry:
+        now = time.monotonic()
+        entry = Entry(
+            version=artifact.version,
+            loaded=loaded,
+            unpacked_bytes=artifact.unpacked_bytes,
+            loaded_at=now,
+            used_at=now,
+            check_at=0.0,
+            fresh_until=0.0,
+        )
+        self._residents.admit(entry.confirm(asked_at, self._config.refresh_seconds))
+        self.failures.forget(entry.key)
+        self._metrics.loads.labels("loaded").inc()
+        _log.info(
+            "model_loaded",
+            model=entry.key,
+            bytes=loaded.resident_bytes,
+            fetch_seconds=round(artifact.fetch_seconds, 6),
+            load_seconds=round(loaded.load_seconds, 6),
+            from_disk=artifact.fetched_bytes == 0,
+        )
+        return entry
+
+    async def _place(self, artifact: Artifact) -> LoadedModel:
+        """Reserves, loads, settles; who took more than can be had starts over, its size known."""
+        version, residents = artifact.version, self._residents
+        environment = await self._environments.obtain(artifact.directory, self._pool.environments)
+        worker_losses = 0
+        while True:
+            wanted = self._sizes.estimate(
+                version, artifact.unpacked_bytes, limit_bytes=residents.ledger.budget_bytes
+            )
+            await residents.reserve(version, wanted)
+            try:
+                loaded = await self._pool.load(
+                    LoadRequest(
+                        model=version.digest,
+                        name=version.key,
+                        directory=str(artifact.directory),
+                        size_bytes=wanted,
+                        environment=environment,
+                    )
+                )
+                self._sizes.learn(version, artifact.unpacked_bytes, loaded.resident_bytes)
+                if await residents.settle(version, loaded.resident_bytes):
+                    return loaded
+                await self._pool.unload([loaded.residency])
+            except WorkerLost:
+                worker_losses += 1
+                if worker_losses > 1:  # the first may have been a neighbour's doing
+                    residents.release(version)
+                    raise
+            except BaseException:
+                residents.release(version)
+                raise
+            residents.release(version)
+
+    async def _refuse_known_failure(self, key: ModelKey) -> None:
+        now = time.monotonic()
+        if (failure := self.failures.active(key, now)) is None:
+            return
+        if self.failures.recheck(failure, now):
+            with contextlib.suppress(StoreUnavailable):
+                if (await self._store.head(key)).etag != failure.etag:
+                    return
+        raise failure.error
+
+    def _failed(self, key: ModelKey, error: ModelError) -> ModelError:
+        self.failures.remember(key, error, error.etag, time.monotonic())
+        self._records.add("failed", key, 0, str(error))
+        self._metrics.loads.labels("failed").inc()
+        _log.warning("model_not_loaded", model=key, reason=str(error))
+        return error

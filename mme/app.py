@@ -162,7 +162,7 @@ class Engine:
         self._engine = MultiModelEngine(
             "primary", cache=self._cache, pool=self._pool, metrics=metrics
         )
-        self._pipeline = Pipeline(self._catalog())
+        self._pipeline = Pipeline(self._catalog(), config.pipeline.payload_limit_bytes)
         self.management = self._manage(stack)
         for watch in (self._probe_store(), self._watch_memory()):
             stack.push_async_callback(_cancelled, asyncio.create_task(watch))

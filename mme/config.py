@@ -12,12 +12,14 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from mme.config_containers import ContainerConfig, read_containers
 from mme.config_sections import (
     CacheConfig,
     Config,
     DiskConfig,
     EnvironmentConfig,
     LogConfig,
+    PipelineConfig,
     ServerConfig,
     StoreConfig,
     WorkerConfig,
@@ -31,9 +33,11 @@ __all__ = [
     "SETTINGS",
     "CacheConfig",
     "Config",
+    "ContainerConfig",
     "DiskConfig",
     "EnvironmentConfig",
     "LogConfig",
+    "PipelineConfig",
     "ServerConfig",
     "Setting",
     "StoreConfig",
@@ -54,7 +58,8 @@ def load_config(
     Args:
         flags: setting name -> value as typed (text) or None where the flag was not given.
         environment: the process environment; only `MME_*` is read.
-        config_path: an `mme.toml`, whose top-level keys are setting names.
+        config_path: an `mme.toml`, whose top-level keys are setting names; it alone may have
+            `[[containers]]`.
         defaults: as flags; for what none of the three gives.
 
     Raises:
@@ -70,27 +75,42 @@ def load_config(
         ("flags", {name: value for name, value in flags.items() if value is not None}),
     ):
         for name, value in values.items():
-            if name not in BY_NAME:
+            if name not in BY_NAME and not (name == "containers" and source == str(config_path)):
                 raise ConfigError(
                     f"{source}: unknown setting {name!r}; docs/settings.md lists them all"
                 )
             given[name], sources[name] = value, source
+    tables = given.pop("containers", ())
     parsed = {name: _parse(BY_NAME[name], value, sources[name]) for name, value in given.items()}
-    return build_config(parsed)
+    return build_config({**parsed, "containers": tables})
 
 
 def build_config(values: Mapping[str, Any]) -> Config:
-    """Builds the configuration from setting names and ready values, for embedders and tests."""
+    """Builds the configuration from setting names and ready values, for embedders and tests.
+
+    Args:
+        values: by name; `containers` is a list of tables as mme.toml has them.
+
+    Raises:
+        ConfigError: an unknown name, or a table that does not hold up.
+    """
     sections: dict[str, dict[str, Any]] = {item.name: {} for item in fields(Config)}
-    for name, value in values.items():
+    settings = {name: value for name, value in values.items() if name != "containers"}
+    for name, value in settings.items():
         if name not in BY_NAME:
             raise ConfigError(f"unknown setting {name!r}; docs/settings.md lists them all")
         sections[BY_NAME[name].section][BY_NAME[name].attribute] = value
     server, cache = ServerConfig(**sections["server"]), CacheConfig(**sections["cache"])
     limits = {"invocation_seconds": server.invocation_seconds, "load_seconds": cache.load_seconds}
     workers = WorkerConfig(**{**limits, **sections["workers"]})
+    pipeline = PipelineConfig(**sections["pipeline"])
+    containers = read_containers(values.get("containers", ()), pipeline.mode)
+    if containers and "models" in settings:
+        raise ConfigError("models: is given by a container where there are [[containers]]")
     return Config(
         server=server,
+        containers=containers,
+        pipeline=pipeline,
         store=StoreConfig(**sections["store"]),
         disk=DiskConfig(**sections["disk"]),
         cache=cache,

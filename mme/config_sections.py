@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from mme.config_containers import ContainerConfig
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ServerConfig:
@@ -109,10 +111,20 @@ class LogConfig:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class PipelineConfig:
+    """How an endpoint of several containers calls them."""
+
+    mode: str = "Serial"
+    payload_limit_bytes: int = 5 * 1024**2  # from one container to the next
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Config:
     """All of it. Rooms get a slice, never this."""
 
     server: ServerConfig = field(default_factory=ServerConfig)
+    containers: tuple[ContainerConfig, ...] = ()  # none: the built-in engine alone
+    pipeline: PipelineConfig = field(default_factory=PipelineConfig)
     store: StoreConfig = field(default_factory=StoreConfig)
     disk: DiskConfig = field(default_factory=DiskConfig)
     cache: CacheConfig = field(default_factory=CacheConfig)

@@ -45,6 +45,8 @@ def _setting(name: str, place: str, kind: str, text: str) -> Setting:
 SETTINGS: tuple[Setting, ...] = (
     _setting("models", "store.models", "text", "Where the models are: s3://bucket/prefix/ or a directory."),
     _setting("container", "server.container", "container", "The container contract: multi, single, off; auto: as SageMaker's variables say."),
+    _setting("mode", "pipeline.mode", "mode", "Of several containers: all in a pipeline (Serial), or the one that a request names (Direct)."),
+    _setting("pipeline_payload_limit", "pipeline.payload_limit_bytes", "bytes", "Largest body from one container of a pipeline to the next."),
     _setting("host", "server.host", "text", "Address to listen on."),
     _setting("port", "server.port", "port", "Port to listen on; 0 takes any free one."),
     _setting("grpc_port", "server.grpc_port", "port", "Port of the Open Inference Protocol over gRPC (needs the extra grpc); 0: none."),

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
-from typing import NewType
+from typing import NewType, TypeAlias
 
 ModelKey = NewType("ModelKey", str)
 """A target model as the store names it: relative, no leading slash, found harmless."""
@@ -43,12 +44,30 @@ class Signature:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class BodyStream:
+    """A body that is still arriving from another container.
+
+    Iterating `chunks`, once, raises ModelError when the rest does not come.
+    """
+
+    chunks: AsyncIterator[bytes]
+    length_bytes: int | None  # as announced; None: nobody said
+
+    async def read(self) -> bytes:
+        """All of it. Raises ModelError."""
+        return b"".join([chunk async for chunk in self.chunks])
+
+
+Body: TypeAlias = bytes | BodyStream
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Invocation:
     """One request as the engine sees it, whatever dialect it arrived in."""
 
     request_id: str
     endpoint: str
-    body: bytes
+    body: Body  # a stream only between the containers of a pipeline
     deadline: float  # on the event loop's monotonic clock, in seconds
     content_type: str | None = None
     accept: str | None = None
@@ -66,7 +85,24 @@ class Timings:
 
     load_seconds: float = 0.0  # waiting for the model to be in memory; 0 on a hit
     queue_seconds: float = 0.0  # waiting for its worker
-    predict_seconds: float = 0.0  # the batch it ran in, inside the worker
+    predict_seconds: float = 0.0  # the batch it ran in, inside the worker, or a sibling's answer
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Hop:
+    """What one container of several took for its part of an answer."""
+
+    container: str
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Handover:
+    """What a container answered, for the next one: its body may still be arriving."""
+
+    body: Body
+    content_type: str
+    custom_attributes: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -79,3 +115,4 @@ class Reply:
     custom_attributes: str | None = None
     cache_hit: bool | None = None  # None where no model cache was asked
     timings: Timings = Timings()
+    hops: tuple[Hop, ...] = ()  # of an endpoint with several containers, in the order of the calls

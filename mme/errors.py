@@ -17,6 +17,8 @@ HTTP statuses are given in `front/wire.py` only.
     │  ├─ PredictionFailed      the model or its codec refused the payload or raised
     │  ├─ MemoryRefused         no room can be made for this model
     │  ├─ InvocationTimeout     not answered by its deadline
+    │  ├─ SiblingFailed         another container failed, sent rubbish, or did not answer
+    │  ├─ HandoverTooLarge      one container's answer is too large to be the next one's request
     │  └─ WorkerLost            the worker died or was ended while the request ran in it
     ├─ ModelNotReady          nobody: still loading when the caller's window closed
     ├─ Overloaded             server: queues are full; come again
@@ -122,6 +124,7 @@ class ModelError(MmeError):
         super().__init__(message)
         self.original_status = self.default_status if original_status is None else original_status
         self.etag: str | None = None  # of the content that failed to load, once it is known
+        self.container: str | None = None  # which of several it was
 
 
 class ArtifactRefused(ModelError):
@@ -156,6 +159,29 @@ class InvocationTimeout(ModelError):
     """Not answered by its deadline."""
 
     default_status = 0
+
+
+class SiblingFailed(ModelError):
+    """Another container answered with an error, with what can't be understood, or not at all.
+
+    `original_status` is what it answered with; 0 where nothing that HTTP knows came.
+    """
+
+    default_status = 0
+
+
+class HandoverTooLarge(ModelError):
+    """One container's answer is too large to be the next one's request."""
+
+    default_status = 413
+
+    def __init__(self, giver: str, taker: str, size_bytes: int, limit_bytes: int) -> None:
+        super().__init__(
+            f"Received response from {giver} with status code 200. However, the request payload "
+            f"from {giver} to {taker} is {size_bytes} bytes, which has exceeded the maximum limit "
+            f"of {limit_bytes / 1024**2:g} MB."
+        )
+        self.container = giver
 
 
 class WorkerLost(ModelError):

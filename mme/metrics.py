@@ -7,6 +7,8 @@ process do not mix.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Summary, generate_latest
 
 # a table: one metric a line
@@ -14,6 +16,17 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Summ
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 _MICROSECONDS = tuple(second * 1e6 for second in _SECONDS)
 _REQUESTS = (1, 2, 4, 8, 16, 32, 64)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ContainerMetrics:
+    """The metrics of one container of several."""
+
+    latency: Histogram  # microseconds
+    invocations: Counter
+    errors_4xx: Counter
+    errors_5xx: Counter
+    up: Gauge
 
 
 class Metrics:
@@ -45,7 +58,29 @@ class Metrics:
         self.loaded_model_count = Gauge(
             "LoadedModelCount", "Models in memory.", names, registry=self.registry
         ).labels(*values)
+        self._declare_containers(endpoint_name, variant_name)
         self._declare_own()
+
+    def _declare_containers(self, endpoint_name: str, variant_name: str) -> None:
+        """Of an endpoint of several; each has the dimension ContainerName besides."""
+        registry, names = self.registry, ("EndpointName", "VariantName", "ContainerName")
+        self._place = (endpoint_name, variant_name)
+        self.container_latency = Histogram("ContainerLatency", "Microseconds a container took.", names, buckets=_MICROSECONDS, registry=registry)
+        self.container_invocations = Counter("ContainerInvocations", "Calls of a container.", names, registry=registry)
+        self.container_4xx = Counter("ContainerInvocation4XXErrors", "Calls that a container answered with a 4xx.", names, registry=registry)
+        self.container_5xx = Counter("ContainerInvocation5XXErrors", "Calls that a container answered with a 5xx, or with nothing.", names, registry=registry)
+        self.containers_up = Gauge("mme_container_up", "1 where a container's last ping was answered well, else 0.", names, registry=registry)
+
+    def of_container(self, hostname: str) -> ContainerMetrics:
+        """Those of one container."""
+        labels = (*self._place, hostname)
+        return ContainerMetrics(
+            latency=self.container_latency.labels(*labels),
+            invocations=self.container_invocations.labels(*labels),
+            errors_4xx=self.container_4xx.labels(*labels),
+            errors_5xx=self.container_5xx.labels(*labels),
+            up=self.containers_up.labels(*labels),
+        )
 
     def _declare_own(self) -> None:
         registry = self.registry

@@ -7,13 +7,15 @@ that had begun is not, for it may be what ended the worker.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Final
 
 from mme.cache.lease import Lease
 from mme.cache.model_cache import ModelCache
-from mme.domain import Invocation, ModelKey, Reply, Timings
+from mme.domain import Handover, Invocation, ModelKey, Reply, Timings
 from mme.errors import InvalidRequest, InvocationTimeout, PredictionFailed, WorkerLost
-from mme.metrics import Metrics
+from mme.metrics import ContainerMetrics, Metrics
 from mme.workers.pool import Pool
 from mme.workers.protocol import Ask, Faulted
 from mme.workers.queues import Outcome
@@ -25,12 +27,13 @@ class MultiModelEngine:
     """A container that serves every model of one store."""
 
     multi_model = True
+    metrics: ContainerMetrics | None = None
 
     def __init__(self, hostname: str, *, cache: ModelCache, pool: Pool, metrics: Metrics) -> None:
         self.hostname = hostname
         self._cache = cache
         self._pool = pool
-        self._metrics = metrics
+        self._of_endpoint = metrics
 
     async def invoke(self, invocation: Invocation) -> Reply:
         """Predicts with the target model.
@@ -58,14 +61,33 @@ class MultiModelEngine:
                 return self._reply(lease, outcome)
         raise AssertionError("unreachable: the last attempt returns or raises")
 
+    @asynccontextmanager
+    async def open(self, invocation: Invocation) -> AsyncIterator[Handover]:
+        """As `invoke`; what a model answers is there whole."""
+        reply = await self.invoke(invocation)
+        yield Handover(
+            body=reply.body,
+            content_type=reply.content_type,
+            custom_attributes=reply.custom_attributes,
+        )
+
+    def problem(self) -> str | None:
+        """Why it can't answer now; None when it can."""
+        return None if self._pool.ready_count else "no worker is ready"
+
+    def describe(self) -> dict[str, object]:
+        """Its state, for `/state`."""
+        return {"hostname": self.hostname, "kind": "built-in", "multi_model": True}
+
     async def load(self, key: ModelKey, deadline: float) -> None:
         """Loads `key` unless it is in memory. Raises as a lease does."""
         async with self._cache.lease(key, deadline):
             pass
 
     async def _predict(self, lease: Lease, invocation: Invocation) -> Outcome:
+        body = invocation.body
         ask = Ask(
-            invocation.body,
+            body if isinstance(body, bytes) else await body.read(),
             invocation.content_type,
             invocation.accept,
             invocation.custom_attributes,
@@ -82,7 +104,7 @@ class MultiModelEngine:
             ) from None
 
     def _reply(self, lease: Lease, outcome: Outcome) -> Reply:
-        self._metrics.queue_seconds.observe(outcome.queue_seconds)
+        self._of_endpoint.queue_seconds.observe(outcome.queue_seconds)
         result = outcome.result
         if isinstance(result, Faulted):
             raise PredictionFailed(result.message, result.status, detail=result.detail)

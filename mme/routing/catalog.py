@@ -10,10 +10,14 @@ from mme.containers.base import Container
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Variant:
-    """A production variant: containers in pipeline order, and its share of the traffic."""
+    """A production variant: containers in pipeline order, and its share of the traffic.
+
+    With `direct`, a request names the one of them that answers it.
+    """
 
     name: str
     containers: tuple[Container, ...]
+    direct: bool = False
     weight: float = 1.0
 
 

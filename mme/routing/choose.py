@@ -35,14 +35,36 @@ def choose(catalog: Catalog, invocation: Invocation, draw: float) -> Route:
             f"Endpoint {invocation.endpoint} of account {catalog.account_id} not found."
         )
     variant = _variant(endpoint, invocation.target_variant, draw)
-    if invocation.target_container is not None:
+    containers = _containers(endpoint, variant, invocation)
+    if not any(container.multi_model for container in containers):
+        _refuse_target_model(endpoint, invocation)
+    return Route(variant.name, containers)
+
+
+def _containers(
+    endpoint: Endpoint, variant: Variant, invocation: Invocation
+) -> tuple[Container, ...]:
+    wanted = invocation.target_container
+    if not variant.direct:
+        if wanted is None:
+            return variant.containers
         raise InvalidRequest(
             f"Endpoint {endpoint.name} is not a multi-container endpoint with direct invocation "
             "and does not support target container hostname header."
         )
-    if not any(container.multi_model for container in variant.containers):
-        _refuse_target_model(endpoint, invocation)
-    return Route(variant.name, variant.containers)
+    hostnames = ", ".join(container.hostname for container in variant.containers)
+    if wanted is None:
+        raise InvalidRequest(
+            f"Request {invocation.request_id} is missing a target container hostname header, which "
+            f"endpoint {endpoint.name} needs. Its containers are: {hostnames}."
+        )
+    for container in variant.containers:
+        if container.hostname == wanted:
+            return (container,)
+    raise InvalidRequest(
+        f"Container {wanted} of endpoint {endpoint.name} not found. Its containers are: "
+        f"{hostnames}."
+    )
 
 
 def _variant(endpoint: Endpoint, wanted: str | None, draw: float) -> Variant:

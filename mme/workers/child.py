@@ -11,12 +11,10 @@ from __future__ import annotations
 import gc
 import os
 import signal
-import socket
 import sys
 import threading
 import time
 import traceback
-from collections.abc import Iterator
 from pathlib import Path
 from typing import NoReturn
 
@@ -28,28 +26,24 @@ from loaders.printing import Sink, speaking
 from loaders.signatures import OIP_TYPE, TensorModel
 from mme.domain import Signature
 from mme.workers import memory
+from mme.workers.child_channel import Channel
+from mme.workers.load_watch import LoadWatch
 from mme.workers.protocol import (
     Answered,
     Ask,
     Beat,
     CallFailed,
     Faulted,
-    FrameBuffer,
-    FromWorker,
     Load,
     Loaded,
     Predict,
     Predicted,
     Printed,
     Ready,
-    ToWorker,
     Unload,
     Unloaded,
-    decode_to_worker,
-    encode,
 )
 
-_RECEIVE_BYTES = 1 << 18
 _SWITCH_SECONDS = 0.001  # a thread that loads yields to the one that predicts this often
 _MESSAGE_CHARACTERS = 1_000
 _INSUFFICIENT_STORAGE = 507
@@ -67,27 +61,6 @@ class ChildOptions(msgspec.Struct, frozen=True):
     preload: list[str]
 
 
-class Channel:
-    """Frames over one socket: one thread reads, any thread writes."""
-
-    def __init__(self, fd: int) -> None:
-        self._socket = socket.socket(fileno=fd)
-        self._socket.setblocking(True)
-        self._write_lock = threading.Lock()
-
-    def send(self, message: FromWorker) -> None:
-        """Writes one message whole. Raises OSError when the server has gone."""
-        with self._write_lock:
-            self._socket.sendall(encode(message))
-
-    def messages(self) -> Iterator[ToWorker]:
-        """Yields messages until the server closes the channel."""
-        frames = FrameBuffer()
-        while data := self._socket.recv(_RECEIVE_BYTES):
-            for frame in frames.feed(data):
-                yield decode_to_worker(frame)
-
-
 class Worker:
     """The models of this process and the three threads' work on them."""
 
@@ -96,6 +69,8 @@ class Worker:
         self._predictions = Channel(options.predict_fd)
         self._control = Channel(options.control_fd)
         self._models: dict[str, tuple[Model, Sink, str]] = {}
+        self._charged_bytes: dict[str, int] = {}  # by model
+        self._own_bytes = 0  # private memory without any model
         self._prepared: set[str] = set()
         self._rehearsed: set[str] = set()
 
@@ -103,6 +78,7 @@ class Worker:
         """Preloads, reports ready, then predicts until the server closes the channel."""
         for name in self._options.preload:
             self._prepare(loader_by_name(name))
+        self._own_bytes = memory.private_bytes()
         self._control.send(Ready(pid=os.getpid()))
         threading.Thread(target=self._serve_control, name="load", daemon=True).start()
         threading.Thread(target=self._beat, name="beat", daemon=True).start()
@@ -161,21 +137,34 @@ class Worker:
 
     def _load_aloud(self, message: Load) -> Loaded:
         started = time.perf_counter()
-        found = find_loader(Path(message.directory))
-        self._prepare(found.loader)  # a framework is the worker's weight, not the model's
-        if found.loader.name not in self._rehearsed:
-            self._rehearse(found)
-        before = memory.measure()
-        model = self._load_found(found)
-        resident = max(memory.growth(before), model.nbytes())
+        directory = Path(message.directory)
+        found = find_loader(directory)
+        self._weigh_framework(found)
+        watch = LoadWatch(directory)
+        try:
+            model = self._load_found(found)
+            taken = watch.read(least_bytes=model.nbytes())
+        finally:
+            watch.close()
         self._models[message.model] = model, self._sink(message.name), message.name
+        self._charged_bytes[message.model] = taken.resident_bytes
         return Loaded(
             call=message.call,
-            resident_bytes=resident,
+            resident_bytes=taken.resident_bytes,
+            peak_bytes=taken.peak_bytes,
+            file_bytes=taken.file_bytes,
             seconds=time.perf_counter() - started,
             framework=found.loader.name,
             signature=_signature(model),
         )
+
+    def _weigh_framework(self, found: Found) -> None:
+        """Prepares a framework: it is the worker's weight, not the model's."""
+        before_bytes = memory.private_bytes()
+        self._prepare(found.loader)
+        if found.loader.name not in self._rehearsed:
+            self._rehearse(found)
+        self._own_bytes += max(0, memory.private_bytes() - before_bytes)
 
     def _sink(self, name: str) -> Sink:
         """Where what a model prints goes: to the server's log, with the model's name."""
@@ -201,16 +190,20 @@ class Worker:
     def _unload(self, message: Unload) -> Unloaded:
         started = time.perf_counter()
         for key in message.models:
-            model, sink, _ = self._models.pop(key)
-            self._close(model, sink)
+            self._drop(key)
         memory.give_back()
+        private_bytes = memory.private_bytes()
+        charged_bytes = self._own_bytes + sum(self._charged_bytes.values())
         return Unloaded(
             call=message.call,
             seconds=time.perf_counter() - started,
-            private_bytes=memory.measure().private_bytes,
+            private_bytes=private_bytes,
+            lost_bytes=max(0, private_bytes - charged_bytes),
         )
 
-    def _close(self, model: Model, sink: Sink) -> None:
+    def _drop(self, key: str) -> None:  # its own frame: no name may hold the model any longer
+        model, sink, _ = self._models.pop(key)
+        del self._charged_bytes[key]
         try:
             with speaking(sink):
                 model.close()
@@ -221,7 +214,7 @@ class Worker:
         try:
             while True:
                 time.sleep(self._options.heartbeat_seconds)
-                self._control.send(Beat(private_bytes=memory.measure().private_bytes))
+                self._control.send(Beat(private_bytes=memory.private_bytes()))
         finally:
             _exit()
 

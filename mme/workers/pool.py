@@ -1,7 +1,7 @@
 """The shared pool: where a model goes, which batch goes next, what happens when a worker ends.
 
-A model lives in one worker, the one with the fewest resident bytes when it was loaded. A worker
-that ends is replaced with back-off; its models are told to `on_lost` and reloaded when asked for;
+A copy of a model lives in one worker, the one with the fewest resident bytes when it was loaded,
+or the one with the fewest of those that have no copy. A worker that ends is replaced with back-off; its models are told to `on_lost` and reloaded when asked for;
 only the batch it was at is lost, what had not begun is raised as `WorkerLost(started=False)` so
 that the caller may ask again. A worker that can't start at all stops the server: `start` raises.
 A model with an environment of its own goes to workers of that environment, which are started for
@@ -36,11 +36,12 @@ _log = structlog.get_logger()
 class LoadRequest:
     """What is to be loaded."""
 
-    model: str  # an opaque id, unique to the artifact's content
+    model: str  # an opaque id, unique to this copy of the artifact's content
     name: str  # for the log
     directory: str  # the extracted artifact
     size_bytes: int  # reserved for it; counts for placement while it loads
     environment: Environment | None = None  # whose workers take it; None: the pool's own
+    avoid: tuple[Slot, ...] = ()  # workers that have a copy already
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,10 +49,12 @@ class LoadedModel:
     """A model in a worker's memory, as measured there."""
 
     residency: Residency
-    resident_bytes: int
+    resident_bytes: int  # private, for as long as it stays
     load_seconds: float
     framework: str
     signature: Signature | None = None
+    peak_bytes: int = 0  # private, at most, while it was loaded
+    file_bytes: int = 0  # of its own files, mapped: page cache, nobody's alone
 
 
 class Pool:
@@ -143,6 +146,8 @@ class Pool:
             load_seconds=answer.seconds,
             framework=answer.framework,
             signature=answer.signature,
+            peak_bytes=answer.peak_bytes,
+            file_bytes=answer.file_bytes,
         )
 
     async def unload(self, residencies: list[Residency]) -> None:
@@ -181,6 +186,20 @@ class Pool:
             queue.discard(ticket)
             raise
 
+    def crowds(self, limit: int) -> dict[str, int]:
+        """Models for which so many requests or more wait, and how many do."""
+        return {
+            model: waiting
+            for slot in self._slots
+            for model, waiting in slot.queue.crowded(limit).items()
+        }
+
+    def peers(self, slot: Slot) -> list[Slot]:
+        """The ready workers, `slot` perhaps among them, that could have taken its models."""
+        groups = (self._base, *self._others.values())
+        group = next((group for group in groups if slot in group.slots), None)
+        return [peer for peer in group.slots if peer.is_ready] if group else []
+
     def describe(self) -> list[dict[str, object]]:
         """Each worker's state, for `/state`."""
         return [slot.describe() for slot in self._slots]
@@ -190,7 +209,7 @@ class Pool:
         group = self._base if environment is None else await self._group(environment)
         group.loading += 1
         try:
-            slot = await group.choose()
+            slot = await group.choose(wanted.avoid)
             slot.assigned_bytes += wanted.size_bytes
             try:
                 return slot, await slot.load(wanted.model, wanted.name, wanted.directory)

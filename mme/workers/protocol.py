@@ -76,10 +76,16 @@ class Load(_Message, tag=20):
 
 
 class Loaded(_Message, tag=21):
-    """Worker: loaded; `resident_bytes` is what was measured."""
+    """Worker: loaded, and measured.
+
+    `resident_bytes` is private memory that it takes, `peak_bytes` what it took at most while it was
+    loaded, `file_bytes` what it maps of its own files: page cache, which is nobody's alone.
+    """
 
     call: int
     resident_bytes: int
+    peak_bytes: int
+    file_bytes: int
     seconds: float
     framework: str
     signature: Signature | None = None  # None: it is not asked by tensors
@@ -93,11 +99,15 @@ class Unload(_Message, tag=22):
 
 
 class Unloaded(_Message, tag=23):
-    """Worker: the memory is back."""
+    """Worker: the memory is back, but for `lost_bytes`.
+
+    Lost is what it holds beyond its own weight and its models': a heap that would not shrink.
+    """
 
     call: int
     seconds: float
     private_bytes: int
+    lost_bytes: int
 
 
 class CallFailed(_Message, tag=24):

@@ -41,6 +41,7 @@ def worker_environment(
     kept.update(dict.fromkeys(_THREAD_VARIABLES, str(threads)))
     kept["OMP_WAIT_POLICY"] = "PASSIVE"  # an idle OpenMP thread must not spin on a neighbour's core
     kept["MALLOC_ARENA_MAX"] = "2"  # two threads allocate; more arenas only keep memory
+    kept["MIMALLOC_PURGE_DELAY"] = "0"  # CatBoost's own allocator: it kept 75 of 75 MB, now 3
     kept["PYTHONUNBUFFERED"] = "1"
     kept["ORT_DISABLE_TELEMETRY"] = "1"  # onnxruntime reports home otherwise, from version 1.29
     if packages is not None:

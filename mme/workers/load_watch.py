@@ -1,0 +1,96 @@
+"""What one load takes: at the end, at its peak, and in mapped files.
+
+Decision: the peak comes from the kernel, which keeps the highest resident size and forgets it when
+told to (/proc/self/clear_refs); where that may not be written, a thread looks every few
+milliseconds. Predictions that run meanwhile count with it: a reservation rather too large.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+
+from mme.workers import memory
+
+_FORGET_PEAK = "5"
+_LOOK_SECONDS = 0.005
+_MAPPED_BYTES = 1024**2  # less is not worth the milliseconds that looking takes
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Taken:
+    """What a load has taken."""
+
+    resident_bytes: int  # private, for as long as the model stays
+    peak_bytes: int  # private, while it was loaded; never less than `resident_bytes`
+    file_bytes: int  # of the model's own files, mapped: page cache
+
+
+class LoadWatch:
+    """Measures from its making until `read`; one at a time in a process.
+
+    Args:
+        directory: where the model's files are.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._sampler = None if _forget_peak() else _Sampler()
+        self._resident = memory.resident()
+        self._before = memory.measure()
+
+    def read(self, least_bytes: int = 0) -> Taken:
+        """Ends the watch.
+
+        Args:
+            least_bytes: the model's own estimate, for what a heap that stood empty took in.
+        """
+        grown_bytes = memory.growth(self._before)
+        self.close()
+        now = memory.resident()
+        mapped_bytes = self._mapped_bytes(now)
+        resident_bytes = max(grown_bytes, least_bytes - mapped_bytes)
+        peak_bytes = now.peak_bytes if self._sampler is None else self._sampler.peak_bytes
+        files_bytes = max(0, now.file_bytes - self._resident.file_bytes)  # weights, and code
+        return Taken(
+            resident_bytes=resident_bytes,
+            peak_bytes=max(resident_bytes, peak_bytes - self._resident.all_bytes - files_bytes),
+            file_bytes=mapped_bytes,
+        )
+
+    def close(self) -> None:
+        """Ends the watch of a load that failed."""
+        if self._sampler is not None:
+            self._sampler.stop()
+
+    def _mapped_bytes(self, now: memory.Resident) -> int:
+        if now.address_bytes - self._resident.address_bytes < _MAPPED_BYTES:
+            return 0
+        return memory.mapped_bytes(self._directory)
+
+
+class _Sampler:
+    """Looks at the resident size again and again."""
+
+    def __init__(self) -> None:
+        self.peak_bytes = 0
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._look, name="peak", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stopped.set()
+        self._thread.join()
+
+    def _look(self) -> None:
+        while not self._stopped.wait(_LOOK_SECONDS):
+            self.peak_bytes = max(self.peak_bytes, memory.resident().all_bytes)
+
+
+def _forget_peak() -> bool:
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text(_FORGET_PEAK)
+        return True
+    return False

@@ -13,7 +13,7 @@ from importlib import import_module
 from typing import Any
 
 _EXPORTS = {
-    "Engine": "mme.app",
+    "Engine": "mme.app.engine",
     "Config": "mme.config",
     "build_config": "mme.config",
     "load_config": "mme.config",

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import uvloop
 
 from mme import logs
-from mme.app import Engine
+from mme.app.engine import Engine
 from mme.config import Config
 from mme.errors import ConfigError
 from mme.front.server import Front
@@ -79,13 +79,14 @@ async def _start(config: Config) -> _Started:
 
 
 def _over_grpc(config: Config, engine: Engine) -> OipGrpc:
-    if engine.management.operated is None:
-        raise ConfigError("grpc_port: there is no gRPC in the container contract's modes")
+    management = engine.management
+    if management.operated is None or not management.is_alone:
+        raise ConfigError("grpc_port: there is gRPC for the built-in engine alone only")
     try:
         from mme.front.oip_grpc import OipGrpc  # noqa: PLC0415 - an extra
     except ImportError as error:
         raise ConfigError("grpc_port: gRPC is not installed: pip install 'mme[grpc]'") from error
-    return OipGrpc(engine, config.server, engine.management.operated)
+    return OipGrpc(engine, config.server, management.operated)
 
 
 def _stop(stop: asyncio.Event, starting: asyncio.Task[_Started]) -> None:

@@ -27,7 +27,7 @@ from mme.domain import Invocation, ModelKey
 from mme.errors import ArtifactRefused, ConfigError, LoadFailed, ModelError, RequestError
 
 if TYPE_CHECKING:
-    from mme.app import Engine
+    from mme.app.engine import Engine
 
 KEY = ModelKey("model.tar.gz")
 
@@ -111,7 +111,7 @@ def _keep_environments(cache: Path, cache_dir: Path) -> None:
 async def _try(
     config: Config, report: Report, body: bytes | None, content_type: str, accept: str | None
 ) -> None:
-    from mme.app import Engine  # noqa: PLC0415 - the whole server, for this command only
+    from mme.app.engine import Engine  # noqa: PLC0415 - the whole server, for this command only
 
     async with Engine(config) as engine:
         unpacked = Path(config.disk.cache_dir, "models")  # as `store/disk_files.py` lays it out

@@ -27,10 +27,18 @@ class MultiModelEngine:
     """A container that serves every model of one store."""
 
     multi_model = True
-    metrics: ContainerMetrics | None = None
 
-    def __init__(self, hostname: str, *, cache: ModelCache, pool: Pool, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        hostname: str,
+        *,
+        cache: ModelCache,
+        pool: Pool,
+        metrics: Metrics,
+        own_metrics: ContainerMetrics | None = None,
+    ) -> None:
         self.hostname = hostname
+        self.metrics = own_metrics
         self._cache = cache
         self._pool = pool
         self._of_endpoint = metrics

@@ -1,4 +1,4 @@
-"""The one model of a single-model container: in memory from the start, put back when it is lost.
+"""The one model of a container: in memory from the start, put back when it is lost.
 
 Decision: it is pinned, and looked after by a task of its own rather than by whoever asks for its
 health, so that a ping never waits and never loads.
@@ -7,57 +7,45 @@ health, so that a ping never waits and never loads.
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
 
 import structlog
 
 from mme.cache.model_cache import ModelCache
 from mme.containers.engine import MultiModelEngine
 from mme.domain import ModelKey
-from mme.errors import ConfigError, MmeError
-from mme.store.registered import RegisteredDirectories
+from mme.errors import MmeError
 
 _log = structlog.get_logger()
 _LOOK_SECONDS = 0.5
 
 
 class SingleModel:
-    """A directory's model.
+    """A model that is always wanted.
 
     Args:
-        directory: where it lies, extracted.
-        directories: the cache's source of artifacts.
+        key: which.
         cache: what is in memory.
         engine: loads.
         load_seconds: the cache's limit on a load.
         concurrency: how many requests it is worth sending at once.
-
-    Raises:
-        ConfigError: there is no such directory.
     """
 
-    key = ModelKey("model")
-
-    def __init__(  # noqa: PLR0913 - all that it looks after the model with
+    def __init__(
         self,
-        directory: str,
-        directories: RegisteredDirectories,
+        key: ModelKey,
         cache: ModelCache,
         engine: MultiModelEngine,
         load_seconds: float,
         *,
         concurrency: int,
     ) -> None:
+        self.key = key
         self.concurrency = concurrency
-        try:
-            directories.register(self.key, str(Path(directory).expanduser().absolute()))
-        except MmeError as error:
-            raise ConfigError(f"models: {directory!r} is no directory") from error
         self._cache = cache
         self._engine = engine
         self._load_seconds = load_seconds
         self._failure: str | None = None
-        cache.residents.pin(self.key)
+        cache.residents.pin(key)
 
     def is_loaded(self) -> bool:
         """Whether it answers now."""

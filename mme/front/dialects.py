@@ -48,6 +48,7 @@ class Management:
     operated: Operated | None = None  # the ordinary mode: operators see to target models
     hosted: Hosted | None = None  # a container of many: the platform loads and unloads
     single: Single | None = None  # a container of one
+    is_alone: bool = True  # those models are all that the endpoint has, so any dialect asks them
 
 
 def open_dialects(
@@ -61,6 +62,7 @@ def open_dialects(
     routes = [*lead.routes(), *OpsApi(service, readiness, lead.refuse).routes()]
     if management.operated is not None:
         routes += ModelsApi(management.operated).routes()
+    if management.operated is not None and management.is_alone:
         routes += OipApi(service, readiness, config, management.operated).routes()
     return lead, routes
 

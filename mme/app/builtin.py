@@ -1,0 +1,117 @@
+"""The built-in engine: workers, what is in their memory, and how much of it models may have."""
+
+from __future__ import annotations
+
+import time
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+from mme.app.source import Source
+from mme.app.tasks import own
+from mme.cache.model_cache import ModelCache
+from mme.cache.pressure import read_memory, watch_memory
+from mme.cache.records import Records
+from mme.config import Config
+from mme.containers.engine import MultiModelEngine
+from mme.containers.single import SingleModel
+from mme.domain import ModelKey
+from mme.metrics import ContainerMetrics, Metrics
+from mme.workers.cores import allowed_cores
+from mme.workers.environments import Environments
+from mme.workers.pool import Pool
+
+
+class BuiltIn:
+    """One pool and one cache over one source of models.
+
+    Args:
+        may_evict: False where whoever loads models also unloads them.
+    """
+
+    def __init__(
+        self, config: Config, source: Source, metrics: Metrics, *, may_evict: bool
+    ) -> None:
+        self._config = config
+        cores = allowed_cores()
+        workers = config.workers.workers or max(1, cores - 1)
+        beside_artifacts = Path(config.disk.cache_dir).expanduser() / "environments"
+        self._environments = Environments(config.environments, beside_artifacts)
+        self._budget_bytes = config.cache.memory_bytes or int(
+            read_memory().total_bytes * config.cache.memory_share_ratio
+        )
+        self.pool = Pool(
+            config.workers,
+            workers=workers,
+            threads=config.workers.threads or max(1, cores // workers),
+            metrics=metrics,
+            on_lost=lambda *lost: self.cache.lost(*lost),  # noqa: PLW0108 - it comes next
+        )
+        self.cache = ModelCache(
+            config.cache,
+            budget_bytes=self._budget_bytes,
+            store=source.versions,
+            artifacts=source.artifacts,
+            pool=self.pool,
+            environments=self._environments,
+            records=Records(time.time),
+            metrics=metrics,
+            may_evict=may_evict,
+        )
+        self._metrics = metrics
+        self.primary = self.engine("primary")
+
+    @classmethod
+    async def open(
+        cls,
+        config: Config,
+        source: Source,
+        metrics: Metrics,
+        stack: AsyncExitStack,
+        *,
+        may_evict: bool = True,
+    ) -> BuiltIn:
+        """Starts the workers.
+
+        Raises:
+            ConfigError, WorkerStartError: they can't be.
+        """
+        built = cls(config, source, metrics, may_evict=may_evict)
+        await built._start(stack)
+        return built
+
+    def engine(self, hostname: str, metrics: ContainerMetrics | None = None) -> MultiModelEngine:
+        """A container over this pool and cache."""
+        return MultiModelEngine(
+            hostname, cache=self.cache, pool=self.pool, metrics=self._metrics, own_metrics=metrics
+        )
+
+    def keep(self, key: ModelKey, stack: AsyncExitStack) -> SingleModel:
+        """A model that is in memory from now on."""
+        workers = len(self.pool.describe())
+        load_seconds = self._config.cache.load_seconds
+        single = SingleModel(key, self.cache, self.primary, load_seconds, concurrency=workers)
+        own(stack, single.keep_loaded())
+        return single
+
+    def describe(self) -> dict[str, object]:
+        """Models, memory and workers, for `/state`."""
+        return {**self.cache.describe(), "workers": self.pool.describe()}
+
+    async def _start(self, stack: AsyncExitStack) -> None:
+        await self._environments.start()
+        stack.push_async_callback(self._environments.close)
+        await self.pool.start()
+        stack.push_async_callback(self.pool.close)
+        stack.push_async_callback(self.cache.close)
+        stack.callback(self.pool.stop_replacing)
+        own(stack, self._watch_memory())
+
+    async def _watch_memory(self) -> None:
+        residents, config = self.cache.residents, self._config.cache
+        await watch_memory(
+            residents.set_budget,
+            lambda: residents.ledger.resident_bytes + residents.ledger.leaving_bytes,
+            configured_bytes=self._budget_bytes,
+            reserve_ratio=config.memory_reserve_ratio,
+            pause_seconds=config.pressure_seconds,
+        )

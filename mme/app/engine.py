@@ -1,0 +1,200 @@
+"""`Engine`: everything behind the front, whole without it; `serving.py` puts a front before it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import AsyncExitStack
+from types import TracebackType
+from typing import Self
+
+from mme.app.builtin import BuiltIn
+from mme.app.containers import open_containers
+from mme.app.source import Source
+from mme.config import Config
+from mme.containers.base import Container
+from mme.containers.hosted import HostedModels
+from mme.containers.operated import OperatedModels
+from mme.containers.single import SingleModel
+from mme.domain import Invocation, ModelKey, Reply
+from mme.errors import ConfigError, MmeError
+from mme.front.dialects import Management
+from mme.metrics import Metrics
+from mme.routing.catalog import Catalog, Endpoint, Variant
+from mme.routing.pipeline import Pipeline
+from mme.store.registered import RegisteredDirectories
+
+_CONTAINER_MODES = ("multi", "single")  # whoever runs the container brings models and evicts them
+_SINGLE = ModelKey("model")
+
+
+class Engine:
+    """The engine without HTTP.
+
+    Use: `async with Engine(config) as engine: reply = await engine.invoke(invocation)`.
+
+    Args:
+        config: see `mme.build_config`; `models` is required, or containers.
+
+    Raises (on entering):
+        ConfigError: a setting does not hold up against the world.
+        WorkerStartError: a worker can't start.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self.metrics = Metrics(config.server.endpoint_name, config.server.variant_name)
+        self._config = config
+        self._started_at = time.monotonic()
+        self._mode = config.server.container
+        self._single: SingleModel | None = None
+        self._source: Source | None = None
+        self._built_in: BuiltIn | None = None
+        self._draining = False
+        self._stack = AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        async with AsyncExitStack() as stack:
+            await self._build(stack)
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._draining = True
+        await self._stack.aclose()
+
+    async def invoke(self, invocation: Invocation) -> Reply:
+        """Answers one invocation.
+
+        Raises:
+            MmeError: see `mme/errors.py` for the tree.
+        Cancellation: a request that has not begun is dropped; a load it started goes on.
+        """
+        return await self._pipeline.invoke(invocation)
+
+    async def load(self, key: ModelKey) -> None:
+        """Brings a model into the built-in engine's memory without asking it anything.
+
+        Raises:
+            MmeError: why it can't be; ConfigError where there is no built-in engine.
+        """
+        if self._built_in is None:
+            raise ConfigError("containers: none of them is the built-in engine")
+        deadline = asyncio.get_running_loop().time() + self._config.cache.load_seconds
+        await self._built_in.primary.load(key, deadline)
+
+    def readiness(self) -> list[str]:
+        """Why it can't serve now; empty when it can."""
+        reasons = []
+        if self._source is not None and self._source.problem:
+            reasons.append(self._source.problem)
+        if self._draining:
+            reasons.append("the server is shutting down")
+        for container in self._containers:
+            if problem := container.problem():
+                named = f"container {container.hostname}: " if self._config.containers else ""
+                reasons.append(named + problem)
+        single = self._single
+        if single is not None and not single.is_loaded():
+            reasons.append(single.failure() or "the model is being loaded")
+        return reasons
+
+    def drain(self) -> None:
+        """Not ready from now on; what is asked is still answered."""
+        self._draining = True
+
+    def state(self) -> dict[str, object]:
+        """Everything the operator may see, as JSON."""
+        config, source = self._config, self._source
+        state: dict[str, object] = {
+            "endpoint": config.server.endpoint_name,
+            "variant": config.server.variant_name,
+            "uptime_seconds": round(time.monotonic() - self._started_at, 3),
+            "ready": not self.readiness(),
+        }
+        if config.containers:
+            state["mode"] = config.pipeline.mode
+            state["containers"] = [container.describe() for container in self._containers]
+        if self._built_in is not None:
+            state |= self._built_in.describe()
+        if source is not None:
+            state["store"] = source.versions.location
+            state["disk"] = source.describe()
+        return state
+
+    @property
+    def location(self) -> str:
+        """What is served, in words for an operator."""
+        if self._config.containers:
+            names = ", ".join(container.hostname for container in self._containers)
+            return f"the containers {names} ({self._config.pipeline.mode})"
+        return "what is posted to /models" if self._mode == "multi" else self._config.store.models
+
+    def metrics_text(self) -> bytes:
+        """The metrics in Prometheus text form."""
+        if self._built_in is not None:
+            self.metrics.queued_requests.set(self._built_in.pool.waiting_count)
+        return self.metrics.render()
+
+    async def _build(self, stack: AsyncExitStack) -> None:
+        config, metrics = self._config, self.metrics
+        by_platform = self._mode in _CONTAINER_MODES
+        if by_platform and config.containers:
+            raise ConfigError("container: who runs us as a container has no [[containers]] in us")
+        tables = config.containers
+        if by_platform:
+            self._source = Source.registered()
+        elif not tables or any(table.is_built_in or table.target_models for table in tables):
+            self._source = await Source.open(config, metrics, stack)
+        if self._source is not None and (not tables or any(item.is_built_in for item in tables)):
+            self._built_in = await BuiltIn.open(
+                config, self._source, metrics, stack, may_evict=not by_platform
+            )
+        self._containers = await self._open_containers(stack)
+        self._pipeline = Pipeline(self._catalog(), config.pipeline.payload_limit_bytes)
+        self.management = await self._manage(stack)
+        if self._source is not None:
+            self._source.watch(stack)
+
+    async def _open_containers(self, stack: AsyncExitStack) -> tuple[Container, ...]:
+        if not self._config.containers and self._built_in is not None:
+            return (self._built_in.primary,)
+        return await open_containers(
+            self._config, self._built_in, self._source, self.metrics, stack
+        )
+
+    async def _manage(self, stack: AsyncExitStack) -> Management:
+        if self._built_in is None or self._source is None:
+            return Management()
+        cache, engine = self._built_in.cache, self._built_in.primary
+        load_seconds = self._config.cache.load_seconds
+        source = self._source.versions
+        if not isinstance(source, RegisteredDirectories):
+            operated = OperatedModels(source.location, cache, engine, load_seconds)
+            return Management(operated=operated, is_alone=not self._config.containers)
+        if self._mode == "multi":
+            hosted = HostedModels(source, cache, engine, load_seconds)
+            stack.push_async_callback(hosted.close)
+            return Management(hosted=hosted)
+        directory = self._config.store.models
+        try:
+            source.register(_SINGLE, directory)
+        except MmeError as error:
+            raise ConfigError(f"models: {directory!r} is no directory") from error
+        self._single = self._built_in.keep(_SINGLE, stack)
+        return Management(single=self._single)
+
+    def _catalog(self) -> Catalog:
+        server, direct = self._config.server, self._is_direct
+        variant = Variant(name=server.variant_name, containers=self._containers, direct=direct)
+        endpoint = Endpoint(name=server.endpoint_name, variants=(variant,))
+        return Catalog(account_id=server.account_id, endpoints={endpoint.name: endpoint})
+
+    @property
+    def _is_direct(self) -> bool:
+        config = self._config
+        return len(config.containers) > 1 and config.pipeline.mode == "Direct"

@@ -8,7 +8,7 @@ Pure: no clock, no I/O. Rules, kept by every method:
     resident  charged what was measured in the worker; evictable while nobody leases or pins it
     leaving   out of the cache, still charged until its worker confirms that the memory is back
 
-Victims are the least recently used; a leased one met on the way counts as used now, which it is.
+Who goes first is for `policy.py` to say, of those that nobody leases or pins.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Generic, TypeVar
 
-from cachetools import Cache, LRUCache
+from mme.cache.policy import LeastRecentlyUsed, Policy
 
 Key = TypeVar("Key", bound=Hashable)
 
@@ -51,25 +51,25 @@ class Refuse:
 
 
 class Ledger(Generic[Key]):
-    """Bytes against a budget. Not thread-safe: one event loop owns it."""
+    """Bytes against a budget. Not thread-safe: one event loop owns it.
 
-    def __init__(self, budget_bytes: int) -> None:
+    Args:
+        budget_bytes: what all may take together.
+        policy: says who goes first, and is this ledger's own; the least recently used if None.
+    """
+
+    def __init__(self, budget_bytes: int, policy: Policy[Key] | None = None) -> None:
         self.budget_bytes = budget_bytes
         self.reserved_bytes = 0
+        self.resident_bytes = 0
         self.leaving_bytes = 0
         self._held_bytes = 0  # resident and leased or pinned: not evictable
+        self._policy: Policy[Key] = LeastRecentlyUsed() if policy is None else policy
         self._reserved: dict[Key, int] = {}
-        # unbounded: the budget above decides, cachetools keeps order and sizes
-        self._resident: LRUCache[Key, int] = LRUCache(
-            maxsize=float("inf"), getsizeof=lambda size: size
-        )
+        self._resident: dict[Key, int] = {}
         self._leaving: dict[Key, int] = {}
+        self._reasons: dict[Key, str] = {}  # why those evicted and still leaving were chosen
         self._holds: dict[Key, int] = {}  # leases and pins, also of keys still reserved
-
-    @property
-    def resident_bytes(self) -> int:
-        """What the resident models hold."""
-        return int(self._resident.currsize)
 
     @property
     def charged_bytes(self) -> int:
@@ -88,7 +88,7 @@ class Ledger(Generic[Key]):
     def bytes_of(self, key: Key) -> int:
         """What `key` is charged, whatever its state; 0 if unknown. No use of it."""
         if key in self._resident:
-            return self._size(key)
+            return self._resident[key]
         return self._reserved.get(key) or self._leaving.get(key, 0)
 
     def reserve(
@@ -117,13 +117,20 @@ class Ledger(Generic[Key]):
             return Refuse(Refusal.IN_USE)
         return Evict(self._evict(staying - self.budget_bytes))
 
-    def commit(self, key: Key) -> None:
-        """A reserved load has finished: resident at its reserved size, most recently used."""
+    def commit(self, key: Key, cost_seconds: float = 0.0) -> None:
+        """A reserved load has finished: resident at its reserved size, used now.
+
+        Args:
+            key: what was loaded.
+            cost_seconds: what loading it again would take.
+        """
         size = self._reserved.pop(key)
         self.reserved_bytes -= size
         self._resident[key] = size
+        self.resident_bytes += size
+        self._policy.admitted(key, size, cost_seconds)
         if key in self._holds:
-            self._held_bytes += size
+            self._start_holding(key)
 
     def release(self, key: Key) -> None:
         """A reserved load was given up; its bytes are free. Unknown keys are ignored."""
@@ -131,14 +138,15 @@ class Ledger(Generic[Key]):
 
     def touch(self, key: Key) -> None:
         """`key` was used now. Raises KeyError if not resident."""
-        self._resident[key]
+        self._resident[key]  # raises
+        self._policy.used(key)
 
     def hold(self, key: Key) -> None:
         """One more lease or pin: not evictable until `unhold`. For reserved or resident keys."""
         holds = self._holds.get(key, 0)
         self._holds[key] = holds + 1
         if not holds and key in self._resident:
-            self._held_bytes += self._size(key)
+            self._start_holding(key)
 
     def unhold(self, key: Key) -> None:
         """One lease or pin less. Raises KeyError if there is none."""
@@ -148,7 +156,8 @@ class Ledger(Generic[Key]):
             return
         del self._holds[key]
         if key in self._resident:
-            self._held_bytes -= self._size(key)
+            self._held_bytes -= self._resident[key]
+            self._policy.freed(key)
 
     def is_held(self, key: Key) -> bool:
         """Whether anyone leases or pins `key`."""
@@ -158,19 +167,23 @@ class Ledger(Generic[Key]):
         """Moves a resident key to leaving. False if it is held or not resident."""
         if key in self._holds or key not in self._resident:
             return False
-        self._start_leaving(key, self._resident.pop(key))
+        self._policy.removed(key)
+        self._start_leaving(key)
         return True
 
     def left(self, key: Key) -> None:
         """The worker has confirmed that the bytes are back. Unknown keys are ignored."""
         self.leaving_bytes -= self._leaving.pop(key, 0)
+        self._reasons.pop(key, None)
 
     def lose(self, key: Key) -> None:
         """`key` went with its worker, whatever its state. Its holds stay to be given back."""
         self.release(key)
         self.left(key)
         if key in self._resident:
+            self._policy.removed(key)
             size = self._resident.pop(key)
+            self.resident_bytes -= size
             if key in self._holds:
                 self._held_bytes -= size
 
@@ -180,12 +193,24 @@ class Ledger(Generic[Key]):
         excess = self.reserved_bytes + self.resident_bytes - budget_bytes
         return self._evict(excess) if excess > 0 else ()
 
-    def _size(self, key: Key) -> int:
-        return int(Cache.__getitem__(self._resident, key))  # unlike LRUCache's, this is no use
+    def why_evicted(self, key: Key) -> str:
+        """Why the policy chose `key`, while it is leaving for that; empty otherwise."""
+        return self._reasons.get(key, "")
 
-    def _start_leaving(self, key: Key, size_bytes: int) -> None:
+    def order(self) -> list[Key]:
+        """Who may be evicted, the first to go first. Takes time; for people who ask."""
+        return self._policy.order()
+
+    def _start_holding(self, key: Key) -> None:
+        self._held_bytes += self._resident[key]
+        self._policy.held(key)
+
+    def _start_leaving(self, key: Key) -> int:
+        size_bytes = self._resident.pop(key)
+        self.resident_bytes -= size_bytes
         self._leaving[key] = size_bytes
         self.leaving_bytes += size_bytes
+        return size_bytes
 
     def _evictable_bytes(self) -> int:
         return self.resident_bytes - self._held_bytes
@@ -194,11 +219,8 @@ class Ledger(Generic[Key]):
         victims: list[Key] = []
         wanted_bytes = min(wanted_bytes, self._evictable_bytes())
         while wanted_bytes > 0:
-            key, size = self._resident.popitem()
-            if key in self._holds:
-                self._resident[key] = size  # in use, so the most recently used after all
-                continue
-            self._start_leaving(key, size)
-            wanted_bytes -= size
+            key, reason = self._policy.choose()
+            self._reasons[key] = reason
+            wanted_bytes -= self._start_leaving(key)
             victims.append(key)
         return tuple(victims)

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from mme.cache.ledger import Admit, Evict, Ledger, Refusal, Refuse
+from mme.cache.policy import POLICIES
 
 
 def resident(ledger: Ledger[str], key: str, size: int) -> None:
@@ -125,9 +126,11 @@ KEYS = st.sampled_from("abcdef")
 class LedgerMachine(RuleBasedStateMachine):
     """Any sequence of what the cache may ask; a model of the states is kept beside it."""
 
+    eviction = "lru"
+
     def __init__(self) -> None:
         super().__init__()
-        self.ledger: Ledger[str] = Ledger(100)
+        self.ledger: Ledger[str] = Ledger(100, POLICIES[self.eviction]())
         self.states: dict[str, tuple[str, int]] = {}
         self.holds: dict[str, int] = {}
 
@@ -136,6 +139,7 @@ class LedgerMachine(RuleBasedStateMachine):
             assert not self.holds.get(victim), "a held model was evicted"
             state, size = self.states[victim]
             assert state == "resident"
+            assert self.ledger.why_evicted(victim)
             self.states[victim] = ("leaving", size)
 
     @rule(key=KEYS, size=st.integers(1, 120))
@@ -148,10 +152,10 @@ class LedgerMachine(RuleBasedStateMachine):
             case Evict(victims):
                 self.evicted(victims)
 
-    @rule(key=KEYS)
-    def commit(self, key: str) -> None:
+    @rule(key=KEYS, cost=st.integers(0, 9))
+    def commit(self, key: str, cost: int) -> None:
         if self.states.get(key, ("",))[0] == "reserved":
-            self.ledger.commit(key)
+            self.ledger.commit(key, cost)
             self.states[key] = ("resident", self.states[key][1])
 
     @rule(key=KEYS)
@@ -225,6 +229,20 @@ class LedgerMachine(RuleBasedStateMachine):
         assert over <= self.excess, "something was admitted over the budget"
         self.excess = max(0, over)
 
+    @invariant()
+    def the_order_is_of_those_that_may_go(self) -> None:
+        free = {k for k, (state, _) in self.states.items() if state == "resident"}
+        free -= {key for key, count in self.holds.items() if count}
+        assert set(self.ledger.order()) == free
+
+
+class GdsfLedgerMachine(LedgerMachine):
+    """The same, whoever it is that goes first."""
+
+    eviction = "gdsf"
+
 
 LedgerMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=60, deadline=None)
 TestLedgerMachine = LedgerMachine.TestCase
+GdsfLedgerMachine.TestCase.settings = LedgerMachine.TestCase.settings
+TestGdsfLedgerMachine = GdsfLedgerMachine.TestCase

@@ -1,4 +1,4 @@
-"""One model in memory, and what is known of it."""
+"""One copy of a model in memory, and what is known of it."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from dataclasses import asdict, dataclass, field
 
 from mme.domain import ArtifactVersion, ModelKey
 from mme.workers.pool import LoadedModel
+from mme.workers.slot import Slot
 
 
 @dataclass(slots=True, eq=False)
 class Entry:
-    """A model in memory."""
+    """A copy of a model in one worker's memory."""
 
     version: ArtifactVersion
     loaded: LoadedModel
@@ -30,6 +31,20 @@ class Entry:
         """The target model."""
         return self.version.key
 
+    @property
+    def copy_id(self) -> str:
+        """What the ledger and its worker know it by."""
+        return self.loaded.residency.model
+
+    @property
+    def slot(self) -> Slot:
+        """The worker that it is in."""
+        return self.loaded.residency.slot
+
+    def backlog(self) -> int:
+        """Requests that its worker has or will have before the next one."""
+        return self.slot.queue.backlog
+
     def confirm(self, asked_at: float, refresh_seconds: float) -> Entry:
         """It was current when the store was asked at `asked_at`, or is to pass for it."""
         self.check_at = asked_at + refresh_seconds / 2
@@ -47,7 +62,7 @@ class Entry:
             "idle_seconds": round(now - self.used_at, 3),
             "hits": self.hits,
             "pinned": self.pinned,
-            "worker": self.loaded.residency.slot.index,
+            "worker": self.slot.index,
             "version": self.version.etag,
             "framework": self.loaded.framework,
             "unpacked_bytes": self.unpacked_bytes,

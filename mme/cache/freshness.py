@@ -83,10 +83,12 @@ class Freshness:
                 return
         except ArtifactUnavailable as error:
             if error.reason == "missing":
-                self._residents.retire(entry, "deleted", "the object was deleted")
+                for copy in self._residents.copies(entry.key):
+                    self._residents.retire(copy, "deleted", "the object was deleted")
                 self._artifacts.discard(entry.version)
                 return
             _log.warning("refresh_failed", model=entry.key, reason=str(error))
         except MmeError as error:
             _log.warning("refresh_failed", model=entry.key, reason=str(error))
-        entry.confirm(asked_at, self._refresh_seconds)
+        for copy in self._residents.copies(entry.key):
+            copy.confirm(asked_at, self._refresh_seconds)

@@ -2,7 +2,8 @@
 
 The one place where store and workers meet. A failed load is remembered with its cause, so that a
 bad model costs one load per back-off; what is refused for want of room is not, since what is
-unloaded next may make some.
+unloaded next may make some. A load made ahead waits for its turn behind those that someone waits
+for and evicts nothing, until someone joins it.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import asyncio
 import contextlib
 import time
 from functools import partial
+from itertools import count
 
 import structlog
 
@@ -21,6 +23,7 @@ from mme.cache.lease import Lease
 from mme.cache.records import Records
 from mme.cache.residents import Residents
 from mme.cache.sizes import SizeEstimates
+from mme.cache.turns import Turns
 from mme.config import CacheConfig
 from mme.domain import ModelKey
 from mme.errors import (
@@ -28,6 +31,7 @@ from mme.errors import (
     LoadFailed,
     MemoryRefused,
     ModelError,
+    ModelNotReady,
     StoreUnavailable,
     WorkerLost,
 )
@@ -35,8 +39,10 @@ from mme.metrics import Metrics
 from mme.store.base import Artifact, Artifacts, Versions
 from mme.workers.environments import Environments
 from mme.workers.pool import LoadedModel, LoadRequest, Pool
+from mme.workers.slot import Slot
 
 _log = structlog.get_logger()
+_numbers = count(1)  # of copies, so that what comes is not taken for what leaves
 
 
 class Loading:
@@ -64,7 +70,7 @@ class Loading:
         self._metrics = metrics
         self._sizes = SizeEstimates()
         self.failures = Failures(config.failure_seconds, config.failure_limit_seconds)
-        self._turns = asyncio.Semaphore(config.load_concurrency)
+        self._turns: Turns[ModelKey] = Turns(config.load_concurrency)
         self._flight: Flight[ModelKey, Entry, Lease] = Flight(
             share=partial(Lease, residents), reclaim=Lease.release
         )
@@ -83,11 +89,39 @@ class Loading:
             what the load raised, the same to all who waited for it; Draining after `close`.
         Cancellation: stops waiting; the load goes on.
         """
+        self._residents.ahead.discard(key)
+        self._turns.hurry(key)
         return await self._flight.join(key, partial(self._load, key))
+
+    async def prepare(self, key: ModelKey) -> None:
+        """As `reload`, ahead of anyone's need: behind other loads, and evicting nothing.
+
+        Raises:
+            MemoryRefused: there is no room without evicting.
+        """
+        if key not in self._flight:
+            self._residents.ahead.add(key)
+        try:
+            (await self._flight.join(key, partial(self._load, key))).release()
+        finally:
+            self._residents.ahead.discard(key)
 
     async def reload(self, key: ModelKey) -> None:
         """As `join`; returns when the newest version has taken over."""
         (await self.join(key)).release()
+
+    async def copy(self, entry: Entry, reason: str) -> Entry:
+        """One more copy of what answers for the key of `entry`, in a worker that has none.
+
+        Raises:
+            MmeError: why there is none; no failure is remembered.
+        Cancellation: nothing is left behind.
+        """
+        try:
+            async with asyncio.timeout(self._config.load_seconds):
+                return await self._fetch_and_place(entry.key, beside=entry, reason=reason)
+        except TimeoutError:
+            raise ModelNotReady(f"No copy within {self._config.load_seconds:g} s.") from None
 
     async def close(self) -> None:
         """Gives up loads under way; who waits for one gets Draining."""
@@ -111,29 +145,40 @@ class Loading:
             self.failures.forget(key)
             raise
 
-    async def _fetch_and_place(self, key: ModelKey) -> Entry:
-        """The whole miss path: fetch and unpack -> make room -> load -> current."""
+    async def _fetch_and_place(
+        self, key: ModelKey, *, beside: Entry | None = None, reason: str = "asked for"
+    ) -> Entry:
+        """The whole miss path: fetch and unpack -> make room -> load -> current.
+
+        With `beside`, what is current already gets a copy where neither that nor another one is.
+        """
         asked_at = time.monotonic()
         artifact: Artifact | None = None
         loaded: LoadedModel | None = None
         try:
-            async with self._turns, self._artifacts.lease(key) as artifact:
+            async with self._turn(key), self._artifacts.lease(key) as artifact:
                 current = self._residents.current(key)
-                if current is not None and current.version == artifact.version:
+                if beside is None and current is not None and current.version == artifact.version:
                     return current.confirm(asked_at, self._config.refresh_seconds)
-                loaded = await self._place(artifact)
+                copies = () if beside is None else {beside, *self._residents.copies(key)}
+                loaded = await self._place(artifact, tuple(copy.slot for copy in copies))
         except BaseException as error:
             if artifact is not None and loaded is not None:
-                self._residents.abandon(artifact.version, loaded)
+                self._residents.abandon(loaded)
             if artifact is not None and isinstance(error, ModelError):
                 error.etag = artifact.version.etag
             raise
         if not loaded.residency.alive:  # its worker ended since; its reservation went with it
-            self._residents.release(artifact.version)
-            return await self._fetch_and_place(key)
-        return self._admit(artifact, loaded, asked_at)
+            self._residents.release(loaded.residency.model)
+            return await self._fetch_and_place(key, beside=beside, reason=reason)
+        return self._admit(artifact, loaded, asked_at, reason)
 
-    def _admit(self, artifact: Artifact, loaded: LoadedModel, asked_at: float) -> Entry:
+    def _turn(self, key: ModelKey) -> contextlib.AbstractAsyncContextManager[None]:
+        return self._turns.turn(key, ahead=key in self._residents.ahead)
+
+    def _admit(
+        self, artifact: Artifact, loaded: LoadedModel, asked_at: float, reason: str
+    ) -> Entry:
         now = time.monotonic()
         entry = Entry(
             version=artifact.version,
@@ -144,7 +189,7 @@ class Loading:
             check_at=0.0,
             fresh_until=0.0,
         )
-        self._residents.admit(entry.confirm(asked_at, self._config.refresh_seconds))
+        self._residents.admit(entry.confirm(asked_at, self._config.refresh_seconds), reason)
         self.failures.forget(entry.key)
         self._metrics.loads.labels("loaded").inc()
         _log.info(
@@ -157,39 +202,41 @@ class Loading:
         )
         return entry
 
-    async def _place(self, artifact: Artifact) -> LoadedModel:
+    async def _place(self, artifact: Artifact, avoid: tuple[Slot, ...]) -> LoadedModel:
         """Reserves, loads, settles; who took more than can be had starts over, its size known."""
         version, residents = artifact.version, self._residents
+        copy_id = f"{version.digest}+{next(_numbers)}"
         environment = await self._environments.obtain(artifact.directory, self._pool.environments)
         worker_losses = 0
         while True:
             wanted = self._sizes.estimate(
                 version, artifact.unpacked_bytes, limit_bytes=residents.ledger.budget_bytes
             )
-            await residents.reserve(version, wanted)
+            await residents.reserve(copy_id, version.key, wanted)
             try:
                 loaded = await self._pool.load(
                     LoadRequest(
-                        model=version.digest,
+                        model=copy_id,
                         name=version.key,
                         directory=str(artifact.directory),
                         size_bytes=wanted,
                         environment=environment,
+                        avoid=avoid,
                     )
                 )
                 self._sizes.learn(version, artifact.unpacked_bytes, loaded.resident_bytes)
-                if await residents.settle(version, loaded.resident_bytes):
+                if await residents.settle(copy_id, version.key, loaded.resident_bytes):
                     return loaded
                 await self._pool.unload([loaded.residency])
             except WorkerLost:
                 worker_losses += 1
                 if worker_losses > 1:  # the first may have been a neighbour's doing
-                    residents.release(version)
+                    residents.release(copy_id)
                     raise
             except BaseException:
-                residents.release(version)
+                residents.release(copy_id)
                 raise
-            residents.release(version)
+            residents.release(copy_id)
 
     async def _refuse_known_failure(self, key: ModelKey) -> None:
         now = time.monotonic()

@@ -119,10 +119,9 @@ class ModelCache:
         if key in self.loading:
             with contextlib.suppress(MmeError):
                 await self.loading.reload(key)
-        entry = self.residents.current(key)
-        if entry is not None:
-            await self.residents.unload(entry, "asked to")
-        return entry is not None
+        copies = self.residents.copies(key)
+        await self.residents.unload(copies, "unloaded", "asked to")
+        return bool(copies)
 
     def lost(self, residencies: list[Residency], running: list[Residency], cause: str) -> None:
         """A worker ended while at `running`. Who ends worker after worker is quarantined."""
@@ -130,7 +129,8 @@ class ModelCache:
         for residency in running:
             if (entry := self.residents.find(residency.model)) is None:
                 continue
-            crashes = self._crashes[residency.model] = self._crashes.get(residency.model, 0) + 1
+            content = entry.version.digest
+            crashes = self._crashes[content] = self._crashes.get(content, 0) + 1
             if crashes >= _CRASHES_TO_QUARANTINE:
                 error = LoadFailed(
                     f"The model ended its worker {crashes} times and is quarantined; "

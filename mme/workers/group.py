@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from mme.workers.process import WorkerStartError
 from mme.workers.slot import Slot
@@ -51,9 +51,9 @@ class Group:
             for slot in self.slots:
                 group.create_task(slot.close())
 
-    async def choose(self) -> Slot:
-        """The ready worker with the fewest bytes; waits while none is ready."""
-        while not (ready := [slot for slot in self.slots if slot.is_ready]):
+    async def choose(self, avoid: Collection[Slot] = ()) -> Slot:
+        """The ready worker with the fewest bytes, none of `avoid`; waits while none is ready."""
+        while not (ready := [slot for slot in self.slots if slot.is_ready and slot not in avoid]):
             self._ready.clear()
             await self._ready.wait()
         return min(ready, key=lambda slot: (slot.resident_bytes + slot.assigned_bytes, slot.index))

@@ -1,9 +1,10 @@
 """The shared pool: where a model goes, which batch goes next, what happens when a worker ends.
 
 A copy of a model lives in one worker, the one with the fewest resident bytes when it was loaded,
-or the one with the fewest of those that have no copy. A worker that ends is replaced with back-off; its models are told to `on_lost` and reloaded when asked for;
-only the batch it was at is lost, what had not begun is raised as `WorkerLost(started=False)` so
-that the caller may ask again. A worker that can't start at all stops the server: `start` raises.
+of those that have no other copy. A worker that ends is replaced with back-off; its models are told
+to `on_lost` and reloaded when asked for; only the batch it was at is lost, what had not begun is
+raised as `WorkerLost(started=False)` so that the caller may ask again. A worker that can't start at
+all stops the server: `start` raises.
 A model with an environment of its own goes to workers of that environment, which are started for
 the first of them and ended when they have had none for a while.
 """

@@ -67,6 +67,17 @@ class WorkerQueue:
         return sum(len(batch.tickets) for batch in self._sent)
 
     @property
+    def backlog(self) -> int:
+        """Requests before a new one's turn, whatever their models."""
+        return self.waiting_count + self.sent_count
+
+    def crowded(self, limit: int) -> dict[str, int]:
+        """Models for which so many requests or more wait, and how many do."""
+        if self.waiting_count < limit:
+            return {}
+        return {model: len(queue) for model, queue in self._waiting.items() if len(queue) >= limit}
+
+    @property
     def running(self) -> Batch | None:
         """The batch that the worker is at."""
         return self._sent[0] if self._sent else None

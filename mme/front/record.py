@@ -60,6 +60,7 @@ class Recorder:
             seconds=seconds,
             bytes_in=exchange.body_bytes,
             **_told(exchange),
+            **_culprit(error),
             **({} if error is None else {"reason": str(error)[:_REASON_LIMIT]}),
         )
 
@@ -87,7 +88,7 @@ class Recorder:
         metrics = self._metrics
         metrics.invocations.inc()
         metrics.request_seconds.observe(seconds)
-        predict_seconds = reply.timings.predict_seconds if reply else 0.0
+        predict_seconds = _model_seconds(reply) if reply else 0.0
         metrics.overhead_latency.observe((seconds - predict_seconds) * _MICROSECONDS)
         if reply:
             metrics.model_latency.observe(predict_seconds * _MICROSECONDS)
@@ -108,6 +109,18 @@ class Recorder:
         return self._log.warning if foreseen and fault is not Fault.DEPENDENCY else self._log.error
 
 
+def _model_seconds(reply: Reply) -> float:
+    if reply.hops:
+        return sum(hop.seconds for hop in reply.hops)
+    return reply.timings.predict_seconds
+
+
+def _culprit(error: BaseException | None) -> dict[str, object]:
+    if isinstance(error, ModelError) and error.container is not None:
+        return {"container": error.container}
+    return {}
+
+
 def _told(exchange: Exchange) -> dict[str, object]:
     invocation, reply = exchange.invocation, exchange.reply
     told: dict[str, object] = {}
@@ -115,6 +128,8 @@ def _told(exchange: Exchange) -> dict[str, object]:
         told["endpoint"], told["model"] = invocation.endpoint, invocation.target_model
     if reply is not None:
         told["variant"], told["bytes_out"] = reply.variant, len(reply.body)
+        if reply.hops:
+            told["containers"] = {hop.container: hop.seconds for hop in reply.hops}
         if reply.cache_hit is not None:
             told["cache"] = "hit" if reply.cache_hit else "miss"
         timings = reply.timings

@@ -25,6 +25,7 @@ from mme.errors import (
     PayloadTimeout,
     PayloadTooLarge,
     RequestError,
+    SiblingFailed,
     StoreUnavailable,
     WorkerLost,
 )
@@ -32,8 +33,9 @@ from mme.front.wire import REQUEST_ID, Answer
 
 ERROR_TYPE = "x-amzn-ErrorType"
 MESSAGE_LIMIT = 2048
+_ONLY = "primary"  # what the only container is called
 _TIMED_OUT = (
-    "Your invocation timed out while waiting for a response from container primary. Review the "
+    "Your invocation timed out while waiting for a response from container {container}. Review the "
     "latency metrics for each container in Amazon CloudWatch, resolve the issue, and try again."
 )
 _NO_RESPONSE = (
@@ -125,7 +127,8 @@ def _model_members(error: ModelError, endpoint: str, server: ServerConfig) -> di
     status, cause = error.original_status, clean(str(error))
     side = "client" if 400 <= status < 500 else "server"  # noqa: PLR2004 - HTTP's own classes
     group = f"/aws/sagemaker/Endpoints/{endpoint}"
-    head = f'Received {side} error ({status}) from primary with message "'
+    container = error.container or _ONLY
+    head = f'Received {side} error ({status}) from {container} with message "'
     tail = (
         f'". See https://{server.region}.console.aws.amazon.com/cloudwatch/home?region={server.region}'
         f"#logEventViewer:group={group} in account {server.account_id} for more information."
@@ -142,7 +145,7 @@ def _model_members(error: ModelError, endpoint: str, server: ServerConfig) -> di
 
 def _quoted(error: ModelError, cause: str, endpoint: str) -> str:
     if error.original_status == 0 and isinstance(error, InvocationTimeout):
-        return _TIMED_OUT
-    if error.original_status == 0 and isinstance(error, WorkerLost):
+        return _TIMED_OUT.format(container=error.container or _ONLY)
+    if error.original_status == 0 and isinstance(error, WorkerLost | SiblingFailed):
         return _NO_RESPONSE.format(endpoint=endpoint)
     return cause

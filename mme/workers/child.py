@@ -138,10 +138,11 @@ class Worker:
     def _load_aloud(self, message: Load) -> Loaded:
         started = time.perf_counter()
         directory = Path(message.directory)
-        found = find_loader(directory)
-        self._weigh_framework(found)
-        watch = LoadWatch(directory)
+        watch = LoadWatch(directory)  # before any look at the files: the model fills what it leaves
         try:
+            found = find_loader(directory)
+            if self._weigh_framework(found):
+                watch.begin()
             model = self._load_found(found)
             taken = watch.read(least_bytes=model.nbytes())
         finally:
@@ -158,13 +159,17 @@ class Worker:
             signature=_signature(model),
         )
 
-    def _weigh_framework(self, found: Found) -> None:
-        """Prepares a framework: it is the worker's weight, not the model's."""
+    def _weigh_framework(self, found: Found) -> bool:
+        """Prepares a framework that is new here: it is the worker's weight, not the model's."""
+        name = found.loader.name
+        if name in self._prepared and name in self._rehearsed:
+            return False
         before_bytes = memory.private_bytes()
         self._prepare(found.loader)
-        if found.loader.name not in self._rehearsed:
+        if name not in self._rehearsed:
             self._rehearse(found)
         self._own_bytes += max(0, memory.private_bytes() - before_bytes)
+        return True
 
     def _sink(self, name: str) -> Sink:
         """Where what a model prints goes: to the server's log, with the model's name."""
@@ -262,6 +267,7 @@ def _exit() -> NoReturn:
 def main() -> None:
     """Runs a worker as its server started it: `python -m mme.workers.child OPTIONS`."""
     memory.die_with_parent()
+    memory.keep_heaps_small()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is the server's to answer
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what models print is log, never an answer
     sys.setswitchinterval(_SWITCH_SECONDS)

@@ -29,7 +29,7 @@ class Taken:
 
 
 class LoadWatch:
-    """Measures from its making until `read`; one at a time in a process.
+    """Measures from its making, or from `begin`, until `read`; one at a time in a process.
 
     Args:
         directory: where the model's files are.
@@ -38,8 +38,15 @@ class LoadWatch:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._sampler = None if _forget_peak() else _Sampler()
-        self._resident = memory.resident()
-        self._before = memory.measure()
+        self._note()
+
+    def begin(self) -> None:
+        """Begins anew: what was taken up to now is not the model's."""
+        if self._sampler is None:
+            _forget_peak()
+        else:
+            self._sampler.peak_bytes = 0
+        self._note()
 
     def read(self, least_bytes: int = 0) -> Taken:
         """Ends the watch.
@@ -64,6 +71,10 @@ class LoadWatch:
         """Ends the watch of a load that failed."""
         if self._sampler is not None:
             self._sampler.stop()
+
+    def _note(self) -> None:
+        self._resident = memory.resident()
+        self._before = memory.measure()
 
     def _mapped_bytes(self, now: memory.Resident) -> int:
         if now.address_bytes - self._resident.address_bytes < _MAPPED_BYTES:

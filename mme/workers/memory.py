@@ -31,7 +31,12 @@ _libc = ctypes.CDLL(None)
 _mallinfo = getattr(_libc, "mallinfo2", None)  # glibc 2.33 or later
 if _mallinfo is not None:
     _mallinfo.restype = _MallInfo
+_libc.malloc.restype = ctypes.c_void_p
 _trim = getattr(_libc, "malloc_trim", None)
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # mallopt's
+_MAPPED_BYTES = 4 * 1024**2  # below it, what predictions need for a moment comes from the heap
+_KEPT_BYTES = 64 * 1024**2  # at a heap's end, while nobody asks for it back
+_LOOKED_AT_BYTES = 96 * 1024  # more than 64 KiB
 _GARBAGE_RATIO = 1.25
 _GARBAGE_BYTES = 64 * 1024
 _YOUNG, _ALL = 1, 2  # generations of the garbage collector
@@ -120,7 +125,29 @@ def give_back(generation: int = _ALL) -> None:
     """Collects garbage and trims the heap; without the trim glibc keeps all of it."""
     gc.collect(generation)
     if _trim is not None:
+        _trim_this_arena()
         _trim(0)
+
+
+def keep_heaps_small() -> None:
+    """Large blocks come from the system, and go back to it when they are freed.
+
+    Left alone, glibc raises the size from which they do to whatever was freed last, up to 32 MB, so
+    that one model's weights come to lie in the heap between those of others.
+    """
+    if _trim is not None:
+        _libc.mallopt(_M_MMAP_THRESHOLD, _MAPPED_BYTES)
+        _libc.mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)
+
+
+def _trim_this_arena() -> None:
+    """Gives back the end of this thread's heap, which `malloc_trim` does for the first heap only.
+
+    The end is looked at when a block of some size is freed there.
+    """
+    _libc.mallopt(_M_TRIM_THRESHOLD, 0)
+    _libc.free(ctypes.c_void_p(_libc.malloc(ctypes.c_size_t(_LOOKED_AT_BYTES))))
+    _libc.mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)
 
 
 def die_with_parent() -> None:

@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console, Group
+from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
@@ -57,7 +57,26 @@ def read_state(endpoint_url: str) -> dict[str, Any]:
 
 
 def show_state(state: dict[str, Any]) -> Group:
-    """The state as a table with a line on memory below it."""
+    """The state as tables: containers, where there are several; models, and a line on memory."""
+    shown: list[RenderableType] = []
+    if "containers" in state:
+        shown += [_containers(state), ""]
+    if "memory" in state:
+        shown += _models(state)
+    return Group(*shown)
+
+
+def _containers(state: dict[str, Any]) -> Table:
+    table = Table(f"container ({state['mode']})", box=None, header_style="bold", pad_edge=False)
+    for heading in ("kind", "state"):
+        table.add_column(heading)
+    for container in state["containers"]:
+        problem = container.get("problem")
+        table.add_row(container["hostname"], str(container["kind"]), problem or "ready")
+    return table
+
+
+def _models(state: dict[str, Any]) -> list[RenderableType]:
     table = Table("model", box=None, header_style="bold", pad_edge=False)
     for heading in ("state", "kind"):
         table.add_column(heading, no_wrap=True)
@@ -79,4 +98,4 @@ def show_state(state: dict[str, Any]) -> Group:
     line = ", ".join(
         f"{name.removesuffix('_bytes')} {in_bytes(value)}" for name, value in memory.items()
     )
-    return Group(table, f"[dim]{len(state['models'])} models; memory: {line}[/dim]")
+    return [table, f"[dim]{len(state['models'])} models; memory: {line}[/dim]"]

@@ -36,5 +36,5 @@ class Container(Protocol):
         ...
 
     def describe(self) -> dict[str, object]:
-        """Its state, for `/state`; `hostname` and `kind` are always there."""
+        """Its state, for `/state`; `hostname`, `kind` and `problem` are there."""
         ...

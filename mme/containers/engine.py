@@ -85,7 +85,12 @@ class MultiModelEngine:
 
     def describe(self) -> dict[str, object]:
         """Its state, for `/state`."""
-        return {"hostname": self.hostname, "kind": "built-in", "multi_model": True}
+        return {
+            "hostname": self.hostname,
+            "kind": "built-in",
+            "multi_model": True,
+            "problem": self.problem(),
+        }
 
     async def load(self, key: ModelKey, deadline: float) -> None:
         """Loads `key` unless it is in memory. Raises as a lease does."""

@@ -17,7 +17,8 @@ HTTP statuses are given in `front/wire.py` only.
     │  ├─ PredictionFailed      the model or its codec refused the payload or raised
     │  ├─ MemoryRefused         no room can be made for this model
     │  ├─ InvocationTimeout     not answered by its deadline
-    │  ├─ SiblingFailed         another container failed, sent rubbish, or did not answer
+    │  ├─ SiblingFailed         another container failed
+    │  │  └─ SiblingSilent        it did not answer, or what it answered is no HTTP
     │  ├─ HandoverTooLarge      one container's answer is too large to be the next one's request
     │  └─ WorkerLost            the worker died or was ended while the request ran in it
     ├─ ModelNotReady          nobody: still loading when the caller's window closed
@@ -168,6 +169,18 @@ class SiblingFailed(ModelError):
     """
 
     default_status = 0
+
+
+class SiblingSilent(SiblingFailed):
+    """Nothing that HTTP knows came from another container.
+
+    Args:
+        what: what happened, as the end of a sentence.
+    """
+
+    def __init__(self, container: str, what: str) -> None:
+        super().__init__(f"Container {container} does not answer: {what}.")
+        self.what = what
 
 
 class HandoverTooLarge(ModelError):

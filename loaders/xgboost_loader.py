@@ -2,9 +2,9 @@
 
 Decisions: an answer is what `Booster.predict` gives, however the model was saved, so that a pickled
 XGBClassifier answers the probabilities that the same model saved by `save_model` answers. An
-infinite feature is refused, as XGBoost's DMatrix refuses it. `inplace_predict` runs gbtree only:
-gblinear has none, and dart's differs from `predict` in the last digit. A file beside the models
-that is plainly no model is left alone; the image would fail on it.
+infinite feature is refused, as XGBoost's DMatrix refuses it. gbtree alone is predicted in place:
+gblinear can't be, and dart's answer would differ from `predict` in the last digit. A file beside
+the models that is plainly no model is left alone; the image would fail on it.
 """
 
 from __future__ import annotations
@@ -36,6 +36,8 @@ from loaders.xgboost_output import answer_encoders
 
 if TYPE_CHECKING:
     import xgboost
+
+    from loaders.xgboost_call import DirectCall
 
 _VOTING_OBJECTIVES = frozenset({"multi:softmax", "binary:hinge"})
 _ENSEMBLE = "SAGEMAKER_INFERENCE_ENSEMBLE"  # the image's own switch
@@ -96,9 +98,12 @@ class Member:
     rounds: tuple[int, int]  # (0, 0): all of them
     missing: float
     outputs: tuple[int, ...]  # the shape of an answer
+    direct: DirectCall | None  # the fastest way, where there is one
 
     def predict(self, rows: Array) -> Array:
         """Gives what `Booster.predict` would."""
+        if self.direct is not None:
+            return self.direct(rows)
         if self.in_place:
             result: Array = self.booster.inplace_predict(
                 rows,
@@ -175,18 +180,23 @@ def _model_files(directory: Path) -> list[Path]:
 
 
 def _member(booster: xgboost.Booster, missing: float) -> Member:
+    from loaders.xgboost_call import direct_call  # noqa: PLC0415 - needs xgboost
+
     booster.set_param({"nthread": 1, "device": "cpu"})
     learner = msgspec.json.decode(booster.save_config())["learner"]
     kind = learner["gradient_booster"]["name"]
+    in_place = kind == "gbtree"
+    outputs, rounds = _outputs(learner), _rounds(booster, kind)
     return Member(
         booster=booster,
         width=booster.num_features(),
         objective=learner["objective"]["name"],
         classes=int(learner["learner_model_param"]["num_class"]),
-        in_place=kind == "gbtree",
-        rounds=_rounds(booster, kind),
+        in_place=in_place,
+        rounds=rounds,
         missing=missing,
-        outputs=_outputs(learner),
+        outputs=outputs,
+        direct=direct_call(booster, rounds, missing, len(outputs)) if in_place else None,
     )
 
 

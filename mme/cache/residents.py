@@ -1,8 +1,9 @@
 """Who is in memory: the ledger's decisions, carried out in the pool.
 
 Versions of one model may be resident together while the old one is still leased; `current` is the
-one that answers. Everything between a decision and its bookkeeping happens in one step of the event
-loop.
+one that answers. Of that one there may be several copies, each in a worker of its own, with an id
+and a charge of its own; of a pinned model the first is pinned, the others are spare. Everything
+between a decision and its bookkeeping happens in one step of the event loop.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import Coroutine, Iterator
 from mme.cache.entry import Entry
 from mme.cache.ledger import Admit, Evict, Ledger, Refusal, Refuse
 from mme.cache.records import Records
-from mme.domain import ArtifactVersion, ModelKey
+from mme.domain import ModelKey
 from mme.errors import MemoryRefused
 from mme.metrics import Metrics
 from mme.workers.pool import LoadedModel, Pool
@@ -38,8 +39,8 @@ class Residents:
         self._pool = pool
         self._records = records
         self._metrics = metrics
-        self._entries: dict[str, Entry] = {}  # by digest: all that the ledger calls resident
-        self._current: dict[ModelKey, Entry] = {}
+        self._entries: dict[str, Entry] = {}  # by copy: all that the ledger calls resident
+        self._current: dict[ModelKey, tuple[Entry, ...]] = {}  # copies of one version, never none
         self.ahead: set[ModelKey] = set()  # loaded before anyone asks, so nobody goes for them
         self._room_turn = asyncio.Lock()
         self._room = asyncio.Event()  # something was freed or let go
@@ -48,15 +49,22 @@ class Residents:
     def __iter__(self) -> Iterator[Entry]:
         return iter(self._entries.values())
 
-    def find(self, digest: str) -> Entry | None:
-        """The model in memory with this content."""
-        return self._entries.get(digest)
+    def find(self, copy_id: str) -> Entry | None:
+        """The model in memory under this id."""
+        return self._entries.get(copy_id)
 
     def current(self, key: ModelKey) -> Entry | None:
-        """The version of `key` that answers, if it is in memory."""
-        return self._current.get(key)
+        """The version of `key` that answers, if it is in memory: the copy to ask next."""
+        copies = self._current.get(key)
+        if copies is None:
+            return None
+        return copies[0] if len(copies) == 1 else min(copies, key=Entry.backlog)
 
-    async def reserve(self, version: ArtifactVersion, size_bytes: int) -> None:
+    def copies(self, key: ModelKey) -> tuple[Entry, ...]:
+        """All copies of the version of `key` that answers."""
+        return self._current.get(key, ())
+
+    async def reserve(self, copy_id: str, key: ModelKey, size_bytes: int) -> None:
         """Reserves memory for a load, evicting and waiting as needed; first come, first served.
 
         Raises:
@@ -67,7 +75,7 @@ class Residents:
         async with self._room_turn:
             while True:
                 self._room.clear()
-                match self._reserve(version, size_bytes):
+                match self._reserve(copy_id, key, size_bytes):
                     case Admit():
                         return
                     case Refuse(why) if why is not Refusal.IN_USE or self._all_pinned():
@@ -75,7 +83,7 @@ class Residents:
                     case Refuse() | Evict():
                         await self._room.wait()
 
-    async def settle(self, version: ArtifactVersion, measured_bytes: int) -> bool:
+    async def settle(self, copy_id: str, key: ModelKey, measured_bytes: int) -> bool:
         """Turns a reservation into what was measured, evicting if it is more.
 
         False where that can't be done without waiting for leases or other loads: two loads that
@@ -84,7 +92,7 @@ class Residents:
         """
         while True:
             self._room.clear()
-            match self._reserve(version, measured_bytes):
+            match self._reserve(copy_id, key, measured_bytes):
                 case Admit():
                     return True
                 case Refuse():
@@ -92,38 +100,36 @@ class Residents:
                 case Evict():
                     await self._room.wait()
 
-    def release(self, version: ArtifactVersion) -> None:
+    def release(self, copy_id: str) -> None:
         """Gives a reservation back."""
-        self.ledger.release(version.digest)
+        self.ledger.release(copy_id)
         self._room.set()
 
-    def abandon(self, version: ArtifactVersion, loaded: LoadedModel) -> None:
+    def abandon(self, loaded: LoadedModel) -> None:
         """Gives up a model that is reserved and loaded: unloads it, then releases."""
-        self._own(self._finish_abandon(version, loaded))
+        self._own(self._finish_abandon(loaded))
 
-    def admit(self, entry: Entry) -> None:
-        """A reserved, loaded model becomes current for its key; the former one retires."""
-        digest = entry.version.digest
-        self.ledger.commit(digest)
-        self._entries[digest] = entry
-        former = self._current.get(entry.key)
-        self._current[entry.key] = entry
-        if entry.key in self._pins:
-            self._pin(entry)
-        self._records.add("loaded", entry.key, entry.loaded.resident_bytes, "asked for")
-        if former is not None:
-            self.retire(former, "superseded", "a new version took its place")
+    def admit(self, entry: Entry, reason: str = "asked for") -> None:
+        """A reserved, loaded model answers for its key; copies of another version retire."""
+        self.ledger.commit(entry.copy_id)
+        self._entries[entry.copy_id] = entry
+        former = self.copies(entry.key)
+        peers = tuple(copy for copy in former if copy.version == entry.version)
+        self._set_current(entry.key, (*peers, entry))
+        self._records.add("loaded", entry.key, entry.loaded.resident_bytes, reason)
+        for copy in former:
+            if copy not in peers:
+                self.retire(copy, "superseded", "a new version took its place")
         self._tell()
 
     def hold(self, entry: Entry) -> None:
         """One more lease: used now, and not to be evicted."""
-        digest = entry.version.digest
-        self.ledger.hold(digest)
-        self.ledger.touch(digest)
+        self.ledger.hold(entry.copy_id)
+        self.ledger.touch(entry.copy_id)
 
     def unhold(self, entry: Entry) -> None:
         """One lease less."""
-        self.ledger.unhold(entry.version.digest)
+        self.ledger.unhold(entry.copy_id)
         if entry.retired:
             self._leave_retired(entry)
         self._room.set()
@@ -131,32 +137,30 @@ class Residents:
     def pin(self, key: ModelKey) -> None:
         """From now on `key`, in whatever version, is not evicted once it is in memory."""
         self._pins.add(key)
-        entry = self._current.get(key)
-        if entry is not None:
+        for entry in self.copies(key)[:1]:
             self._pin(entry)
 
     def unpin(self, key: ModelKey) -> None:
         """`key` may be evicted again."""
         self._pins.discard(key)
-        entry = self._current.get(key)
-        if entry is not None:
+        for entry in self.copies(key):
             self._unpin(entry)
 
-    async def unload(self, entry: Entry, reason: str) -> None:
-        """Takes `entry` out of memory; returns when its memory is back with the system.
+    async def unload(self, entries: tuple[Entry, ...], kind: str, reason: str) -> None:
+        """Takes `entries` out of memory; returns when their memory is back with the system.
 
-        Cancellation: it leaves all the same.
+        Cancellation: they leave all the same.
         """
-        self.retire(entry, "unloaded", reason)
-        await entry.gone.wait()
+        for entry in entries:
+            self.retire(entry, kind, reason)
+        for entry in entries:
+            await entry.gone.wait()
 
     def retire(self, entry: Entry, kind: str, reason: str) -> None:
         """Stops `entry` from answering; it leaves memory when its last lease ends."""
         if entry.retired:
             return
-        entry.retired = True
-        if self._current.get(entry.key) is entry:
-            del self._current[entry.key]
+        self._drop_current(entry)
         self._records.add(kind, entry.key, entry.loaded.resident_bytes, reason)
         self._metrics.evictions.labels(kind).inc()
         self._unpin(entry)
@@ -190,11 +194,11 @@ class Residents:
         if self._unloads:
             await asyncio.wait(self._unloads)
 
-    def _reserve(self, version: ArtifactVersion, size_bytes: int) -> Admit | Evict[str] | Refuse:
-        may_evict = self._may_evict and version.key not in self.ahead
-        decision = self.ledger.reserve(version.digest, size_bytes, may_evict=may_evict)
+    def _reserve(self, copy_id: str, key: ModelKey, size_bytes: int) -> Admit | Evict[str] | Refuse:
+        may_evict = self._may_evict and key not in self.ahead
+        decision = self.ledger.reserve(copy_id, size_bytes, may_evict=may_evict)
         if isinstance(decision, Evict):
-            self._evict(decision.victims, f"room for {version.key}")
+            self._evict(decision.victims, f"room for {key}")
         self._tell()
         return decision
 
@@ -217,16 +221,16 @@ class Residents:
     def _pin(self, entry: Entry) -> None:
         if not entry.pinned:
             entry.pinned = True
-            self.ledger.hold(entry.version.digest)
+            self.ledger.hold(entry.copy_id)
 
     def _unpin(self, entry: Entry) -> None:
         if entry.pinned:
             entry.pinned = False
-            self.ledger.unhold(entry.version.digest)
+            self.ledger.unhold(entry.copy_id)
             self._room.set()
 
     def _evict(self, victims: tuple[str, ...], reason: str) -> None:
-        entries = [self._entries.pop(digest) for digest in victims]
+        entries = [self._entries.pop(copy_id) for copy_id in victims]
         for entry in entries:
             if not entry.retired:
                 self._records.add("evicted", entry.key, entry.loaded.resident_bytes, reason)
@@ -235,15 +239,22 @@ class Residents:
         self._unload(entries)
 
     def _leave_retired(self, entry: Entry) -> None:
-        digest = entry.version.digest
-        if self._entries.get(digest) is entry and self.ledger.leave(digest):
-            del self._entries[digest]
+        if self._entries.get(entry.copy_id) is entry and self.ledger.leave(entry.copy_id):
+            del self._entries[entry.copy_id]
             self._unload([entry])
 
     def _drop_current(self, entry: Entry) -> None:
         entry.retired = True
-        if self._current.get(entry.key) is entry:
-            del self._current[entry.key]
+        left = tuple(copy for copy in self.copies(entry.key) if copy is not entry)
+        self._set_current(entry.key, left)
+
+    def _set_current(self, key: ModelKey, copies: tuple[Entry, ...]) -> None:
+        if not copies:
+            self._current.pop(key, None)
+            return
+        self._current[key] = copies
+        if key in self._pins:
+            self._pin(copies[0])
 
     def _unload(self, entries: list[Entry]) -> None:
         if entries:
@@ -254,14 +265,14 @@ class Residents:
         self._unloads.add(task)
         task.add_done_callback(self._unloads.discard)
 
-    async def _finish_abandon(self, version: ArtifactVersion, loaded: LoadedModel) -> None:
+    async def _finish_abandon(self, loaded: LoadedModel) -> None:
         await self._pool.unload([loaded.residency])
-        self.release(version)
+        self.release(loaded.residency.model)
 
     async def _finish_unload(self, entries: list[Entry]) -> None:
         await self._pool.unload([entry.loaded.residency for entry in entries])
         for entry in entries:
-            self.ledger.left(entry.version.digest)
+            self.ledger.left(entry.copy_id)
             entry.gone.set()
         self._room.set()
         self._tell()

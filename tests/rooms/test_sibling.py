@@ -3,70 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import os
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 import pytest
 
-from mme.containers.sibling_client import SiblingClient
-from mme.domain import BodyStream, Invocation, ModelKey, Reply
-from mme.errors import InvocationTimeout, Overloaded, SiblingFailed, SiblingSilent
+from mme.domain import ModelKey
+from mme.errors import InvocationTimeout, SiblingFailed, SiblingSilent
 from tests.eventually import eventually
-from tests.raw_http import Answer, RawServer, raw, reply, serve_raw, silent_after
-
-LARGE = os.urandom(3_000_000)
-
-
-def asked(body: bytes | BodyStream = b"1,2", seconds: float = 5.0, **changes: object) -> Invocation:
-    return Invocation(
-        request_id="r",
-        endpoint="e",
-        body=body,
-        deadline=asyncio.get_running_loop().time() + seconds,
-        **changes,
-    )
-
-
-@asynccontextmanager
-async def client_of(base_url: str, **changes: int) -> AsyncIterator[SiblingClient]:
-    limits = {"connections": 4, "waiting": 4} | changes
-    client = SiblingClient("pre", base_url, **limits)
-    try:
-        yield client
-    finally:
-        await client.close()
-
-
-@asynccontextmanager
-async def sibling(
-    *answers: Answer, **changes: int
-) -> AsyncIterator[tuple[SiblingClient, RawServer]]:
-    async with serve_raw(*answers) as server, client_of(server.endpoint, **changes) as client:
-        yield client, server
-
-
-async def read_request(reader: asyncio.StreamReader, head: bytes) -> bytes:
-    """The body that belongs to a head."""
-    fields = dict(line.split(b": ", 1) for line in head.lower().split(b"\r\n")[1:] if line)
-    if b"content-length" in fields:
-        return await reader.readexactly(int(fields[b"content-length"]))
-    body = b""
-    while size := int(await reader.readline(), 16):
-        body += await reader.readexactly(size)
-        await reader.readline()
-    await reader.readline()
-    return body
-
-
-def reading(answer: Answer, server: list[RawServer], bodies: list[bytes]) -> Answer:
-    """Reads the request's body before it answers."""
-
-    async def read_and_answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        bodies.append(await read_request(reader, server[0].requests[-1]))
-        await answer(reader, writer)
-
-    return read_and_answer
+from tests.raw_http import raw, reply, serve_raw, silent_after
+from tests.siblings import asked, client_of, sibling
 
 
 async def test_an_answer_comes_back_verbatim_with_its_type_and_attributes():
@@ -119,7 +63,7 @@ async def test_what_is_no_success_keeps_its_status_and_text(status):
     answer = reply(f"{status} Oh", b"no such column", Location="http://127.0.0.1:1/")
     async with sibling(answer) as (client, _):
         for _ in range(7):  # an answer with an error is an answer: the breaker stays closed
-            with pytest.raises(SiblingFailed, match="^no such column$") as caught:
+            with pytest.raises(SiblingFailed, match=r"^no such column$") as caught:
                 await client.invoke("/invocations", asked())
             assert caught.value.original_status == status
 
@@ -248,14 +192,3 @@ async def test_an_answer_that_nobody_asked_for_is_not_taken_for_the_next():
         await eventually(lambda: pooled[0][0].should_close)
         assert (await client.invoke("/invocations", asked(b""))).body == b"mine"
         assert len(server.requests) == 2
-
-
-# Bodies that stream
-
-
-async def test_a_small_answer_is_handed_on_whole_and_its_place_is_free():
-    async with sibling(reply("200 OK", b"small", Content_Type="text/csv")) as (client, _):
-        async with client.open("/invocations", asked()) as handover:
-            assert handover.body == b"small"
-            assert handover.content_type == "text/csv"
-            assert client.describe()["in_flight"] == 0

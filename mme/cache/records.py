@@ -1,19 +1,32 @@
-"""What happened to models in memory, and why: the latest events, for `/state`."""
+"""What happened to models in memory, why, and for whom: the latest events, the last of each model.
+
+All bounded: a ring of events, the last event of so many models, and, apart from both so that no
+client and no outage can flush them, the last names that the store had no object for, or no answer.
+"""
 
 from __future__ import annotations
 
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from itertools import islice
 
-_KEPT = 500
+LOADED = "loaded"
+ABSENT, UNAVAILABLE = "absent", "unavailable"
+_NOTHING_CAME = {ABSENT, UNAVAILABLE}
+_KEPT = 10_000
+_MODELS_KEPT = 20_000
+_NOTHING_KEPT = 1_000
+_SHOWN = 500
+_SHOWN_OF_ONE = 20
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Record:
     """One event.
 
-    `kind` is one of loaded, evicted, superseded, deleted, unloaded, lost, failed, refused.
+    `kind` is `loaded`, or says how the model left memory (evicted, superseded, deleted, unloaded,
+    lost, ...), or why it never came (failed, refused, absent, unavailable), with `bytes` 0 then.
     """
 
     at: float  # seconds since the epoch
@@ -21,6 +34,9 @@ class Record:
     model: str
     bytes: int
     reason: str
+    for_whom: str | None  # the model whose load asked for the room
+    before_bytes: int  # of all models that answer, before and after the event
+    after_bytes: int
 
 
 class Records:
@@ -32,14 +48,61 @@ class Records:
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
+        self._answering_bytes = 0
         self._records: deque[Record] = deque(maxlen=_KEPT)
+        self._last: OrderedDict[str, Record] = OrderedDict()
+        self._nothing: OrderedDict[str, Record] = OrderedDict()
+        self.is_complete = True  # nothing was dropped yet for want of space
 
-    def add(self, kind: str, model: str, size_bytes: int, reason: str) -> Record:
-        """Records an event that happens now."""
-        record = Record(at=self._clock(), kind=kind, model=model, bytes=size_bytes, reason=reason)
-        self._records.append(record)
+    def add(
+        self, kind: str, model: str, size_bytes: int, reason: str, *, for_whom: str | None = None
+    ) -> Record:
+        """Records an event that happens now.
+
+        Args:
+            kind: see Record.
+            model: the target model.
+            size_bytes: what comes into memory or leaves it.
+            reason: why, for an operator.
+            for_whom: the model whose load asked for the room.
+        """
+        before_bytes = self._answering_bytes
+        self._answering_bytes += size_bytes if kind == LOADED else -size_bytes
+        record = Record(
+            at=self._clock(),
+            kind=kind,
+            model=model,
+            bytes=size_bytes,
+            reason=reason,
+            for_whom=for_whom,
+            before_bytes=before_bytes,
+            after_bytes=self._answering_bytes,
+        )
+        if kind in _NOTHING_CAME:
+            self._keep(self._nothing, record, _NOTHING_KEPT)
+        else:
+            self._records.append(record)
+            self._keep(self._last, record, _MODELS_KEPT)
         return record
 
+    def last(self, model: str) -> Record | None:
+        """The last thing that happened to `model`, as far as that is still known."""
+        known = [kept[model] for kept in (self._last, self._nothing) if model in kept]
+        return max(known, key=lambda record: record.at, default=None)
+
+    def of(self, model: str) -> list[Record]:
+        """The latest events of `model`, oldest first. Takes time; for people who ask."""
+        theirs = (record for record in reversed(self._records) if record.model == model)
+        return list(islice(theirs, _SHOWN_OF_ONE))[::-1]
+
     def describe(self) -> list[dict[str, object]]:
-        """All that is kept, as JSON."""
-        return [asdict(record) for record in self._records]
+        """The latest events, as JSON."""
+        latest = islice(reversed(self._records), _SHOWN)
+        return [asdict(record) for record in latest][::-1]
+
+    def _keep(self, kept: OrderedDict[str, Record], record: Record, limit: int) -> None:
+        kept[record.model] = record
+        kept.move_to_end(record.model)
+        if len(kept) > limit:
+            kept.popitem(last=False)
+            self.is_complete = False

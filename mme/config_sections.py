@@ -42,6 +42,8 @@ class DiskConfig:
 
     cache_dir: str = "~/.cache/mme"
     disk_bytes: int = 20 * 1024**3
+    high_ratio: float = 0.95  # above it, what was used least recently goes, down to the low one
+    low_ratio: float = 0.9
     unpacked_limit_bytes: int = 10 * 1024**3
     unpack_ratio_limit: float = 200.0
     unpack_members_limit: int = 10_000

@@ -62,6 +62,8 @@ SETTINGS: tuple[Setting, ...] = (
     _setting("memory_share", "cache.memory_share_ratio", "ratio", "Share of all memory that models may fill when memory is not set."),
     _setting("memory_reserve", "cache.memory_reserve_ratio", "ratio", "Share of all memory to keep free; when less is, the budget shrinks."),
     _setting("disk", "disk.disk_bytes", "bytes", "Budget for unpacked models on disk."),
+    _setting("disk_high", "disk.high_ratio", "ratio", "Above this share of it, the least recently used go from disk in the background, ..."),
+    _setting("disk_low", "disk.low_ratio", "ratio", "... until no more than this share is taken."),
     _setting("cache_dir", "disk.cache_dir", "path", "Directory of the disk tier; one server each."),
     _setting("s3_endpoint", "store.s3_endpoint", "url", "Another S3 than AWS, e.g. http://127.0.0.1:9000."),
     _setting("s3_connections", "store.s3_connections", "count", "Connections to S3 at most."),

@@ -1,28 +1,33 @@
 """The disk tier: a model's key in, a directory that holds its current version out, leased.
 
 Decision: each lease asks the store once, with the version already on disk; "unchanged" costs one
-small request and no bytes. Two leases of one key are safe, not shared: sharing a load is the model
-cache's job, and here the second to finish drops its copy. A store that does not answer is an error
-even where the model lies on disk: whether it was deleted or overwritten can't be known.
+small request and no bytes. A version is extracted once, straight from the stream, and no tarball is
+ever written: who asks for one that is being extracted waits, and asks again. Two keys are never one
+artifact, whatever their ETags: not every store's ETag proves the content. A store that does not
+answer is an error even where the model lies on disk: whether it was deleted or overwritten can't be
+known.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 from mme.config import DiskConfig
 from mme.domain import ArtifactVersion, ModelKey
-from mme.errors import DiskUnavailable, ModelError, StoreUnavailable
+from mme.errors import ConfigError, DiskUnavailable, ModelError, StoreUnavailable
 from mme.metrics import Metrics
 from mme.store.base import Artifact, ArtifactStream, Store
-from mme.store.disk_files import DiskFiles
+from mme.store.disk_files import DiskFiles, remove
 from mme.store.disk_index import DiskIndex, Entry
+from mme.store.disk_takeover import TakeOver
 from mme.store.unpack import unpack
+
+_SWEEPERS = 2  # one may be busy taking over what an earlier run left
 
 
 class ArtifactCache:
@@ -34,8 +39,10 @@ class ArtifactCache:
         self._metrics = metrics
         self._files = DiskFiles(Path(config.cache_dir).expanduser())
         self._unpackers = ThreadPoolExecutor(config.unpack_threads, "unpack")
-        self._sweeper = ThreadPoolExecutor(1, "disk-sweeper")
-        self._index = DiskIndex(self._files, config.disk_bytes, self._sweeper)
+        self._sweeper = ThreadPoolExecutor(_SWEEPERS, "disk-sweeper")
+        self._index = DiskIndex(self._files, config, self._sweeper)
+        self._left = TakeOver(self._files, self._index)
+        self._fetching: dict[str, asyncio.Event] = {}  # by digest; set when it has ended
 
     @property
     def used_bytes(self) -> int:
@@ -53,14 +60,28 @@ class ArtifactCache:
         return self._index.count
 
     async def start(self) -> None:
-        """Takes the directory, sweeps debris, and takes over what an earlier run left.
+        """Takes the directory; what an earlier run left is taken over in the background.
 
         Raises:
             ConfigError: `cache_dir` is another server's, or can't be used.
         """
-        stored = await asyncio.to_thread(self._files.open)
-        self._index.restore(stored)
+        left = await asyncio.to_thread(self._files.open)
+        self._sweeper.submit(self._left.run, left)
         self._set_gauges()
+
+    @property
+    def is_taken_over(self) -> bool:
+        """Whether all that an earlier run left has been looked at."""
+        return self._left.is_complete
+
+    async def recall(self, versions: Sequence[ArtifactVersion]) -> None:
+        """Takes these over before their turn, where an earlier run left them."""
+        look = partial(self._left.look_for, versions, is_current=False)
+        await asyncio.get_running_loop().run_in_executor(self._sweeper, look)
+
+    def prefer(self, versions: Sequence[ArtifactVersion]) -> None:
+        """Counts these as used now, the last one most recently: they go last when room is made."""
+        self._index.prefer(versions)
 
     @contextlib.asynccontextmanager
     async def lease(self, key: ModelKey) -> AsyncIterator[Artifact]:
@@ -89,6 +110,11 @@ class ArtifactCache:
             self._index.unpin(entry)
             self._set_gauges()
 
+    def on_disk(self, key: ModelKey) -> ArtifactVersion | None:
+        """The newest version of `key` that is on disk."""
+        entry = self._index.newest(self._store.location, key)
+        return entry.version if entry else None
+
     def discard(self, version: ArtifactVersion) -> None:
         """Takes `version` off the disk, once nobody leases it."""
         self._index.discard(version)
@@ -96,42 +122,79 @@ class ArtifactCache:
 
     async def close(self) -> None:
         """Waits for what threads are doing, and lets another server have `cache_dir`."""
+        self._left.close()
         await asyncio.to_thread(self._unpackers.shutdown)
         await asyncio.to_thread(self._sweeper.shutdown)
         self._files.close()
 
     async def _obtain(self, key: ModelKey) -> tuple[Entry, int]:
         """The entry, pinned for the caller, and the bytes that were fetched."""
-        known = self._index.pin_newest(self._store.location, key)
+        while True:
+            known = self._index.pin_newest(self._store.location, key)
+            try:
+                found = await self._ask(key, known.version if known else None)
+            finally:
+                if known:
+                    self._index.unpin(known)
+                self._set_gauges()
+            if isinstance(found, asyncio.Event):
+                await found.wait()
+                continue
+            entry, fetched_bytes = found
+            if not fetched_bytes:
+                self._sweeper.submit(self._files.touch, entry.version)
+            return entry, fetched_bytes
+
+    async def _ask(
+        self, key: ModelKey, known: ArtifactVersion | None
+    ) -> tuple[Entry, int] | asyncio.Event:
+        """As `_obtain`; or what to wait for, where another call is extracting that version."""
         entry: Entry | None = None
         fetched_bytes = 0
         try:
-            async with self._store.open(key, known.version if known else None) as stream:
-                version = stream.version if stream else known.version if known else None
-                entry = self._index.pin(version) if version else None
+            async with self._store.open(key, known) as stream:
+                version = stream.version if stream else known
+                entry = await self._find(version) if version else None
                 if entry is None and stream is not None:
+                    if (running := self._fetching.get(stream.version.digest)) is not None:
+                        return running
                     entry = await self._fetch(stream)
                     fetched_bytes = stream.version.size_bytes
         except BaseException:
             if entry:
                 self._index.unpin(entry)
             raise
-        finally:
-            if known:
-                self._index.unpin(known)
-            self._set_gauges()
         if entry is None:
             raise StoreUnavailable(f"{key} was taken off the disk while the store was asked.")
-        if not fetched_bytes:
-            self._sweeper.submit(self._files.touch, entry.version)
         return entry, fetched_bytes
 
+    async def _find(self, version: ArtifactVersion) -> Entry | None:
+        """The current `version`, pinned, where it is on disk."""
+        entry = self._index.pin(version)
+        if entry is None and not self._left.is_complete:
+            await asyncio.to_thread(self._left.look_for, [version], is_current=True)
+            entry = self._index.pin(version)
+        return entry
+
     async def _fetch(self, stream: ArtifactStream) -> Entry:
+        digest = stream.version.digest
+        ended = self._fetching[digest] = asyncio.Event()
+        try:
+            return await self._extract(stream)
+        except ModelError as refused:
+            refused.etag = stream.version.etag  # so that it is not tried again before it changes
+            raise
+        finally:
+            del self._fetching[digest]
+            ended.set()
+
+    async def _extract(self, stream: ArtifactStream) -> Entry:
         loop = asyncio.get_running_loop()
         began = loop.time()
         incoming = self._files.incoming()
         claim = self._index.claim()
         try:
+            await asyncio.to_thread(self._mend)
             await unpack(
                 stream.chunks,
                 incoming,
@@ -141,17 +204,22 @@ class ArtifactCache:
             )
             # No await from here to the entry being pinned: nobody could evict or forget it between.
             entry = self._index.publish(incoming, stream.version, claim)
-        except ModelError as refused:
-            refused.etag = stream.version.etag  # so that it is not tried again before it changes
-            raise
         except OSError as error:
-            await asyncio.to_thread(shutil.rmtree, incoming, ignore_errors=True)
+            await asyncio.to_thread(remove, incoming)
             raise DiskUnavailable(f"The disk tier can't take it: {error.strerror}.") from error
         finally:
             claim.end()
         self._metrics.model_downloading_time.observe((loop.time() - began) * 1e6)
         self._metrics.fetched_bytes.inc(stream.version.size_bytes)
         return entry
+
+    def _mend(self) -> None:
+        """Makes the directories anew where somebody deleted them."""
+        try:
+            if self._files.mend():
+                self._sweeper.submit(self._left.forget_missing)
+        except ConfigError as error:
+            raise DiskUnavailable(str(error)) from error
 
     def _set_gauges(self) -> None:
         self._metrics.disk_bytes.labels("budget").set(self.budget_bytes)

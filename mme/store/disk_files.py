@@ -1,9 +1,10 @@
 """How the disk tier lies on disk: `models/DIGEST` and `models/DIGEST.json`, `incoming/`, a lock.
 
 An artifact appears by one rename with its json before it, and goes by one rename into `incoming/`.
-At start everything else of ours is debris. Decision: nothing is synced while serving; after a power
-cut an artifact whose sizes don't add up is debris too. Only names that we make are ever removed: a
-`cache_dir` set to some directory in use loses nothing.
+At start everything else of ours is debris; `open` takes down names only, so that a start costs the
+same whatever lies there. Decision: nothing is synced while serving; after a power cut an artifact
+whose sizes don't add up is debris too. Only names that we make are ever removed: a `cache_dir` set
+to some directory in use loses nothing; one deleted under us is made anew, and locked anew.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import fcntl
 import os
 import re
 import shutil
+import sys
 import time
 import uuid
 from dataclasses import dataclass
@@ -36,6 +38,14 @@ class Stored:
     unpacked_bytes: int
 
 
+@dataclass(frozen=True, slots=True)
+class Leftovers:
+    """What an earlier run left, by name, unread."""
+
+    digests: list[str]
+    debris: list[Path]
+
+
 class _Note(msgspec.Struct, frozen=True):
     location: str
     key: str
@@ -53,17 +63,18 @@ class DiskFiles:
         self._incoming = cache_dir / "incoming"
         self._lock = -1
 
-    def open(self) -> list[Stored]:
-        """Locks and sweeps the directory. Returns what is there, least recently used first.
+    def open(self) -> Leftovers:
+        """Locks the directory. Returns what is there.
 
         Raises:
             ConfigError: it is another server's, or can't be used.
         """
         try:
-            for directory in (self._models, self._incoming):
-                directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._make()
             self._take_lock()
-            return self._sweep()
+            debris = [path for path in self._incoming.iterdir() if _INCOMING.fullmatch(path.name)]
+            names = {name.removesuffix(".json") for name in os.listdir(self._models)}  # noqa: PTH208 - for speed
+            return Leftovers([name for name in names if _DIGEST.fullmatch(name)], debris)
         except OSError as error:
             self.close()
             raise ConfigError(
@@ -75,6 +86,28 @@ class DiskFiles:
         if self._lock >= 0:
             os.close(self._lock)
             self._lock = -1
+
+    def mend(self) -> bool:
+        """Makes anew what was deleted under us. Returns whether anything was.
+
+        Raises:
+            ConfigError: another server has taken the place.
+            OSError: it can't be made.
+        """
+        locked = self._is_locked()
+        if locked and self._models.is_dir() and self._incoming.is_dir():
+            return False
+        self._make()
+        if not locked:
+            former, self._lock = self._lock, -1
+            try:
+                self._take_lock()
+            finally:
+                if self._lock < 0:
+                    self._lock = former
+                else:
+                    os.close(former)
+        return True
 
     def incoming(self) -> Path:
         """A path for an extraction; nothing is there yet."""
@@ -102,12 +135,13 @@ class DiskFiles:
                 self._note(version.digest).unlink()
             raise
 
-    def withdraw(self, version: ArtifactVersion) -> Path:
+    def withdraw(self, digest: str) -> Path:
         """Takes an artifact out in one step. Returns where it waits for its removal."""
         path = self.incoming()
         with contextlib.suppress(OSError):  # gone already, or the disk fails: the next start sweeps
-            self.artifact(version).rename(path)
-            self._note(version.digest).unlink()
+            (self._models / digest).rename(path)
+        with contextlib.suppress(OSError):
+            self._note(digest).unlink()
         return path
 
     def touch(self, version: ArtifactVersion) -> None:
@@ -116,6 +150,29 @@ class DiskFiles:
             now = time.time_ns()  # finer than what the kernel would set
             os.utime(self._note(version.digest), ns=(now, now))
 
+    def used_at(self, digest: str) -> int:
+        """When it was used last, in nanoseconds since the epoch; 0: it is gone."""
+        try:
+            return self._note(digest).stat().st_mtime_ns
+        except OSError:
+            return 0
+
+    def read(self, digest: str) -> Stored | None:
+        """The artifact `digest` where it is whole. Reads all of its directory, but no content."""
+        try:
+            note = msgspec.json.decode(self._note(digest).read_bytes(), type=_Note)
+            measured_bytes = _measure(self._models / digest)
+        except (OSError, msgspec.MsgspecError):
+            return None
+        version = ArtifactVersion(
+            location=sys.intern(note.location),
+            key=ModelKey(note.key),
+            etag=note.etag,
+            size_bytes=note.size_bytes,
+        )
+        whole = version.digest == digest and measured_bytes == note.unpacked_bytes
+        return Stored(version, note.unpacked_bytes) if whole else None
+
     def free_bytes(self) -> int:
         """What the file system still takes."""
         status = os.statvfs(self._cache_dir)
@@ -123,6 +180,18 @@ class DiskFiles:
 
     def _note(self, digest: str) -> Path:
         return self._models / f"{digest}.json"
+
+    def _make(self) -> None:
+        for directory in (self._models, self._incoming):
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    def _is_locked(self) -> bool:
+        """Whether the lock that we hold is the one that others see."""
+        try:
+            seen = (self._cache_dir / "lock").stat()
+        except FileNotFoundError:
+            return False
+        return os.path.samestat(os.fstat(self._lock), seen)
 
     def _take_lock(self) -> None:
         self._lock = os.open(self._cache_dir / "lock", os.O_RDWR | os.O_CREAT, 0o600)
@@ -133,37 +202,6 @@ class DiskFiles:
             raise ConfigError(
                 f"cache_dir: {self._cache_dir} is in use by another server; give each its own"
             ) from error
-
-    def _sweep(self) -> list[Stored]:
-        for path in self._incoming.iterdir():
-            if _INCOMING.fullmatch(path.name):
-                shutil.rmtree(path, ignore_errors=True)
-        found: list[tuple[int, Stored]] = []
-        for path in list(self._models.iterdir()):
-            if not _DIGEST.fullmatch(path.name.removesuffix(".json")):
-                continue
-            stored = self._read(path.name.removesuffix(".json"))
-            if stored is None:
-                _remove(path)
-            elif path.suffix:
-                found.append((path.stat().st_mtime_ns, stored))
-        return [stored for _, stored in sorted(found, key=lambda item: item[0])]
-
-    def _read(self, digest: str) -> Stored | None:
-        """The artifact `digest` where it is whole."""
-        try:
-            note = msgspec.json.decode(self._note(digest).read_bytes(), type=_Note)
-            measured_bytes = _measure(self._models / digest)
-        except (OSError, msgspec.MsgspecError):
-            return None
-        version = ArtifactVersion(
-            location=note.location,
-            key=ModelKey(note.key),
-            etag=note.etag,
-            size_bytes=note.size_bytes,
-        )
-        whole = version.digest == digest and measured_bytes == note.unpacked_bytes
-        return Stored(version, note.unpacked_bytes) if whole else None
 
 
 def _measure(directory: Path) -> int:
@@ -178,8 +216,10 @@ def _measure(directory: Path) -> int:
     return total_bytes
 
 
-def _remove(path: Path) -> None:
+def remove(path: Path) -> None:
+    """Removes a directory, or what stands in its place; what can't be stays."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:
-        path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            path.unlink()

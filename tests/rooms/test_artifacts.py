@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import shutil
 from collections.abc import AsyncIterator, Callable
+from concurrent.futures import Executor
 from pathlib import Path
 
 import pytest
@@ -22,6 +24,9 @@ from mme.errors import (
 from mme.metrics import Metrics
 from mme.store.artifacts import ArtifactCache
 from mme.store.base import ArtifactStream
+from mme.store.disk_files import DiskFiles
+from mme.store.disk_index import DiskIndex
+from mme.store.disk_takeover import TakeOver
 from mme.store.files import FilesStore
 from mme.store.s3 import S3Store
 from tests.buckets import Bucket
@@ -89,12 +94,18 @@ def opened(tmp_path: Path, store: CountingStore) -> Opener:
 
     @contextlib.asynccontextmanager
     async def open_cache(
-        disk_bytes: int = 2**30, over: object = store
+        disk_bytes: int = 2**30, over: object = store, high: float = 1.0, low: float = 1.0
     ) -> AsyncIterator[ArtifactCache]:
-        config = DiskConfig(cache_dir=str(tmp_path / "cache"), disk_bytes=disk_bytes)
+        config = DiskConfig(
+            cache_dir=str(tmp_path / "cache"),
+            disk_bytes=disk_bytes,
+            high_ratio=high,
+            low_ratio=low,
+        )
         cache = ArtifactCache(over, config, Metrics("e", "v"))
         await cache.start()
         try:
+            await eventually(lambda: cache.is_taken_over)
             yield cache
         finally:
             await cache.close()
@@ -159,7 +170,7 @@ async def test_a_restart_over_another_store_counts_but_does_not_use_what_is_ther
         assert (await fetch(cache, "m"))[0] == b"new place"
         assert cache.count == 2
     async with opened(over=other, disk_bytes=4 * KIB) as cache:
-        assert cache.count == 1
+        await eventually(lambda: cache.count == 1)
         assert await fetch(cache, "m") == (b"new place", 0)
 
 
@@ -381,6 +392,112 @@ async def test_a_directory_deleted_by_the_operator_is_fetched_again(
         assert cache.used_bytes == 4 * KIB
 
 
+async def test_above_the_high_watermark_the_least_recently_used_go_down_to_the_low_one(
+    tmp_path: Path, store: CountingStore, opened: Opener
+) -> None:
+    for number in range(9):
+        store.put(f"{number}", b"x" * 4000)
+    async with opened(disk_bytes=40 * KIB, high=0.8, low=0.5) as cache:
+        async with cache.lease(ModelKey("0")):
+            for number in range(1, 8):
+                await fetch(cache, f"{number}")
+            assert cache.used_bytes == 32 * KIB  # at the watermark, not above it
+            cache.prefer([await store.head(ModelKey("1"))])
+            await fetch(cache, "8")
+            await eventually(lambda: cache.used_bytes == 20 * KIB)
+        kept = {version.key for version in cache._index.versions()}
+    assert kept == {"0", "1", "6", "7", "8"}  # 0 is leased, 1 preferred: in use, though old
+
+
+async def test_two_leases_of_one_cold_version_extract_it_once_and_write_no_tarball(
+    tmp_path: Path, store: CountingStore, opened: Opener
+) -> None:
+    store.put(KEY, os.urandom(600_000))
+    store.gate = asyncio.Event()
+    async with opened() as cache:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(fetch(cache)) for _ in range(5)]
+            await eventually(lambda: len(store.sent) == 5)
+            await eventually(lambda: cache.used_bytes > 400_000)
+            files = [path for path in (tmp_path / "cache").rglob("*") if path.is_file()]
+            assert [path.name for path in files if path.name != "lock"] == ["model"]
+            store.gate.set()
+        fetched = sorted(task.result()[1] for task in tasks)
+        assert fetched[:4] == [0, 0, 0, 0]
+        assert fetched[4] > 0
+
+
+async def test_one_that_waits_for_an_extraction_that_is_given_up_makes_its_own(
+    store: CountingStore, opened: Opener
+) -> None:
+    store.put(KEY, os.urandom(100_000))
+    store.gate = asyncio.Event()
+    async with opened() as cache:
+        first = asyncio.create_task(fetch(cache))
+        await store.reached.wait()
+        second = asyncio.create_task(fetch(cache))
+        await eventually(lambda: len(store.sent) == 2)
+        first.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await first
+        store.gate.set()
+        assert (await second)[1] > 0
+
+
+async def test_a_cache_dir_deleted_under_the_server_is_made_and_locked_anew(
+    tmp_path: Path, store: CountingStore, opened: Opener
+) -> None:
+    for key in "abc":
+        store.put(key, key.encode() * 4000)
+    async with opened() as cache:
+        await fetch(cache, "a")
+        await fetch(cache, "b")
+        shutil.rmtree(tmp_path / "cache")
+        assert (await fetch(cache, "c"))[0] == b"c" * 4000
+        await eventually(lambda: (cache.count, cache.used_bytes) == (1, 4 * KIB))
+        assert (await fetch(cache, "a"))[1] > 0
+        with pytest.raises(ConfigError, match="in use"):
+            async with opened():
+                pass
+    async with opened() as cache:
+        assert cache.count == 2
+
+
+async def test_what_an_earlier_run_left_is_used_before_its_turn_to_be_taken_over(
+    tmp_path: Path, store: CountingStore, opened: Opener
+) -> None:
+    for key in "abc":
+        store.put(key, b"x" * 4000)
+    async with opened() as cache:
+        for key in "abc":
+            await fetch(cache, key)
+    files = DiskFiles(tmp_path / "cache")
+    left = files.open()
+    try:
+        index = DiskIndex(files, DiskConfig(), _Never())
+        takeover = TakeOver(files, index)
+        version = await store.head(ModelKey("a"))
+        takeover.look_for([version], is_current=True)
+        assert (index.count, index.pin(version).version) == (1, version)
+        takeover.run(left)
+        assert takeover.is_complete
+        order = [version.key for version in index.versions()]
+    finally:
+        files.close()
+    assert order == ["b", "c", "a"]
+
+
+async def test_discarding_an_old_version_leaves_the_newest_known(
+    store: CountingStore, opened: Opener
+) -> None:
+    store.put(KEY, b"old")
+    async with opened() as cache, cache.lease(KEY) as old:
+        store.put(KEY, b"newer")
+        await fetch(cache)
+        cache.discard(old.version)
+        assert await fetch(cache) == (b"newer", 0)
+
+
 async def test_over_a_real_s3_a_restart_costs_a_condition_and_no_bytes(
     bucket: Bucket, opened: Opener
 ) -> None:
@@ -409,6 +526,13 @@ async def test_an_s3_that_is_gone_is_the_stores_fault_though_the_model_lies_on_d
         with pytest.raises(StoreUnavailable):
             await fetch(cache)
         assert cache.count == 1
+
+
+class _Never(Executor):
+    """Runs nothing."""
+
+    def submit(self, *_arguments: object) -> None:
+        raise RuntimeError("closed")
 
 
 class _Closing:

@@ -57,12 +57,15 @@ class CacheConfig:
     memory_bytes: int | None = None  # None: `memory_share_ratio` of what the cgroup or host has
     memory_share_ratio: float = 0.6
     memory_reserve_ratio: float = 0.05  # of all memory, kept free: less, and the budget shrinks
+    eviction: str = "lru"
     refresh_seconds: float = 30.0
     load_seconds: float = 360.0
     load_concurrency: int = 16
     failure_seconds: float = 5.0  # first back-off after a failed load; doubles
     failure_limit_seconds: float = 300.0
     pressure_seconds: float = 1.0
+    copy_waiting: int = 16  # unanswered requests that ask for a second copy
+    copy_idle_seconds: float = 30.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -83,6 +86,8 @@ class WorkerConfig:
     queue_total: int = 10_000
     batch_requests: int = 64
     batch_bytes: int = 4 * 1024**2
+    recycle_bytes: int = 64 * 1024**2  # or a quarter of what its models take, if that is more
+    recycle_seconds: float = 60.0
     environment_workers: int = 1
     environment_idle_seconds: float = 300.0
 

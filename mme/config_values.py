@@ -101,6 +101,7 @@ PARSERS: Mapping[str, Callable[[str], Any]] = {
     "trust": _one_of("code", "data"),
     "switch": _one_of("auto", "on", "off"),
     "container": _one_of("auto", "off", "multi", "single"),
+    "eviction": _one_of("lru", "gdsf"),
     "mode": _one_of("Serial", "Direct"),
     "index": lambda text: text if text == "none" else _url(text),
     "level": _one_of("debug", "info", "warning", "error"),

@@ -30,6 +30,7 @@ UNITS = {
     "trust": "code or data",
     "switch": "auto, on or off",
     "container": "auto, off, multi or single",
+    "eviction": "lru or gdsf",
     "mode": "Serial or Direct",
     "index": "URL, or none",
     "level": "level",

@@ -105,6 +105,7 @@ class BuiltIn:
         stack.push_async_callback(self.cache.close)
         stack.callback(self.pool.stop_replacing)
         own(stack, self._watch_memory())
+        own(stack, self.cache.copying.run())
 
     async def _watch_memory(self) -> None:
         residents, config = self.cache.residents, self._config.cache

@@ -123,6 +123,11 @@ class Loading:
         except TimeoutError:
             raise ModelNotReady(f"No copy within {self._config.load_seconds:g} s.") from None
 
+    def wanted_bytes(self, entry: Entry) -> int:
+        """What one more copy of `entry` would reserve."""
+        limit_bytes = self._residents.ledger.budget_bytes
+        return self._sizes.estimate(entry.version, entry.unpacked_bytes, limit_bytes)
+
     async def close(self) -> None:
         """Gives up loads under way; who waits for one gets Draining."""
         await self._flight.close()
@@ -158,7 +163,8 @@ class Loading:
         try:
             async with self._turn(key), self._artifacts.lease(key) as artifact:
                 current = self._residents.current(key)
-                if beside is None and current is not None and current.version == artifact.version:
+                is_copy = beside is not None and beside.version == artifact.version
+                if not is_copy and current is not None and current.version == artifact.version:
                     return current.confirm(asked_at, self._config.refresh_seconds)
                 copies = () if beside is None else {beside, *self._residents.copies(key)}
                 loaded = await self._place(artifact, tuple(copy.slot for copy in copies))

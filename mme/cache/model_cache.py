@@ -11,6 +11,7 @@ import time
 from collections.abc import Awaitable
 from typing import TypeVar
 
+from mme.cache.copying import Copying
 from mme.cache.freshness import Freshness
 from mme.cache.lease import Lease, Leasing
 from mme.cache.loading import Loading
@@ -64,6 +65,7 @@ class ModelCache:
             metrics=metrics,
         )
         self.failures = self.loading.failures
+        self.copying = Copying(config, pool=pool, residents=self.residents, loading=self.loading)
         self._crashes: dict[str, int] = {}  # by content
         self._freshness = Freshness(
             config.refresh_seconds,

@@ -34,7 +34,7 @@ class Residents:
         metrics: Metrics,
     ) -> None:
         self.ledger: Ledger[str] = Ledger(budget_bytes)
-        self._may_evict = may_evict
+        self.may_evict = may_evict
         self._pins: set[ModelKey] = set()
         self._pool = pool
         self._records = records
@@ -195,7 +195,7 @@ class Residents:
             await asyncio.wait(self._unloads)
 
     def _reserve(self, copy_id: str, key: ModelKey, size_bytes: int) -> Admit | Evict[str] | Refuse:
-        may_evict = self._may_evict and key not in self.ahead
+        may_evict = self.may_evict and key not in self.ahead
         decision = self.ledger.reserve(copy_id, size_bytes, may_evict=may_evict)
         if isinstance(decision, Evict):
             self._evict(decision.victims, f"room for {key}")

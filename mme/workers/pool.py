@@ -187,13 +187,9 @@ class Pool:
             queue.discard(ticket)
             raise
 
-    def crowds(self, limit: int) -> dict[str, int]:
-        """Models for which so many requests or more wait, and how many do."""
-        return {
-            model: waiting
-            for slot in self._slots
-            for model, waiting in slot.queue.crowded(limit).items()
-        }
+    def crowds(self, limit: int) -> list[str]:
+        """Copies of models with so many unanswered requests or more."""
+        return [model for slot in self._slots for model in slot.queue.crowded(limit)]
 
     def peers(self, slot: Slot) -> list[Slot]:
         """The ready workers, `slot` perhaps among them, that could have taken its models."""

@@ -71,11 +71,17 @@ class WorkerQueue:
         """Requests before a new one's turn, whatever their models."""
         return self.waiting_count + self.sent_count
 
-    def crowded(self, limit: int) -> dict[str, int]:
-        """Models for which so many requests or more wait, and how many do."""
-        if self.waiting_count < limit:
-            return {}
-        return {model: len(queue) for model, queue in self._waiting.items() if len(queue) >= limit}
+    def unanswered(self, model: str) -> int:
+        """Requests for one model, queued or handed to the worker."""
+        sent = sum(len(batch.tickets) for batch in self._sent if batch.model == model)
+        return self.waiting_for(model) + sent
+
+    def crowded(self, limit: int) -> list[str]:
+        """Models with so many unanswered requests or more."""
+        if self.backlog < limit:
+            return []
+        models = {*self._waiting, *(batch.model for batch in self._sent)}
+        return [model for model in models if self.unanswered(model) >= limit]
 
     @property
     def running(self) -> Batch | None:

@@ -1,0 +1,147 @@
+"""Copies over real workers: a hot model gets one and loses it; a pinned one survives its move."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from contextlib import asynccontextmanager
+
+import pytest
+
+from mme import ModelKey
+from tests.engines import ask, assert_ledger_is_exact, drop, invocation, quiet, running_engine
+from tests.eventually import eventually
+from tests.models import booster, spinner
+
+A = ModelKey("a.tar.gz")
+HOT = ModelKey("hot.tar.gz")
+SPIN = b"[[2000.0]]"  # some milliseconds of work
+
+
+def cache_of(engine):
+    return engine._built_in.cache
+
+
+def workers_of(engine, key):
+    return sorted(
+        model["worker"]
+        for model in engine.state()["models"]
+        if model["model"] == key and model["state"] == "resident"
+    )
+
+
+@asynccontextmanager
+async def asked_without_end(engine, key, callers, **fields):
+    """So many callers that ask again as soon as they are answered; any failure fails the test."""
+
+    async def call():
+        while True:
+            await engine.invoke(invocation(key, **fields))
+
+    tasks = [asyncio.create_task(call()) for _ in range(callers)]
+    try:
+        yield
+        assert not [task for task in tasks if task.done()], "a caller was refused"
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+
+
+async def test_a_model_with_a_long_queue_gets_a_copy_and_loses_it_when_it_cools(tmp_path):
+    drop(tmp_path / "models", HOT, {"model.pt": spinner()})
+    async with running_engine(tmp_path, workers=2, copy_waiting=4, copy_idle_seconds=1.0) as engine:
+        await engine.load(HOT)
+        assert len(workers_of(engine, HOT)) == 1
+        spinning = {"body": SPIN, "content_type": "application/json"}
+        async with asked_without_end(engine, HOT, 12, **spinning):
+            await eventually(lambda: workers_of(engine, HOT) == [0, 1])
+            first, second = cache_of(engine).residents.copies(HOT)
+            hits = second.hits
+            await eventually(lambda: second.hits > hits + 10)
+            assert first.copy_id != second.copy_id
+        await eventually(lambda: len(workers_of(engine, HOT)) == 1)
+        await quiet(engine)
+        assert_ledger_is_exact(engine)
+
+
+async def test_a_copy_takes_the_room_of_who_is_cold_and_of_nobody_else(tmp_path):
+    models = tmp_path / "models"
+    drop(models, HOT, booster(2, trees=100, depth=6).members)
+    drop(models, A, booster(1, trees=100, depth=6).members)
+    async with running_engine(tmp_path, workers=2, pressure_seconds=3600) as engine:
+        cache = cache_of(engine)
+        await engine.load(HOT)
+        await engine.load(A)
+        hot, other = cache.residents.current(HOT), cache.residents.current(A)
+        cache.residents.set_budget(cache.residents.ledger.resident_bytes)
+        await ask(engine, HOT)
+        await cache.copying._add(hot)
+        assert (len(workers_of(engine, HOT)), len(workers_of(engine, A))) == (1, 1)
+        size = hot.loaded.resident_bytes
+        cache.residents.set_budget(cache.loading.wanted_bytes(hot) + size + size // 2)
+        other.used_at -= 60
+        await cache.copying._add(hot)
+        assert (len(workers_of(engine, HOT)), len(workers_of(engine, A))) == (2, 0)
+
+
+async def test_models_move_off_a_worker_without_a_lost_request_and_pins_hold(tmp_path):
+    for seed in range(4):
+        drop(tmp_path / "models", f"{seed}.tar.gz", booster(seed).members)
+    async with running_engine(tmp_path, workers=2) as engine:
+        cache = cache_of(engine)
+        for seed in range(4):
+            await engine.load(ModelKey(f"{seed}.tar.gz"))
+        cache.residents.pin(ModelKey("0.tar.gz"))
+        leaving = cache.residents.current(ModelKey("0.tar.gz")).slot
+        async with asked_without_end(engine, "0.tar.gz", 4):
+            there = [entry for entry in cache.residents if entry.slot is leaving]
+            assert there
+            await cache.copying.move([entry.loaded.residency for entry in there])
+        assert leaving.resident_count == 0
+        pinned = cache.residents.current(ModelKey("0.tar.gz"))
+        assert pinned.pinned
+        assert pinned.slot is not leaving
+        cache.residents.set_budget(
+            pinned.loaded.resident_bytes
+        )  # everything that can be evicted is
+        await quiet(engine)
+        assert [model["model"] for model in engine.state()["models"]] == ["0.tar.gz"]
+        for seed in range(4):
+            assert len(workers_of(engine, f"{seed}.tar.gz")) == (seed == 0)
+
+
+async def test_a_new_version_retires_every_copy_of_the_old_one(tmp_path):
+    drop(tmp_path / "models", A, booster(1).members)
+    async with running_engine(tmp_path, workers=2, refresh_seconds=0.2) as engine:
+        await ask(engine, A)
+        cache = cache_of(engine)
+        await cache.loading.copy(cache.residents.current(A), "for the test")
+        assert workers_of(engine, A) == [0, 1]
+        drop(tmp_path / "models", A, booster(2).members)
+
+        async def is_new():
+            return await ask(engine, A) == pytest.approx(booster(2).prediction, rel=1e-6)
+
+        async with asyncio.timeout(5):
+            while not await is_new():
+                pass
+        await quiet(engine)
+        assert len(workers_of(engine, A)) == 1
+
+
+async def test_a_worker_that_ends_leaves_its_copy_elsewhere_answering(tmp_path):
+    drop(tmp_path / "models", A, booster(1).members)
+    async with running_engine(tmp_path, workers=2) as engine:
+        await ask(engine, A)
+        cache = cache_of(engine)
+        cache.residents.pin(A)
+        first = cache.residents.current(A)
+        second = await cache.loading.copy(first, "for the test")
+        worker = engine.state()["workers"][first.slot.index]
+        os.kill(worker["pid"], signal.SIGKILL)
+        await eventually(lambda: first.retired)
+        assert second.pinned
+        assert await ask(engine, A) == pytest.approx(booster(1).prediction, rel=1e-6)
+        assert second.hits == 1

@@ -8,7 +8,6 @@ next.
 
 from __future__ import annotations
 
-from enum import Enum
 from typing import Final, Literal
 
 Outcome = Literal["answered", "failed", "given up"]
@@ -18,11 +17,8 @@ _PAUSE_SECONDS: Final = 1.0
 _PAUSE_LIMIT_SECONDS: Final = 30.0
 
 
-class Attempt(Enum):
-    """How a call was let through."""
-
-    CALL = "call"
-    PROBE = "probe"
+class Attempt:
+    """A call that was let through."""
 
 
 class Breaker:
@@ -46,7 +42,7 @@ class Breaker:
         self._pause_limit_seconds = pause_limit_seconds
         self._failed = 0
         self._retry_at: float | None = None
-        self._probing = False
+        self._probe: Attempt | None = None
         self._pause_seconds = pause_seconds
 
     @property
@@ -54,7 +50,7 @@ class Breaker:
         """Where it is."""
         if self._retry_at is None:
             return "closed"
-        return "half-open" if self._probing else "open"
+        return "open" if self._probe is None else "half-open"
 
     def retry_seconds(self, now: float) -> float:
         """How long no call is let through yet."""
@@ -62,14 +58,14 @@ class Breaker:
 
     def refuses(self, now: float) -> bool:
         """Whether no call may be made now."""
-        return self._retry_at is not None and (self._probing or now < self._retry_at)
+        return self._retry_at is not None and (self._probe is not None or now < self._retry_at)
 
     def admit(self, now: float) -> Attempt:
         """Lets a call through that is not refused; it has to be settled, once."""
-        if self._retry_at is None:
-            return Attempt.CALL
-        self._probing = True
-        return Attempt.PROBE
+        attempt = Attempt()
+        if self._retry_at is not None:
+            self._probe = attempt
+        return attempt
 
     def settle(self, attempt: Attempt, outcome: Outcome, now: float) -> None:
         """How a call that was let through went."""
@@ -78,8 +74,8 @@ class Breaker:
             return
         if self._retry_at is None:
             self._count(outcome, now)
-        elif attempt is Attempt.PROBE and self._probing:
-            self._probing = False
+        elif attempt is self._probe:
+            self._probe = None
             if outcome == "failed":
                 self._pause_seconds = min(2 * self._pause_seconds, self._pause_limit_seconds)
                 self._retry_at = now + self._pause_seconds
@@ -97,5 +93,5 @@ class Breaker:
     def _close(self) -> None:
         self._failed = 0
         self._retry_at = None
-        self._probing = False
+        self._probe = None
         self._pause_seconds = self._first_pause_seconds

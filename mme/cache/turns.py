@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections import OrderedDict
 from collections.abc import AsyncIterator, Hashable
 from typing import Generic, TypeVar
 
@@ -25,12 +24,12 @@ class Turns(Generic[Key]):
 
     def __init__(self, count: int) -> None:
         self._free = count
-        self._urgent: OrderedDict[Key, asyncio.Future[None]] = OrderedDict()
-        self._ahead: OrderedDict[Key, asyncio.Future[None]] = OrderedDict()
+        self._urgent: dict[asyncio.Future[None], Key] = {}  # who came first is first
+        self._ahead: dict[asyncio.Future[None], Key] = {}
 
     @contextlib.asynccontextmanager
     async def turn(self, key: Key, *, ahead: bool = False) -> AsyncIterator[None]:
-        """Waits for a turn, and has it while entered. One key waits once at a time.
+        """Waits for a turn, and has it while entered.
 
         Cancellation: its place goes to the next.
         """
@@ -45,16 +44,17 @@ class Turns(Generic[Key]):
 
     def hurry(self, key: Key) -> None:
         """Someone waits for `key` now: where it waits as made ahead, it does so no longer."""
-        if (waiter := self._ahead.pop(key, None)) is not None:
-            self._urgent[key] = waiter
+        for waiter in [waiter for waiter, ahead in self._ahead.items() if ahead == key]:
+            self._urgent[waiter] = self._ahead.pop(waiter)
 
-    async def _wait(self, key: Key, queue: OrderedDict[Key, asyncio.Future[None]]) -> None:
-        waiter = queue[key] = asyncio.get_running_loop().create_future()
+    async def _wait(self, key: Key, queue: dict[asyncio.Future[None], Key]) -> None:
+        waiter = asyncio.get_running_loop().create_future()
+        queue[waiter] = key
         try:
             await waiter
         except asyncio.CancelledError:
-            self._ahead.pop(key, None)
-            self._urgent.pop(key, None)
+            self._ahead.pop(waiter, None)
+            self._urgent.pop(waiter, None)
             if waiter.done() and not waiter.cancelled():
                 self._pass_on()  # it was given the turn in the same moment
             raise
@@ -62,7 +62,8 @@ class Turns(Generic[Key]):
     def _pass_on(self) -> None:
         for queue in (self._urgent, self._ahead):
             while queue:
-                _, waiter = queue.popitem(last=False)
+                waiter = next(iter(queue))
+                del queue[waiter]
                 if not waiter.done():
                     waiter.set_result(None)
                     return

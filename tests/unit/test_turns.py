@@ -81,6 +81,21 @@ async def test_a_load_ahead_that_a_request_joins_is_raised() -> None:
     await loads.end_all()
 
 
+async def test_one_key_may_wait_twice() -> None:
+    turns: Turns[str] = Turns(1)
+    async with turns.turn("first"):
+        waiting = [asyncio.create_task(_take(turns, "twice", ahead)) for ahead in (True, False)]
+        await asyncio.sleep(0)
+        turns.hurry("twice")
+    async with asyncio.timeout(1):
+        await asyncio.wait(waiting)
+
+
+async def _take(turns: Turns[str], key: str, ahead: bool) -> None:
+    async with turns.turn(key, ahead=ahead):
+        await asyncio.sleep(0)
+
+
 async def test_one_that_is_cancelled_passes_its_turn_on() -> None:
     loads = Loads(1)
     for key in ("first", "second", "third"):

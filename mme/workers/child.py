@@ -144,7 +144,7 @@ class Worker:
             if self._weigh_framework(found):
                 watch.begin()
             model = self._load_found(found)
-            taken = watch.read(least_bytes=model.nbytes())
+            taken = watch.read(model.nbytes())
         finally:
             watch.close()
         self._models[message.model] = model, self._sink(message.name), message.name

@@ -19,6 +19,7 @@ class Group:
     """
 
     def __init__(self, count: int, build_slot: Callable[[Callable[[], None]], Slot]) -> None:
+        self._build_slot = build_slot
         self._ready = asyncio.Event()
         self.slots = [build_slot(self._ready.set) for _ in range(count)]
         self.loading = 0  # loads on their way here
@@ -45,6 +46,22 @@ class Group:
             await self.close()
             raise
 
+    async def add(self) -> Slot:
+        """Starts one more worker.
+
+        Raises:
+            WorkerStartError: it could not start; it is gone then.
+        Cancellation: it is ended.
+        """
+        slot = self._build_slot(self._ready.set)
+        try:
+            await slot.start()
+        except BaseException:
+            await slot.close()
+            raise
+        self.slots.append(slot)
+        return slot
+
     async def close(self) -> None:
         """Ends all workers and waits until they are reaped; what waits gets WorkerLost."""
         async with asyncio.TaskGroup() as group:
@@ -53,10 +70,14 @@ class Group:
 
     async def choose(self, avoid: Collection[Slot] = ()) -> Slot:
         """The ready worker with the fewest bytes, none of `avoid`; waits while none is ready."""
-        while not (ready := [slot for slot in self.slots if slot.is_ready and slot not in avoid]):
+        while not (able := [slot for slot in self.takers() if slot not in avoid]):
             self._ready.clear()
             await self._ready.wait()
-        return min(ready, key=lambda slot: (slot.resident_bytes + slot.assigned_bytes, slot.index))
+        return min(able, key=lambda slot: (slot.resident_bytes + slot.assigned_bytes, slot.index))
+
+    def takers(self) -> list[Slot]:
+        """The workers that models may be loaded into now."""
+        return [slot for slot in self.slots if slot.is_ready and not slot.is_leaving]
 
     def idle_seconds(self) -> float:
         """For how long it has had no model and no load; asked for regularly."""

@@ -48,17 +48,19 @@ class LoadWatch:
             self._sampler.peak_bytes = 0
         self._note()
 
-    def read(self, least_bytes: int = 0) -> Taken:
+    def read(self, estimated_bytes: int = 0) -> Taken:
         """Ends the watch.
 
         Args:
-            least_bytes: the model's own estimate, for what a heap that stood empty took in.
+            estimated_bytes: the model's own guess. It counts where less than half of it was found:
+                a heap that stood empty, and is not malloc's, has taken it in.
         """
         grown_bytes = memory.growth(self._before)
         self.close()
         now = memory.resident()
         mapped_bytes = self._mapped_bytes(now)
-        resident_bytes = max(grown_bytes, least_bytes - mapped_bytes)
+        estimated_bytes -= mapped_bytes
+        resident_bytes = estimated_bytes if grown_bytes < estimated_bytes / 2 else grown_bytes
         peak_bytes = now.peak_bytes if self._sampler is None else self._sampler.peak_bytes
         files_bytes = max(0, now.file_bytes - self._resident.file_bytes)  # weights, and code
         return Taken(

@@ -28,6 +28,7 @@ from mme.workers.group import Group
 from mme.workers.process import WorkerStartError
 from mme.workers.protocol import Ask, CallFailed, Loaded
 from mme.workers.queues import Outcome, Ticket
+from mme.workers.recycling import Recycler
 from mme.workers.slot import Residency, Slot
 
 _log = structlog.get_logger()
@@ -65,9 +66,11 @@ class Pool:
         config: how many, with how many threads, and the limits.
         on_lost: told which residencies went with a worker, and which one of them (if any) was
             running.
+        on_recycle: told which residencies have to leave a worker that is being replaced: load them
+            elsewhere and unload them here. None: no worker is replaced for the memory it lost.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - where workers and the rooms before them meet
         self,
         config: WorkerConfig,
         *,
@@ -75,6 +78,7 @@ class Pool:
         threads: int,
         metrics: Metrics,
         on_lost: Callable[[list[Residency], list[Residency], str], None],
+        on_recycle: Callable[[list[Residency]], None] | None = None,
     ) -> None:
         self._config = config
         self._metrics = metrics
@@ -84,6 +88,7 @@ class Pool:
         self._base = Group(workers, partial(self._build_slot, None))
         self._others: dict[str, Group] = {}  # by environment
         self._starting: dict[str, asyncio.Task[Group]] = {}
+        self._recycler = Recycler(config, on_recycle, self._regroup)
         self._regroup()
         self._reaper: asyncio.Task[None] | None = None
 
@@ -108,6 +113,7 @@ class Pool:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
+        await self._recycler.close()
         async with asyncio.TaskGroup() as closing:
             for group in (self._base, *self._others.values()):
                 closing.create_task(group.close())
@@ -159,6 +165,9 @@ class Pool:
         async with asyncio.TaskGroup() as group:
             for slot, leaving in by_slot.items():
                 group.create_task(slot.unload(leaving))
+        for slot in by_slot:
+            if (home := self._group_of(slot)) is not None:
+                self._recycler.consider(slot, home)
 
     async def predict(self, residency: Residency, ask: Ask) -> Outcome:
         """Queues a request for its model's worker and waits for the answer.
@@ -193,9 +202,8 @@ class Pool:
 
     def peers(self, slot: Slot) -> list[Slot]:
         """The ready workers, `slot` perhaps among them, that could have taken its models."""
-        groups = (self._base, *self._others.values())
-        group = next((group for group in groups if slot in group.slots), None)
-        return [peer for peer in group.slots if peer.is_ready] if group else []
+        group = self._group_of(slot)
+        return group.takers() if group else []
 
     def describe(self) -> list[dict[str, object]]:
         """Each worker's state, for `/state`."""
@@ -214,6 +222,10 @@ class Pool:
                 slot.assigned_bytes -= wanted.size_bytes
         finally:
             group.loading -= 1
+
+    def _group_of(self, slot: Slot) -> Group | None:
+        groups = (self._base, *self._others.values())
+        return next((group for group in groups if slot in group.slots), None)
 
     def _regroup(self) -> None:
         groups = (self._base, *self._others.values())

@@ -107,6 +107,7 @@ class WorkerProcess:
         self._kill_reason = ""
         self.has_ended = False
         self.private_bytes = 0
+        self.lost_bytes = 0  # not given back with the last unload
         self.last_sign_at = 0.0  # monotonic
 
     @property

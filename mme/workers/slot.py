@@ -17,16 +17,15 @@ import structlog
 from mme.config import WorkerConfig
 from mme.errors import WorkerLost
 from mme.metrics import Metrics
+from mme.workers.backoff import Backoff
 from mme.workers.environments import Environment
+from mme.workers.patience import overdue
 from mme.workers.process import WorkerProcess, WorkerStartError
 from mme.workers.protocol import CallFailed, Loaded, Predict, Predicted
 from mme.workers.queues import Outcome, WorkerQueue
 from mme.workers.spec import WorkerSpec
 
 _log = structlog.get_logger()
-_BACKOFF_SECONDS = 0.1
-_BACKOFF_LIMIT_SECONDS = 30.0
-_STEADY_SECONDS = 60.0  # a worker that lived this long starts the back-off anew
 
 
 @dataclass(slots=True, eq=False)
@@ -77,9 +76,11 @@ class Slot:
         self._loading = ""  # the name of what is being loaded
         self._restarts = 0
         self._started_at = 0.0
-        self._backoff_seconds = _BACKOFF_SECONDS
+        self._backoff = Backoff()
         self._tasks: set[asyncio.Task[None]] = set()
         self.is_closed = False  # the end of its worker is no accident any more
+        self.is_leaving = False  # takes no more loads; its worker has no successor here
+        self.empty = asyncio.Event()  # has no model any more
 
     @property
     def resident_count(self) -> int:
@@ -87,9 +88,24 @@ class Slot:
         return len(self._residencies)
 
     @property
+    def residencies(self) -> list[Residency]:
+        """The models here."""
+        return list(self._residencies.values())
+
+    @property
     def is_ready(self) -> bool:
         """Whether a process stands here that serves."""
         return self._process is not None
+
+    @property
+    def lost_bytes(self) -> int:
+        """What its process did not give back with the last unload."""
+        return self._process.lost_bytes if self._process else 0
+
+    @property
+    def age_seconds(self) -> float:
+        """Since its process was ready."""
+        return time.monotonic() - self._started_at
 
     async def start(self) -> None:
         """Starts the process. Raises WorkerStartError."""
@@ -110,7 +126,13 @@ class Slot:
             self._own(self._watch())
         self.dispatch(self._started_at)
 
-    async def close(self) -> None:
+    async def retire(self) -> None:
+        """Takes no more loads; returns when those on their way have ended."""
+        self.is_leaving = True
+        async with self._load_turn:  # first come, first served: all before have ended
+            pass
+
+    async def close(self, reason: str = "the server is shutting down") -> None:
         """Ends the process and waits until it is reaped."""
         self.is_closed = True
         for task in tuple(self._tasks):
@@ -118,7 +140,7 @@ class Slot:
         if self._tasks:
             await asyncio.wait(self._tasks)
         if self._process is not None:
-            await self._process.end("the server is shutting down")
+            await self._process.end(reason)
 
     async def load(self, model: str, name: str, directory: str) -> Loaded | CallFailed:
         """Loads a model here, one at a time; see Pool.load.
@@ -140,6 +162,7 @@ class Slot:
             if isinstance(answer, Loaded):
                 residency = Residency(self, model, name, answer.resident_bytes)
                 self._residencies[model] = residency
+                self.empty.clear()
                 self.resident_bytes += residency.resident_bytes
             return answer
 
@@ -166,7 +189,7 @@ class Slot:
             _log.error("unload_failed", worker=self.index, detail=answer.fault.detail)
             await process.end("an unload failed")
             return
-        process.private_bytes = answer.private_bytes
+        process.private_bytes, process.lost_bytes = answer.private_bytes, answer.lost_bytes
         self._metrics.model_unloading_time.observe(answer.seconds * 1e6)
 
     def dispatch(self, now: float) -> None:
@@ -182,14 +205,18 @@ class Slot:
     def describe(self) -> dict[str, object]:
         """This worker's state, for `/state`."""
         process = self._process
+        state = "starting" if process is None else "ready"
+        if self.is_leaving:
+            state = "leaving"
         return {
             "worker": self.index,
             "pid": process.pid if process else None,
             "environment": self._environment.digest if self._environment else None,
-            "state": "ready" if process else "closed" if self.is_closed else "starting",
+            "state": state,
             "models": len(self._residencies),
             "resident_bytes": self.resident_bytes,
             "private_bytes": process.private_bytes if process else 0,
+            "lost_bytes": self.lost_bytes,
             "queued": self.queue.waiting_count,
             "running": self.queue.sent_count,
             "loading": self._loading or None,
@@ -205,6 +232,8 @@ class Slot:
         residency.alive = False
         del self._residencies[residency.model]
         self.resident_bytes -= residency.resident_bytes
+        if not self._residencies:
+            self.empty.set()
 
     def _predicted(self, message: Predicted) -> None:
         now = time.monotonic()
@@ -241,14 +270,13 @@ class Slot:
             _log.error(
                 "worker_ended", worker=self.index, pid=process.pid, cause=cause, models=len(lost)
             )
-            self._own(self._replace())
+            if not self.is_leaving:
+                self._own(self._replace())
 
     async def _replace(self) -> None:
-        if time.monotonic() - self._started_at > _STEADY_SECONDS:
-            self._backoff_seconds = _BACKOFF_SECONDS
+        self._backoff.ended(self.age_seconds)
         while self._process is None:
-            await asyncio.sleep(self._backoff_seconds)
-            self._backoff_seconds = min(2 * self._backoff_seconds, _BACKOFF_LIMIT_SECONDS)
+            await asyncio.sleep(self._backoff.next_seconds())
             self._restarts += 1
             self._metrics.worker_restarts.inc()
             try:
@@ -258,20 +286,13 @@ class Slot:
 
     async def _watch(self) -> None:
         """Ends a worker that is silent, or at one batch for too long."""
-        limit_seconds = self._config.invocation_seconds + self._config.grace_seconds
         while True:
             await asyncio.sleep(self._config.heartbeat_seconds)
-            process, running, now = self._process, self.queue.running, time.monotonic()
-            if process is None:
-                continue
-            if now - process.last_sign_at > self._config.silence_seconds:
-                process.kill(f"it gave no sign of life for {self._config.silence_seconds:g} s")
-            elif (
-                running
-                and running.running_since is not None
-                and now - running.running_since > limit_seconds
+            process, now = self._process, time.monotonic()
+            if process is not None and (
+                reason := overdue(self._config, now, process.last_sign_at, self.queue.running)
             ):
-                process.kill(f"a prediction ran for more than {limit_seconds:g} s")
+                process.kill(reason)
 
     def _own(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.create_task(work, name=f"worker {self.index}")

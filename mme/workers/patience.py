@@ -1,0 +1,26 @@
+"""When a worker has kept us waiting for too long. Pure: no clock of its own."""
+
+from __future__ import annotations
+
+from mme.config import WorkerConfig
+from mme.workers.queues import Batch
+
+
+def overdue(
+    config: WorkerConfig, now: float, last_sign_at: float, running: Batch | None
+) -> str | None:
+    """Why the worker has to be ended, in words; None while it need not be.
+
+    Args:
+        config: how long it may be silent, and how long a batch may run.
+        now: on the monotonic clock, as all times here.
+        last_sign_at: when it was last heard of.
+        running: the batch it is at.
+    """
+    if now - last_sign_at > config.silence_seconds:
+        return f"it gave no sign of life for {config.silence_seconds:g} s"
+    limit_seconds = config.invocation_seconds + config.grace_seconds
+    since = running.running_since if running else None
+    if since is not None and now - since > limit_seconds:
+        return f"a prediction ran for more than {limit_seconds:g} s"
+    return None

@@ -1,0 +1,221 @@
+"""Memory is measured as it is, comes back, and where it does not its worker is replaced."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from mme.config import WorkerConfig
+from mme.metrics import Metrics
+from mme.workers.pool import LoadedModel, LoadRequest, Pool
+from mme.workers.protocol import Answered, Ask
+from mme.workers.slot import Residency
+from tests.eventually import eventually
+from tests.models import CSV, booster
+from tests.scripts import write_script
+
+MEGABYTE = 1024**2
+LEAKED_BYTES = 24 * MEGABYTE
+LEAKING = f"""
+import sys
+
+def model_fn(model_dir):
+    sys.modules.setdefault("leaked", []).append(b"x" * {LEAKED_BYTES})
+    return "the model"
+
+def transform_fn(model, data, content_type, accept):
+    return "[1]"
+"""
+KEPT = """
+def model_fn(model_dir):
+    return "the model"
+
+def transform_fn(model, data, content_type, accept):
+    return "0.5"
+"""
+FALLING = """
+def model_fn(model_dir):
+    peak = b"x" * 64_000_000
+    kept = peak[:8_000_000]
+    return kept
+
+def transform_fn(model, data, content_type, accept):
+    return "[1]"
+"""
+
+
+@asynccontextmanager
+async def running_pool(on_recycle=None, **settings: object) -> AsyncIterator[Pool]:
+    pool = Pool(
+        WorkerConfig(
+            **{
+                "heartbeat_seconds": 0.1,
+                "recycle_bytes": 8 * MEGABYTE,
+                "recycle_seconds": 0.0,
+                **settings,
+            }
+        ),
+        workers=1,
+        threads=1,
+        metrics=Metrics("e", "v"),
+        on_lost=lambda *_: None,
+        on_recycle=on_recycle,
+    )
+    await pool.start()
+    try:
+        yield pool
+    finally:
+        await pool.close()
+
+
+async def load(pool: Pool, directory: Path, model: str) -> LoadedModel:
+    return await pool.load(
+        LoadRequest(model=model, name=model, directory=str(directory), size_bytes=1)
+    )
+
+
+def booster_directory(root: Path) -> Path:
+    directory = root / "booster"
+    directory.mkdir()
+    trained = booster(1, trees=200, depth=6)
+    (directory / trained.name).write_bytes(trained.data)
+    return directory
+
+
+async def leak(pool: Pool, root: Path) -> None:
+    """Loads and unloads a model that keeps what it took."""
+    leaking = await load(pool, write_script(root / "leaking", LEAKING), "leaking")
+    await pool.unload([leaking.residency])
+
+
+async def predicted(pool: Pool, residency: Residency) -> float:
+    outcome = await pool.predict(residency, Ask(CSV, "text/csv", "text/csv"))
+    assert isinstance(outcome.result, Answered)
+    return float(outcome.result.body)
+
+
+class Mover:
+    """What a cache does: loads a second copy elsewhere, unloads the first when its lease ends."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self.pool: Pool
+        self.current: Residency
+        self.told: list[list[str]] = []
+        self.lease = asyncio.Lock()
+        self._moves: list[asyncio.Task[None]] = []
+
+    def __call__(self, residencies: list[Residency]) -> None:
+        self.told.append([residency.model for residency in residencies])
+        self._moves += [asyncio.create_task(self._move(each)) for each in residencies]
+
+    async def _move(self, residency: Residency) -> None:
+        copy = await load(self.pool, self._directory, f"{residency.model}+")
+        self.current = copy.residency
+        async with self.lease:
+            await self.pool.unload([residency])
+
+    async def ask(self) -> float:
+        async with self.lease:
+            return await predicted(self.pool, self.current)
+
+
+async def test_a_worker_that_lost_memory_is_replaced_and_every_request_is_answered(tmp_path):
+    mover = Mover(write_script(tmp_path / "kept", KEPT))
+    async with running_pool(mover) as pool:
+        mover.pool = pool
+        mover.current = (await load(pool, tmp_path / "kept", "kept")).residency
+        before = pool.describe()[0]
+        await leak(pool, tmp_path)
+        answers = []
+        while [worker["worker"] for worker in pool.describe()] != [1]:
+            answers.append(await mover.ask())
+        answers.append(await mover.ask())
+        assert set(answers) == {answers[0]}
+        assert mover.told == [["kept"]]
+        [after] = pool.describe()
+        assert after["pid"] != before["pid"]
+        assert (after["models"], after["restarts"], after["lost_bytes"]) == (1, 0, 0)
+
+
+async def test_a_leaving_worker_takes_no_more_loads(tmp_path):
+    directory = write_script(tmp_path / "kept", KEPT)
+    told: list[Residency] = []
+    async with running_pool(told.extend) as pool:
+        await load(pool, directory, "kept")
+        await leak(pool, tmp_path)
+        await eventually(lambda: told)
+        later = await load(pool, directory, "later")
+        assert later.residency.slot is not told[0].slot
+        assert [worker["state"] for worker in pool.describe()] == ["leaving", "ready"]
+
+
+async def test_a_worker_without_models_is_replaced_at_once(tmp_path):
+    told: list[Residency] = []
+    async with running_pool(told.extend) as pool:
+        await leak(pool, tmp_path)
+        assert pool.describe()[0]["lost_bytes"] >= LEAKED_BYTES
+        await eventually(lambda: [worker["worker"] for worker in pool.describe()] == [1])
+        assert not told
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"on_recycle": None},
+        {"recycle_bytes": 2 * LEAKED_BYTES},
+        {"recycle_seconds": 3600.0},
+    ],
+)
+async def test_a_worker_stays_if_nobody_would_move_or_it_lost_little_or_is_young(
+    tmp_path, settings
+):
+    async with running_pool(**{"on_recycle": lambda _: None, **settings}) as pool:
+        await leak(pool, tmp_path)
+        await asyncio.sleep(0)  # a replacement would have begun
+        assert not [task for task in asyncio.all_tasks() if "recycle" in task.get_name()]
+        assert [worker["state"] for worker in pool.describe()] == ["ready"]
+
+
+async def test_a_worker_that_dies_while_it_leaves_has_one_successor(tmp_path):
+    directory = write_script(tmp_path / "kept", KEPT)
+    told: list[Residency] = []
+    async with running_pool(told.extend) as pool:
+        await load(pool, directory, "kept")
+        await leak(pool, tmp_path)
+        await eventually(lambda: told)
+        told[0].slot._serving().kill("the test said so")
+        await eventually(lambda: [worker["worker"] for worker in pool.describe()] == [1])
+
+
+async def test_what_models_are_charged_is_what_their_worker_has_grown_by(tmp_path):
+    directory = booster_directory(tmp_path)
+    async with running_pool() as pool:
+        first = await load(pool, directory, "first")
+        before_bytes = await private_bytes(pool, first)
+        loaded = [await load(pool, directory, f"model-{number}") for number in range(40)]
+        grown_bytes = await private_bytes(pool, first) - before_bytes
+        charged_bytes = sum(each.resident_bytes for each in loaded)
+        assert charged_bytes == pytest.approx(grown_bytes, rel=0.05)
+        await pool.unload([each.residency for each in loaded])
+        assert await private_bytes(pool, first) == pytest.approx(before_bytes, rel=0.05)
+
+
+async def test_the_peak_of_a_load_is_told_apart_from_what_stays(tmp_path):
+    async with running_pool() as pool:
+        loaded = await load(pool, write_script(tmp_path / "falling", FALLING), "falling")
+        assert loaded.resident_bytes == pytest.approx(8_000_000, rel=0.2)
+        assert loaded.peak_bytes == pytest.approx(72_000_000, rel=0.1)
+        assert loaded.file_bytes == 0
+
+
+async def private_bytes(pool: Pool, loaded: LoadedModel) -> int:
+    """Anonymous memory of a model's worker, now."""
+    await predicted(pool, loaded.residency)
+    status = Path(f"/proc/{pool.describe()[0]['pid']}/status")
+    lines = (await asyncio.to_thread(status.read_text)).splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("RssAnon"))

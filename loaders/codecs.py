@@ -32,7 +32,7 @@ Encoder = Callable[[Array], bytes]
 _NUMBERS = msgspec.json.Decoder(list[float])
 _ANYTHING = msgspec.json.Decoder()
 _Key = Annotated[int, msgspec.Meta(ge=0, le=1 << 62)]
-_UNREADABLE = (
+UNREADABLE = (
     ValueError,
     TypeError,
     LookupError,
@@ -64,7 +64,7 @@ def decode(
     """
     try:
         return (decoders or DECODERS)[content_type.name](_as_utf8(body, content_type), gaps)
-    except _UNREADABLE as exc:
+    except UNREADABLE as exc:
         raise unreadable(content_type.name, exc) from exc
 
 

@@ -27,6 +27,7 @@ class ContainerMetrics:
     errors_4xx: Counter
     errors_5xx: Counter
     up: Gauge
+    models: Gauge  # of a multi-model sibling
 
 
 class Metrics:
@@ -70,6 +71,7 @@ class Metrics:
         self.container_4xx = Counter("ContainerInvocation4XXErrors", "Calls that a container answered with a 4xx.", names, registry=registry)
         self.container_5xx = Counter("ContainerInvocation5XXErrors", "Calls that a container answered with a 5xx, or with nothing.", names, registry=registry)
         self.containers_up = Gauge("mme_container_up", "1 where a container's last ping was answered well, else 0.", names, registry=registry)
+        self.container_models = Gauge("mme_container_models", "Models loaded in a multi-model sibling.", names, registry=registry)
 
     def of_container(self, hostname: str) -> ContainerMetrics:
         """Those of one container."""
@@ -80,6 +82,7 @@ class Metrics:
             errors_4xx=self.container_4xx.labels(*labels),
             errors_5xx=self.container_5xx.labels(*labels),
             up=self.containers_up.labels(*labels),
+            models=self.container_models.labels(*labels),
         )
 
     def _declare_own(self) -> None:

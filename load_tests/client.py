@@ -165,11 +165,9 @@ class Generator:
 
 
 def _message(plan: Plan, question: Question) -> bytes:
-    headers = {
-        "Content-Type": "text/csv",
-        "Accept": "text/csv",
-        "X-Amzn-SageMaker-Target-Model": question.target,
-    }
+    headers = {"Content-Type": "text/csv", "Accept": "text/csv"}
+    if question.target:
+        headers["X-Amzn-SageMaker-Target-Model"] = question.target
     host = f"{_HOST}:{plan.port}"
     return write_request(host, plan.path, headers, question.body.encode())
 

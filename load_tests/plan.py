@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 class Question:
     """One request and the numbers that are its right answer."""
 
-    target: str  # the model, sent as X-Amzn-SageMaker-Target-Model
+    target: str  # the model, sent as X-Amzn-SageMaker-Target-Model; empty: none
     body: str
     expected: tuple[float, ...]
 

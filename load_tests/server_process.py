@@ -34,13 +34,17 @@ class RunningServer:
 
 
 @contextmanager
-def mme_server(models: Path, scratch: Path, flags: Sequence[str] = ()) -> Iterator[RunningServer]:
-    """`mme serve` on a directory, with the settings that a user gets and `flags`.
+def mme_server(
+    models: Path | None, scratch: Path, flags: Sequence[str] = ()
+) -> Iterator[RunningServer]:
+    """`mme serve` on a directory, if there is one, with the settings that a user gets and `flags`.
 
     Raises:
         ServerFailed: it did not come up, or SIGTERM did not end it with code 0.
     """
-    command = ["-P", "-m", "mme.cli.main", "serve", "--models", str(models), "--port", "0"]
+    command = ["-P", "-m", "mme.cli.main", "serve", "--port", "0"]
+    if models is not None:
+        command += ["--models", str(models)]
     with _running(
         [*command, "--cache-dir", str(scratch / "cache"), *flags], scratch / "mme.log"
     ) as server:

@@ -114,5 +114,6 @@ class Reply:
     variant: str = ""
     custom_attributes: str | None = None
     cache_hit: bool | None = None  # None where no model cache was asked
+    version: str | None = None  # the store's name for the content that answered
     timings: Timings = Timings()
     hops: tuple[Hop, ...] = ()  # of an endpoint with several containers, in the order of the calls

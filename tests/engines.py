@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from mme import Engine, Invocation, ModelKey, Reply, build_config
+from mme.cache.model_cache import ModelCache
 from tests.eventually import eventually
 from tests.models import CSV
 
@@ -97,3 +98,8 @@ async def quiet(engine: Engine) -> None:
         return not (state["loading"] or memory["reserved_bytes"] or memory["leaving_bytes"])
 
     await eventually(is_quiet)
+
+
+def cache_of(engine: Engine) -> ModelCache:
+    """What is in its memory."""
+    return engine._built_in.cache

@@ -60,7 +60,7 @@ class Freshness:
             Draining: the server is shutting down.
         Cancellation: stops waiting; the check goes on.
         """
-        check = partial(self._check, entry)
+        check = partial(self._check, entry.key)
         self._checks.start(entry.key, check)
         if now >= entry.fresh_until:
             try:
@@ -70,25 +70,45 @@ class Freshness:
                 entry.confirm(now, self._refresh_seconds)
         return self._residents.current(entry.key)
 
+    async def refresh(self, key: ModelKey) -> None:
+        """Asks the store now; a newer version of what is in memory has taken over on return.
+
+        Raises:
+            ArtifactUnavailable: it was deleted, and answers no more; or it is denied.
+            MmeError: why the newer version can't be had; what was current still answers.
+        """
+        asked_at = time.monotonic()
+        try:
+            newest = await self._store.head(key)
+        except ArtifactUnavailable as error:
+            if error.reason == "missing":
+                for copy in self._residents.copies(key):
+                    self._residents.retire(copy, "deleted", "the object was deleted")
+                    self._artifacts.discard(copy.version)
+            raise
+        for _ in range(2):  # a load under way may have begun before the overwrite
+            current = self._residents.current(key)
+            if current is None:
+                return
+            if current.version == newest:
+                self._confirm(key, asked_at)
+                return
+            await self._reload(key)
+
     async def close(self) -> None:
         """Gives up checks under way."""
         await self._checks.close()
 
-    async def _check(self, entry: Entry) -> None:
+    async def _check(self, key: ModelKey) -> None:
         asked_at = time.monotonic()
         try:
-            newest = await self._store.head(entry.key)
-            if newest != entry.version:
-                await self._reload(entry.key)
-                return
-        except ArtifactUnavailable as error:
-            if error.reason == "missing":
-                for copy in self._residents.copies(entry.key):
-                    self._residents.retire(copy, "deleted", "the object was deleted")
-                self._artifacts.discard(entry.version)
-                return
-            _log.warning("refresh_failed", model=entry.key, reason=str(error))
+            await self.refresh(key)
         except MmeError as error:
-            _log.warning("refresh_failed", model=entry.key, reason=str(error))
-        for copy in self._residents.copies(entry.key):
+            if not self._residents.copies(key):  # it was deleted
+                return
+            _log.warning("refresh_failed", model=key, reason=str(error))
+            self._confirm(key, asked_at)
+
+    def _confirm(self, key: ModelKey, asked_at: float) -> None:
+        for copy in self._residents.copies(key):
             copy.confirm(asked_at, self._refresh_seconds)

@@ -125,6 +125,10 @@ class ModelCache:
         await self.residents.unload(copies, "unloaded", "asked to")
         return bool(copies)
 
+    async def refresh(self, key: ModelKey) -> None:
+        """Asks the store for a newer version of what is in memory; see Freshness.refresh."""
+        await self._freshness.refresh(key)
+
     def lost(self, residencies: list[Residency], running: list[Residency], cause: str) -> None:
         """A worker ended while at `running`. Who ends worker after worker is quarantined."""
         now = time.monotonic()

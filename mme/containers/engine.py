@@ -126,6 +126,7 @@ class MultiModelEngine:
             content_type=result.content_type,
             custom_attributes=result.custom_attributes,
             cache_hit=lease.hit,
+            version=lease.entry.version.etag,
             timings=Timings(
                 load_seconds=lease.load_seconds,
                 queue_seconds=outcome.queue_seconds,

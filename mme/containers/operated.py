@@ -51,6 +51,18 @@ class OperatedModels:
         await self._engine.load(key, deadline)
         return self.describe(key)
 
+    async def refresh(self, key: ModelKey) -> dict[str, object]:
+        """Asks the store now; describes the newest version once that answers.
+
+        Raises:
+            ModelMissing: it is not in memory, and will be the newest when it is asked for.
+            ArtifactUnavailable: the object is gone, or denied.
+            MmeError: why the newest can't be loaded; what was there still answers.
+        """
+        self._entry(key)
+        await self._cache.refresh(key)
+        return self.describe(key)
+
     async def unload(self, key: ModelKey) -> None:
         """Takes a model out of memory; returns when its memory is back. It may come back.
 

@@ -3,6 +3,7 @@
     GET    /models                  what is in memory, in pages
     GET    /models/{name}           one of them
     POST   /models/{name}/load      into memory, ahead of the first request
+    POST   /models/{name}/refresh   the newest version, now; answers once it has taken over
     POST   /models/{name}/pin       not to be evicted; /unpin takes it back
     DELETE /models/{name}           out of memory; the object stays, and is loaded when asked for
 
@@ -40,6 +41,10 @@ class Operated(Protocol):
         """Brings it into memory. Raises MmeError."""
         ...
 
+    async def refresh(self, key: ModelKey) -> _Description:
+        """Brings the newest version of what is in memory. Raises MmeError."""
+        ...
+
     async def unload(self, key: ModelKey) -> None:
         """Returns when its memory is back. Raises ModelMissing."""
         ...
@@ -74,6 +79,7 @@ class ModelsApi:
             ),
             route(name="unload_model", method="DELETE", path="/models/{}", answer=self._unload),
             post(name="load_model", path="/models/{}/load", answer=self._load),
+            post(name="refresh_model", path="/models/{}/refresh", answer=self._refresh),
             post(name="pin_model", path="/models/{}/pin", answer=_telling(operated.pin)),
             post(name="unpin_model", path="/models/{}/unpin", answer=_telling(operated.unpin)),
         ]
@@ -88,6 +94,10 @@ class ModelsApi:
 
     async def _load(self, exchange: Exchange) -> Answer:
         told = await self._operated.load(read_target_model(exchange.segment))
+        return json_body(200, told, exchange.request_id)
+
+    async def _refresh(self, exchange: Exchange) -> Answer:
+        told = await self._operated.refresh(read_target_model(exchange.segment))
         return json_body(200, told, exchange.request_id)
 
     async def _unload(self, exchange: Exchange) -> Answer:

@@ -29,7 +29,7 @@ from mme.errors import (
     RequestError,
     WorkerLost,
 )
-from mme.front.wire import REQUEST_ID, Answer, read_target_model
+from mme.front.wire import REQUEST_ID, Answer, read_target_model, version_header
 
 OIP_TYPE = "application/vnd.sagemaker-triton.binary+json"
 HEADER_LENGTH = "Inference-Header-Content-Length"
@@ -119,7 +119,7 @@ def infer_answer(reply: Reply, asked_type: str, request_id: str) -> Answer:
     framed = _HEADER_SIZE.search(reply.content_type)
     if framed and not asked_type.startswith(OIP_TYPE):
         headers |= {"Content-Type": "application/octet-stream", HEADER_LENGTH: framed[1]}
-    return Answer(status=200, body=reply.body, headers=headers)
+    return Answer(status=200, body=reply.body, headers=headers | version_header(reply))
 
 
 def metadata(key: ModelKey, told: Mapping[str, object]) -> dict[str, object]:

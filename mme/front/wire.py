@@ -19,6 +19,7 @@ from mme.errors import InvalidRequest, PredictionFailed
 
 REQUEST_ID = "x-amzn-RequestId"
 CUSTOM_ATTRIBUTES = "X-Amzn-SageMaker-Custom-Attributes"
+MODEL_VERSION = "X-Mme-Model-Version"
 INVOKED_VARIANT = "x-Amzn-Invoked-Production-Variant"
 TARGET_MODEL = istr("X-Amzn-SageMaker-Target-Model")
 _TARGET_MODEL_LIMIT = 1024
@@ -171,7 +172,13 @@ def reply_answer(reply: Reply, request_id: str) -> Answer:
     }
     if reply.custom_attributes is not None:
         headers[CUSTOM_ATTRIBUTES] = _outgoing("custom attributes", reply.custom_attributes)
-    return Answer(status=200, body=reply.body, headers=headers)
+    return Answer(status=200, body=reply.body, headers=headers | version_header(reply))
+
+
+def version_header(reply: Reply) -> dict[str, str]:
+    """Which version answered, where that is known and a header can carry it."""
+    version = reply.version
+    return {MODEL_VERSION: version} if version and _TEXT[0].fullmatch(version) else {}
 
 
 def _single(headers: MultiMapping[str], header: str, member: str) -> str:

@@ -80,7 +80,7 @@ class Absent:
     async def load(self, key):
         self.describe(key)
 
-    unload, pin, unpin = load, describe, describe
+    unload, refresh, pin, unpin = load, load, describe, describe
 
 
 async def asked(management, *requests, service=None, **limits):
@@ -302,7 +302,13 @@ async def test_an_operator_loads_pins_lists_and_unloads_target_models(tmp_path):
     async with container(tmp_path, **settings) as (front, engine):
         missing = "Model not in memory: acme/a b.tar.gz"
         absent = refusal(404, "ModelNotFoundException", missing)
-        for method, action in (("GET", ""), ("DELETE", ""), ("POST", "/pin"), ("POST", "/unpin")):
+        for method, action in (
+            ("GET", ""),
+            ("DELETE", ""),
+            ("POST", "/pin"),
+            ("POST", "/unpin"),
+            ("POST", "/refresh"),
+        ):
             assert told(await call(front, method, path + action)) == absent
         status, model = told(await call(front, "POST", path + "/load"))
         assert (status, model["modelName"], model["pinned"]) == (200, "acme/a b.tar.gz", False)
@@ -326,7 +332,7 @@ segments = st.text(max_size=20).map(lambda text: quote(text.encode("utf-8", "rep
 paths = st.one_of(
     st.just("/models"),
     segments.map("/models/{}".format),
-    st.tuples(segments, st.sampled_from(["invoke", "load", "pin", "unpin", "x"])).map(
+    st.tuples(segments, st.sampled_from(["invoke", "load", "refresh", "pin", "unpin", "x"])).map(
         lambda pair: "/models/{}/{}".format(*pair)
     ),
     st.tuples(segments, segments).map(

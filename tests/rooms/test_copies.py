@@ -10,17 +10,21 @@ from contextlib import asynccontextmanager
 import pytest
 
 from mme import ModelKey
-from tests.engines import ask, assert_ledger_is_exact, drop, invocation, quiet, running_engine
+from tests.engines import (
+    ask,
+    assert_ledger_is_exact,
+    cache_of,
+    drop,
+    invocation,
+    quiet,
+    running_engine,
+)
 from tests.eventually import eventually
 from tests.models import booster, spinner
 
 A = ModelKey("a.tar.gz")
 HOT = ModelKey("hot.tar.gz")
 SPIN = b"[[2000.0]]"  # some milliseconds of work
-
-
-def cache_of(engine):
-    return engine._built_in.cache
 
 
 def workers_of(engine, key):

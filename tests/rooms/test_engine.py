@@ -29,6 +29,7 @@ from mme.errors import (
 from tests.engines import (
     ask,
     assert_ledger_is_exact,
+    cache_of,
     drop,
     invocation,
     quiet,
@@ -125,6 +126,28 @@ async def test_an_overwritten_model_switches_within_the_refresh_time_without_a_f
                 assert asked_at - written_at <= 0.4
         await quiet(engine)
         assert [model["model"] for model in engine.state()["models"]] == ["a.tar.gz"]
+
+
+async def test_a_refresh_brings_the_newest_version_at_once_and_each_answer_names_its_own(tmp_path):
+    models, key = tmp_path / "models", ModelKey("a.tar.gz")
+    async with running_engine(tmp_path, refresh_seconds=3600) as engine:
+        versions = set()
+        for seed in (1, 2, 3):
+            drop(models, key, booster(seed).members)
+            await cache_of(engine).refresh(key)  # of what is not in memory: nothing to do
+            reply = await engine.invoke(invocation(key))
+            assert float(reply.body) == pytest.approx(booster(seed).prediction, rel=1e-6)
+            versions.add(reply.version)
+        assert len(versions) == 3
+        drop(models, key, b"no tarball")
+        with pytest.raises(ModelError):
+            await cache_of(engine).refresh(key)
+        assert (await engine.invoke(invocation(key))).version in versions
+        (models / key).unlink()
+        with pytest.raises(ArtifactUnavailable):
+            await cache_of(engine).refresh(key)
+        with pytest.raises((ArtifactUnavailable, ModelError)):  # or that the last one was bad
+            await ask(engine, key)
 
 
 async def test_a_deleted_model_stops_answering_after_the_refresh_time(tmp_path):
@@ -364,7 +387,7 @@ async def test_memory_that_something_else_takes_shrinks_the_cache(tmp_path):
     async with running_engine(tmp_path) as engine:
         for seed in range(4):
             await ask(engine, f"{seed}.tar.gz")
-        residents = engine._cache.residents
+        residents = cache_of(engine).residents
         used = engine.state()["memory"]["resident_bytes"]
         residents.set_budget(used - 1)
         await quiet(engine)
@@ -410,7 +433,7 @@ def transform_fn(model, body, content_type, accept):
 async def test_an_unload_asked_for_returns_when_the_memory_is_back(tmp_path):
     drop(tmp_path / "models", "a.tar.gz", booster(1).members)
     async with running_engine(tmp_path) as engine:
-        cache, key = engine._cache, ModelKey("a.tar.gz")
+        cache, key = cache_of(engine), ModelKey("a.tar.gz")
         assert not await cache.unload(key)
         await engine.load(key)
         assert await cache.unload(key)
@@ -427,7 +450,7 @@ async def test_a_pinned_model_stays_and_all_pinned_is_a_refusal_at_once(tmp_path
         await engine.load(ModelKey("0.tar.gz"))
         size = engine.state()["memory"]["resident_bytes"]
     async with running_engine(tmp_path, memory=int(size * 1.5)) as engine:
-        residents = engine._cache.residents
+        residents = cache_of(engine).residents
         residents.pin(ModelKey("0.tar.gz"))
         await engine.load(ModelKey("0.tar.gz"))
         with pytest.raises(MemoryRefused, match="all others are pinned"):
@@ -456,7 +479,7 @@ class EndsItsWorkerOnce:
 
     def __init__(self, engine):
         self.engine = engine
-        self.artifacts = engine._cache.loading._artifacts
+        self.artifacts = cache_of(engine).loading._artifacts
         self.done = False
 
     @contextlib.asynccontextmanager
@@ -472,7 +495,7 @@ class EndsItsWorkerOnce:
 async def test_a_worker_that_dies_between_load_and_first_use_costs_a_second_load_only(tmp_path):
     drop(tmp_path / "models", "a.tar.gz", booster(1).members)
     async with running_engine(tmp_path) as engine:
-        engine._cache.loading._artifacts = EndsItsWorkerOnce(engine)
+        cache_of(engine).loading._artifacts = EndsItsWorkerOnce(engine)
         assert await ask(engine, "a.tar.gz") == pytest.approx(booster(1).prediction, rel=1e-6)
         assert engine.state()["failures"] == []
         assert_ledger_is_exact(engine)

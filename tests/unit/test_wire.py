@@ -194,6 +194,7 @@ def test_a_request_id_is_a_version_4_uuid(data):
 def test_a_reply_carries_type_variant_and_id():
     reply = Reply(body=b"1", content_type="text/csv; charset=utf-8", variant="AllTraffic")
     answer = reply_answer(reply, "r")
+    assert "X-Mme-Model-Version" not in answer.headers
     assert (answer.status, answer.body) == (200, b"1")
     assert answer.headers == {
         "x-amzn-RequestId": "r",
@@ -208,3 +209,9 @@ def test_a_model_can_not_write_headers_of_its_own(attributes):
         reply_answer(Reply(body=b"", content_type="t/p", custom_attributes=attributes), "r")
     with pytest.raises(PredictionFailed, match="content type"):
         reply_answer(Reply(body=b"", content_type=attributes), "r")
+
+
+@pytest.mark.parametrize(("version", "told"), [("9b2c-1", "9b2c-1"), ("a\r\nX-Evil: 1", None)])
+def test_the_version_that_answered_is_told_if_a_header_can_carry_it(version, told):
+    answer = reply_answer(Reply(body=b"1", content_type="text/csv", version=version), "r")
+    assert answer.headers.get("X-Mme-Model-Version") == told

@@ -54,7 +54,7 @@ def read_inputs(payload: Payload, specs: Sequence[InputSpec]) -> Request:
     """
     if not payload.body or payload.body.isspace():
         raise BadPayload(EMPTY)
-    main = _main(specs)
+    main = main_input(specs)
     readable = _TYPED if main is None or main.width is None else _ROWS
     content_type = read_content_type(payload.content_type, readable, "json")
     try:
@@ -69,7 +69,7 @@ def read_inputs(payload: Payload, specs: Sequence[InputSpec]) -> Request:
     return request
 
 
-def _main(specs: Sequence[InputSpec]) -> InputSpec | None:
+def main_input(specs: Sequence[InputSpec]) -> InputSpec | None:
     """The input that values without a name are for: the only one that must be given."""
     required = [spec for spec in specs if not spec.optional] or list(specs)
     return required[0] if len(required) == 1 else None

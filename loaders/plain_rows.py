@@ -8,7 +8,7 @@ could, so that each is parsed by itself.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -18,7 +18,7 @@ import numpy as np
 
 from loaders.codecs import UNREADABLE, Array, decode_csv
 from loaders.content_types import Accept, choose_accept, read_content_type
-from loaders.contract import Answer, ModelFault, Payload
+from loaders.contract import ModelFault, Payload
 from loaders.npy import decode_npy
 
 _TABLE_DIMENSIONS = 2
@@ -35,10 +35,9 @@ class PlainRows:
     accepts: list[Accept]
     format: str
 
-    def answers(self, write: Callable[[slice, Accept], Answer]) -> list[Answer | ModelFault]:
-        """What `write` makes of each payload's part of the table, in order."""
-        parts = map(slice, (0, *self.ends), self.ends)
-        return [write(part, accept) for part, accept in zip(parts, self.accepts, strict=True)]
+    def parts(self) -> Iterator[slice]:
+        """Each payload's part of the table, in order."""
+        return map(slice, (0, *self.ends), self.ends)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -2,13 +2,15 @@
 
 Decisions: payloads are joined only where the model says that every input and output has the same
 free first dimension; a bad payload fails only itself, and where a joint run fails or does not give
-a row for a row, each payload is run alone. A lone payload takes the direct way.
+a row for a row, each payload is run alone. Plain rows of numbers for the only input are read at
+once, whether they are run together or not.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 
 import numpy as np
 
@@ -16,9 +18,22 @@ from loaders.codecs import Array
 from loaders.content_types import Accept, ContentType, choose_accept
 from loaders.contract import Answer, BadPayload, ModelFault, Payload, PredictionRaised, each
 from loaders.input_specs import Feed, InputSpec, check_shape, typed
-from loaders.named_inputs import Request, read_inputs
+from loaders.named_inputs import Request, main_input, read_inputs
 from loaders.named_outputs import NAMED, TABULAR, Outputs, write_outputs
+from loaders.plain_rows import PlainReader
 from loaders.signatures import ANY_SHAPE, Signature, TensorSpec, datatype_of
+
+Asked = tuple[Request, Accept]
+_TABLE = 2  # dimensions
+_TABULAR, _NAMED = (
+    PlainReader(
+        readable=("csv", "json", "npy"),
+        writable=formats,
+        default_content="json",
+        default_accept="json",
+    )
+    for formats in (TABULAR, NAMED)
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -29,6 +44,7 @@ class TensorPredictor:
         specs: the model's inputs; at least one.
         run: arrays by input -> arrays by output; raises ModelFault.
         independent: rows may be run together with other payloads' rows.
+        joint: how they are, where that is not `run`; it raises ModelFault where they may not.
         tabular: there may be one output, an array, so that formats without names can be written.
         enveloped: JSON is answered as TensorFlow Serving does.
         outputs: what `run` gives, where that is known.
@@ -37,12 +53,16 @@ class TensorPredictor:
     specs: Sequence[InputSpec]
     run: Callable[[Feed], Outputs]
     independent: bool = False
+    joint: Callable[[Feed], Outputs] | None = None
     tabular: bool = True
     enveloped: bool = False
     outputs: tuple[TensorSpec, ...] = ()
 
     def predict(self, payloads: Sequence[Payload]) -> list[Answer | ModelFault]:
         """Answers in the order of `payloads`, each its own answer or fault."""
+        plain = self._read_plain(payloads)
+        if plain is not None:
+            return self._together(*plain)
         if len(payloads) == 1 or not self.independent:
             return each(payloads, self._alone)
         results: list[Answer | ModelFault] = []
@@ -79,26 +99,53 @@ class TensorPredictor:
         request, accept = self._read(payload)
         return self._write(self.run(request.feed), request, accept)
 
-    def _together(self, ready: list[tuple[Request, Accept]]) -> list[Answer | ModelFault]:
-        joint = self._joint_run([request.feed for request, _ in ready])
+    def _read_plain(self, payloads: Sequence[Payload]) -> tuple[list[Asked], Feed] | None:
+        """Each payload's rows, and all in one, where they are a table for the only input."""
+        main = main_input(self.specs)
+        if main is None or not main.plain:
+            return None
+        plain = (_TABULAR if self.tabular else _NAMED).read(payloads)
+        if plain is None:
+            return None
+        try:
+            table = typed(plain.table, main)
+            check_shape(table, main, ContentType(name=plain.format))
+        except ModelFault:
+            return None  # whose it is, the slow way finds out
+        requests = [Request(feed={main.name: table[part]}) for part in plain.parts()]
+        return list(zip(requests, plain.accepts, strict=True)), {main.name: table}
+
+    def _together(self, ready: list[Asked], whole: Feed | None = None) -> list[Answer | ModelFault]:
+        feeds = [request.feed for request, _ in ready]
+        joined = self.independent and len(ready) > 1
+        joint = self._joint_run(feeds, whole) if joined else None
         parts: Sequence[Outputs | None] = joint or [None] * len(ready)
         return [self._settle(*pair, part) for pair, part in zip(ready, parts, strict=True)]
 
-    def _joint_run(self, feeds: list[Feed]) -> list[Outputs] | None:
+    def _joint_run(self, feeds: list[Feed], whole: Feed | None) -> list[Outputs] | None:
         """Gives each feed's part of a run of all, or None where they have to be run alone."""
+        try:
+            outputs = (self.joint or self.run)(whole or self._joined(feeds))
+        except ModelFault:
+            return None
+        ends = list(accumulate(len(next(iter(feed.values()))) for feed in feeds))
+        if any(array.ndim == 0 or len(array) != ends[-1] for array in outputs.values()):
+            return None
+        return [
+            {name: array[start:end] for name, array in outputs.items()}
+            for start, end in pairwise((0, *ends))
+        ]
+
+    def _joined(self, feeds: list[Feed]) -> Feed:
+        """All feeds in one. Raises BadPayload where they are not rows of one kind."""
+        loose = [spec.name for spec in self.specs if spec.shape is None]
+        if any(feed[name].ndim < _TABLE for feed in feeds for name in loose if name in feed):
+            raise BadPayload("What has one dimension may be one row.")  # each is then run alone
         counts = [{len(array) for array in feed.values()} for feed in feeds]
         shapes = [{name: array.shape[1:] for name, array in feed.items()} for feed in feeds]
         if any(len(count) > 1 for count in counts) or any(shape != shapes[0] for shape in shapes):
-            return None
-        try:
-            outputs = self.run({n: np.concatenate([feed[n] for feed in feeds]) for n in feeds[0]})
-        except ModelFault:
-            return None
-        ends = np.cumsum([count.pop() for count in counts])
-        if any(array.ndim == 0 or len(array) != ends[-1] for array in outputs.values()):
-            return None
-        split = [np.split(array, ends[:-1]) for array in outputs.values()]
-        return [dict(zip(outputs, parts, strict=True)) for parts in zip(*split, strict=True)]
+            raise BadPayload("The payloads differ in shape.")
+        return {name: np.concatenate([feed[name] for feed in feeds]) for name in feeds[0]}
 
     def _settle(
         self, request: Request, accept: Accept, outputs: Outputs | None

@@ -26,6 +26,7 @@ class Entry:
     in_flight: int = 0
     hits: int = 0
     fresh_until: float = 0.0  # until then it is taken for the current version
+    why_left: str = ""  # why it does not answer any more
 
     @property
     def name(self) -> str:
@@ -118,13 +119,14 @@ class Registry:
 
     def answer(self, entry: Entry) -> Entry | None:
         """`entry` is loaded and answers for its model; gives what answered before, if another."""
-        entry.state = "loaded"
+        entry.state, entry.why_left = "loaded", ""
         former = self._current.get(entry.target)
         self._current[entry.target] = entry
         return former if former is not entry else None
 
-    def retire(self, entry: Entry) -> None:
-        """`entry` does not answer any more."""
+    def retire(self, entry: Entry, why: str = "") -> None:
+        """`entry` does not answer any more; the first reason given counts."""
+        entry.why_left = entry.why_left or why
         if self._current.get(entry.target) is entry:
             del self._current[entry.target]
 

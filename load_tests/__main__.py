@@ -9,14 +9,15 @@ from pathlib import Path
 
 from rich.console import Console
 
-from load_tests import steady
+from load_tests import density, memory_return, steady
 from load_tests.measure import GeneratorFailed
 from load_tests.report import Report
 from load_tests.server_process import ServerFailed
 from load_tests.tenants import TrainingFailed
 
-# Each is a module with `add_arguments`, `run` and `ARGUMENTS_KEPT`; adding one touches one row.
-_SCENARIOS = {"steady": steady}
+# Each is a module with `add_arguments`, `run`, `ARGUMENTS_KEPT` and, where it is not about requests
+# alone, a `REPORT` of its own; adding one touches one row.
+_SCENARIOS = {"steady": steady, "memory-return": memory_return, "density": density}
 _WIDTH = 170  # of what goes to a file, where no terminal says
 _RESULTS = Path(__file__).parent / "results"
 
@@ -26,7 +27,7 @@ def main() -> int:
     options = _parser().parse_args()
     scenario, started = _SCENARIOS[options.scenario], datetime.now(UTC)
     console = Console(width=None if sys.stdout.isatty() else _WIDTH)
-    report = Report(options.scenario, started, console)
+    report = getattr(scenario, "REPORT", Report)(options.scenario, started, console)
     try:
         scenario.run(options, report)
     except (GeneratorFailed, ServerFailed, TrainingFailed) as error:

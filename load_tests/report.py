@@ -6,7 +6,6 @@ every round as it was measured, so that anyone can work out something else.
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -19,8 +18,8 @@ from rich.console import Console
 from rich.table import Table
 
 from load_tests.figures import CONNECTIONS, ELSEWHERE
-from load_tests.machine import machine_facts, versions
 from load_tests.plan import Outcome
+from load_tests.result_file import write_result
 
 _MILLISECONDS = 1000
 
@@ -78,19 +77,12 @@ class Report:
 
     def write(self, directory: Path, arguments: Mapping[str, Any]) -> Path:
         """Writes the run's file; `arguments` are those that a figure depends on."""
-        directory.mkdir(parents=True, exist_ok=True)
-        path = directory / f"{self._scenario}-{self._started:%Y%m%dT%H%M%SZ}.json"
         content = {
-            "scenario": self._scenario,
-            "started": self._started.isoformat(),
             "arguments": arguments,
-            "machine": machine_facts(),
-            "versions": versions(),
             "failures": self.failures(),
             "rows": [asdict(row) for row in self.rows],
         }
-        path.write_text(json.dumps(content, indent=1))
-        return path
+        return write_result(directory, self._scenario, self._started, content)
 
 
 def _measured_table(rows: Iterable[Row]) -> Table:

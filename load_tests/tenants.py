@@ -6,15 +6,17 @@ import json
 import subprocess
 import sys
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from load_tests.plan import Question
+from load_tests.server_process import ROOT
 
 _TRAIN_SECONDS = 600
+_SAMPLED = ("xgboost", "torch")  # of which `loaders.samples` makes as many as are asked for
 
 
 class TrainingFailed(Exception):
@@ -31,15 +33,43 @@ class Tenant:
 
 def installed_frameworks() -> list[str]:
     """Those that there are models and others' figures for."""
-    return [name for name in ("xgboost", "torch") if find_spec(name)]
+    return [name for name in _SAMPLED if find_spec(name)]
+
+
+def all_frameworks() -> list[str]:
+    """Those of which a small model can be trained here."""
+    packages = {"onnx": ("onnx", "onnxruntime")}
+    names = (*_SAMPLED, "sklearn", "lightgbm", "catboost", "onnx", "tensorflow")
+    return [name for name in names if all(map(find_spec, packages.get(name, (name,))))]
 
 
 def train(target: Path, count: int, frameworks: str) -> None:
     """Trains `count` models into `target`, which is absolute. Raises TrainingFailed."""
-    command = [sys.executable, "-P", "-m", "loaders.samples", str(target)]
-    command += ["--tenants", str(count), "--frameworks", frameworks, "--seed", "0"]
+    command = ["-P", "-m", "loaders.samples", str(target)]
+    _run([*command, "--tenants", str(count), "--frameworks", frameworks, "--seed", "0"])
+
+
+def train_one_each(target: Path, frameworks: Sequence[str]) -> None:
+    """Trains one model of each into `target`, which is absolute. Raises TrainingFailed."""
+    target.mkdir()
+    sampled = [name for name in frameworks if name in _SAMPLED]
+    others = [name for name in frameworks if name not in _SAMPLED]
+    rows = []
+    if sampled:
+        train(target, len(sampled), ",".join(sampled))
+        rows += json.loads((target / "manifest.json").read_text())
+    if others:
+        _run(["-W", "ignore", "-m", "load_tests.framework_models", str(target), ",".join(others)])
+        rows += json.loads((target / "manifest.json").read_text())
+    (target / "manifest.json").write_text(json.dumps(rows))
+
+
+def _run(command: Sequence[str]) -> None:
     try:
-        subprocess.run(command, check=True, capture_output=True, text=True, timeout=_TRAIN_SECONDS)
+        subprocess.run(
+            [sys.executable, *command], cwd=ROOT,
+            check=True, capture_output=True, text=True, timeout=_TRAIN_SECONDS,
+        )  # fmt: skip
     except subprocess.CalledProcessError as error:
         raise TrainingFailed(f"training failed:\n{error.stderr.strip()[-2000:]}") from error
     except subprocess.TimeoutExpired as error:

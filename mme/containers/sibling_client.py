@@ -87,6 +87,10 @@ class SiblingClient:
         """From now on it is reached elsewhere."""
         self._http.base_url = base_url
 
+    def probe_soon(self) -> None:
+        """There is reason to think that it answers again: the next request may try."""
+        self.breaker.let_probe(_now())
+
     async def call(
         self,
         method: str,

@@ -148,6 +148,7 @@ async def test_a_refresh_brings_the_newest_version_at_once_and_each_answer_names
             await cache_of(engine).refresh(key)
         with pytest.raises((ArtifactUnavailable, ModelError)):  # or that the last one was bad
             await ask(engine, key)
+        await quiet(engine)
 
 
 async def test_a_deleted_model_stops_answering_after_the_refresh_time(tmp_path):

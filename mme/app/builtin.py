@@ -45,6 +45,7 @@ class BuiltIn:
             threads=config.workers.threads or max(1, cores // workers),
             metrics=metrics,
             on_lost=lambda *lost: self.cache.lost(*lost),  # noqa: PLW0108 - it comes next
+            on_recycle=lambda leaving: self.cache.copying.begin_move(leaving),  # noqa: PLW0108
         )
         self.cache = ModelCache(
             config.cache,

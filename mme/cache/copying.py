@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
 
 import structlog
 
@@ -37,6 +38,7 @@ class Copying:
         self._loading = loading
         self._waiting_limit = config.copy_waiting
         self._copies = Copies(config.copy_waiting, config.copy_idle_seconds)
+        self._moves: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
         """Watches the queues until cancelled."""
@@ -51,6 +53,19 @@ class Copying:
                 elif len(copies) > 1:
                     self._residents.retire(copies[-1], "cooled", "fewer copies are enough")
 
+    def begin_move(self, residencies: list[Residency]) -> None:
+        """Begins to move these off their worker; returns at once."""
+        task = asyncio.create_task(self.move(residencies), name="move models")
+        self._moves.add(task)
+        task.add_done_callback(self._moves.discard)
+
+    async def close(self) -> None:
+        """Gives up moves under way."""
+        for task in self._moves:
+            task.cancel()
+        if self._moves:
+            await asyncio.wait(self._moves)
+
     async def move(self, residencies: list[Residency]) -> None:
         """Moves models off their worker, one after another; returns when all have left it.
 
@@ -59,9 +74,14 @@ class Copying:
         Cancellation: who has not left stays.
         """
         reason = "its worker is being replaced"
-        for residency in residencies:
+        waiting = deque(residency for residency in residencies if residency.alive)
+        while waiting:
+            residency = waiting.popleft()
             entry = self._residents.find(residency.model)
             if entry is None:
+                if residency.alive:  # loaded a moment ago, or on its way out
+                    waiting.append(residency)
+                    await asyncio.sleep(_PAUSE_SECONDS)
                 continue
             if self._residents.copies(entry.key) == (entry,):
                 await self._copy(entry, reason)

@@ -77,6 +77,7 @@ class ModelCache:
 
     async def close(self) -> None:
         """Gives up loads and checks under way; who waits for one gets Draining."""
+        await self.copying.close()
         await self._freshness.close()
         await self.loading.close()
         await self.residents.close()

@@ -149,3 +149,37 @@ async def test_a_worker_that_ends_leaves_its_copy_elsewhere_answering(tmp_path):
         assert second.pinned
         assert await ask(engine, A) == pytest.approx(booster(1).prediction, rel=1e-6)
         assert second.hits == 1
+
+
+LEAKING = """
+import sys
+
+def model_fn(model_dir):
+    sys.modules.setdefault("leaked", []).append(b"x" * 24_000_000)
+    return "the model"
+
+def transform_fn(model, data, content_type, accept):
+    return "1"
+"""
+
+
+async def test_a_worker_that_keeps_memory_is_replaced_without_a_lost_request(tmp_path):
+    models, leaking = tmp_path / "models", ModelKey("leaking.tar.gz")
+    drop(models, A, booster(1).members)
+    drop(models, leaking, {"code/inference.py": LEAKING.encode(), "weights": b"none"})
+    async with running_engine(tmp_path, recycle=2**20, recycle_seconds=0.05) as engine:
+        await engine.load(A)
+        first = engine.state()["workers"][0]["pid"]
+        async with asked_without_end(engine, A, 4):
+            await engine.load(leaking)
+            await cache_of(engine).unload(leaking)
+            await eventually(
+                lambda: (
+                    len(engine.state()["workers"]) == 1
+                    and engine.state()["workers"][0]["pid"] not in (None, first)
+                )
+            )
+            assert len(workers_of(engine, A)) == 1
+        await quiet(engine)
+        kinds = [event["kind"] for event in engine.state()["events"] if event["model"] == A]
+        assert kinds == ["loaded", "loaded", "moved"]

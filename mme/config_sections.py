@@ -58,6 +58,9 @@ class CacheConfig:
     memory_share_ratio: float = 0.6
     memory_reserve_ratio: float = 0.05  # of all memory, kept free: less, and the budget shrinks
     eviction: str = "lru"
+    pin: tuple[str, ...] = ()  # never evicted, and loaded at start
+    prewarm: tuple[str, ...] = ()  # loaded at start
+    restore: str = "on"
     refresh_seconds: float = 30.0
     load_seconds: float = 360.0
     load_concurrency: int = 16

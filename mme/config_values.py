@@ -74,6 +74,16 @@ def _names(text: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
+def _models(text: str) -> tuple[str, ...]:
+    if not text.startswith("@"):
+        return _names(text)
+    try:
+        lines = Path(text[1:]).expanduser().read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"must be names or a readable @file with one a line ({error})") from None
+    return tuple(line.strip() for line in lines if line.strip())
+
+
 def _endpoint(text: str) -> str:
     if not _ENDPOINT.fullmatch(text) or len(text) > 63:  # noqa: PLR2004 - the contract's limit
         raise ValueError("must be letters, digits and inner hyphens, 63 at most")
@@ -92,6 +102,7 @@ PARSERS: Mapping[str, Callable[[str], Any]] = {
     "url": _url,
     "endpoint": _endpoint,
     "names": _names,
+    "models": _models,
     "port": _integer(0, 65_535),
     "count": _integer(1, 1_000_000),
     "bytes": parse_bytes,
@@ -99,6 +110,7 @@ PARSERS: Mapping[str, Callable[[str], Any]] = {
     "ratio": _number(0.01, 0.95, "shares of the whole"),
     "factor": _number(1, 1_000_000, "times"),
     "trust": _one_of("code", "data"),
+    "onoff": _one_of("on", "off"),
     "switch": _one_of("auto", "on", "off"),
     "container": _one_of("auto", "off", "multi", "single"),
     "eviction": _one_of("lru", "gdsf"),

@@ -72,6 +72,7 @@ async def running_engine(root: Path, **settings: Any) -> AsyncIterator[Engine]:
         "workers": 1,
         "threads": 1,
         "heartbeat_seconds": 0.2,
+        "restore": "off",
         **settings,
     }
     async with Engine(build_config(values)) as engine:

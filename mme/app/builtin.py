@@ -11,6 +11,7 @@ from mme.app.tasks import own
 from mme.cache.model_cache import ModelCache
 from mme.cache.pressure import read_memory, watch_memory
 from mme.cache.records import Records
+from mme.cache.warming import Warming
 from mme.config import Config
 from mme.containers.engine import MultiModelEngine
 from mme.containers.single import SingleModel
@@ -32,6 +33,7 @@ class BuiltIn:
         self, config: Config, source: Source, metrics: Metrics, *, may_evict: bool
     ) -> None:
         self._config = config
+        self._may_evict = may_evict
         cores = allowed_cores()
         workers = config.workers.workers or max(1, cores - 1)
         beside_artifacts = Path(config.disk.cache_dir).expanduser() / "environments"
@@ -57,6 +59,13 @@ class BuiltIn:
             records=Records(time.time),
             metrics=metrics,
             may_evict=may_evict,
+        )
+        self.warming = Warming(
+            config.cache,
+            cache=self.cache,
+            store=source.versions,
+            disk=source.artifacts,
+            directory=Path(config.disk.cache_dir).expanduser(),
         )
         self._metrics = metrics
         self.primary = self.engine("primary")
@@ -96,7 +105,11 @@ class BuiltIn:
 
     def describe(self) -> dict[str, object]:
         """Models, memory and workers, for `/state`."""
-        return {**self.cache.describe(), "workers": self.pool.describe()}
+        return {
+            **self.cache.describe(),
+            "warming": self.warming.describe(),
+            "workers": self.pool.describe(),
+        }
 
     async def _start(self, stack: AsyncExitStack) -> None:
         await self._environments.start()
@@ -107,6 +120,8 @@ class BuiltIn:
         stack.callback(self.pool.stop_replacing)
         own(stack, self._watch_memory())
         own(stack, self.cache.copying.run())
+        if self._may_evict:  # else whoever loads models sees to this, too
+            own(stack, self.warming.run())
 
     async def _watch_memory(self) -> None:
         residents, config = self.cache.residents, self._config.cache

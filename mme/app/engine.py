@@ -174,7 +174,8 @@ class Engine:
         load_seconds = self._config.cache.load_seconds
         source = self._source.versions
         if not isinstance(source, RegisteredDirectories):
-            operated = OperatedModels(source.location, cache, engine, load_seconds)
+            warming = self._built_in.warming
+            operated = OperatedModels(source.location, cache, engine, load_seconds, warming)
             return Management(operated=operated, is_alone=not self._config.containers)
         if self._mode == "multi":
             hosted = HostedModels(source, cache, engine, load_seconds)

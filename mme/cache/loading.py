@@ -102,7 +102,7 @@ class Loading:
         if key not in self._flight:
             self._residents.ahead.add(key)
         try:
-            (await self._flight.join(key, partial(self._load, key))).release()
+            (await self._flight.join(key, partial(self._load, key, "loaded ahead"))).release()
         finally:
             self._residents.ahead.discard(key)
 
@@ -132,12 +132,12 @@ class Loading:
         """Gives up loads under way; who waits for one gets Draining."""
         await self._flight.close()
 
-    async def _load(self, key: ModelKey) -> Entry:
+    async def _load(self, key: ModelKey, reason: str = "asked for") -> Entry:
         """One flight: the miss path, unless it is known to fail; remembers how it failed."""
         await self._refuse_known_failure(key)
         try:
             async with asyncio.timeout(self._config.load_seconds):
-                return await self._fetch_and_place(key)
+                return await self._fetch_and_place(key, reason=reason)
         except TimeoutError:
             late = LoadFailed(f"Not loaded within {self._config.load_seconds:g} s.")
             raise self._failed(key, late) from None

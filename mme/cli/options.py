@@ -21,6 +21,7 @@ UNITS = {
     "url": "URL",
     "endpoint": "name",
     "names": "names, comma-separated",
+    "models": "names, comma-separated, or @file",
     "port": "port",
     "count": "number",
     "bytes": "size, e.g. 4GiB or 500MB",
@@ -28,6 +29,7 @@ UNITS = {
     "ratio": "share, 0.01 to 0.95",
     "factor": "factor",
     "trust": "code or data",
+    "onoff": "on or off",
     "switch": "auto, on or off",
     "container": "auto, off, multi or single",
     "eviction": "lru or gdsf",
@@ -38,7 +40,8 @@ UNITS = {
 }
 """Kind of setting -> its unit, for help and docs."""
 
-_ABSENT = {"url": "none", "names": "none", "path": "none", "index": "PyPI", "text": "required"}
+_NONE = dict.fromkeys(("url", "names", "models", "path"), "none")
+_ABSENT = {**_NONE, "index": "PyPI", "text": "required"}
 _SIZES = (
     ("GiB", 2**30),
     ("MiB", 2**20),

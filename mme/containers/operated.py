@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
 
 from mme.cache.entry import Entry
 from mme.cache.model_cache import ModelCache
+from mme.cache.warming import Warming
 from mme.containers.engine import MultiModelEngine
 from mme.domain import ModelKey
 from mme.errors import ModelMissing
@@ -20,15 +22,22 @@ class OperatedModels:
         cache: what is in memory.
         engine: loads.
         load_seconds: the cache's limit on a load.
+        warming: loads ahead.
     """
 
     def __init__(
-        self, location: str, cache: ModelCache, engine: MultiModelEngine, load_seconds: float
+        self,
+        location: str,
+        cache: ModelCache,
+        engine: MultiModelEngine,
+        load_seconds: float,
+        warming: Warming,
     ) -> None:
         self._location = location
         self._cache = cache
         self._engine = engine
         self._load_seconds = load_seconds
+        self._warming = warming
 
     def describe_all(self) -> dict[str, dict[str, object]]:
         """What is in memory and answers, by name."""
@@ -50,6 +59,22 @@ class OperatedModels:
         deadline = asyncio.get_running_loop().time() + self._load_seconds
         await self._engine.load(key, deadline)
         return self.describe(key)
+
+    async def prewarm(self, keys: Sequence[ModelKey]) -> dict[str, object]:
+        """Begins to load these behind all requests, as far as there is room without evicting.
+
+        Raises:
+            StoreUnavailable: which of them exist can't be said.
+        """
+        absent = [key for key in keys if self._cache.residents.current(key) is None]
+        unknown = await self._warming.look_up(absent)
+        taken = [key for key in absent if key not in unknown]
+        self._warming.add(taken)
+        return {
+            "taken": len(taken),
+            "inMemory": len(keys) - len(absent),
+            "unknown": [{"modelName": key, "reason": unknown[key].reason} for key in unknown],
+        }
 
     async def refresh(self, key: ModelKey) -> dict[str, object]:
         """Asks the store now; describes the newest version once that answers.

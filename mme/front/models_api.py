@@ -6,17 +6,21 @@
     POST   /models/{name}/refresh   the newest version, now; answers once it has taken over
     POST   /models/{name}/pin       not to be evicted; /unpin takes it back
     DELETE /models/{name}           out of memory; the object stays, and is loaded when asked for
+    POST   /prewarm                 many into memory, behind all requests, as far as there is room
 
 A name is one segment: what it holds besides letters, slashes too, is percent-encoded.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import Protocol
 
+import msgspec
+
 from mme.domain import ModelKey
+from mme.errors import InvalidRequest
 from mme.front.container_wire import json_body, refusal_answer
 from mme.front.exchange import Exchange
 from mme.front.pages import read_page
@@ -24,6 +28,11 @@ from mme.front.routes import Route
 from mme.front.wire import Answer, read_target_model
 
 _Description = dict[str, object]
+_NAMES_LIMIT = 10_000
+
+
+class _Prewarm(msgspec.Struct):
+    models: list[str]
 
 
 class Operated(Protocol):
@@ -47,6 +56,10 @@ class Operated(Protocol):
 
     async def unload(self, key: ModelKey) -> None:
         """Returns when its memory is back. Raises ModelMissing."""
+        ...
+
+    async def prewarm(self, keys: Sequence[ModelKey]) -> _Description:
+        """Begins to load these, and says which do not exist. Raises StoreUnavailable."""
         ...
 
     def pin(self, key: ModelKey) -> _Description:
@@ -78,6 +91,7 @@ class ModelsApi:
                 answer=_telling(operated.describe),
             ),
             route(name="unload_model", method="DELETE", path="/models/{}", answer=self._unload),
+            post(name="prewarm_models", path="/prewarm", answer=self._prewarm),
             post(name="load_model", path="/models/{}/load", answer=self._load),
             post(name="refresh_model", path="/models/{}/refresh", answer=self._refresh),
             post(name="pin_model", path="/models/{}/pin", answer=_telling(operated.pin)),
@@ -96,6 +110,10 @@ class ModelsApi:
         told = await self._operated.load(read_target_model(exchange.segment))
         return json_body(200, told, exchange.request_id)
 
+    async def _prewarm(self, exchange: Exchange) -> Answer:
+        told = await self._operated.prewarm(_read_names(await exchange.receive()))
+        return json_body(202, told, exchange.request_id)
+
     async def _refresh(self, exchange: Exchange) -> Answer:
         told = await self._operated.refresh(read_target_model(exchange.segment))
         return json_body(200, told, exchange.request_id)
@@ -104,6 +122,16 @@ class ModelsApi:
         key = read_target_model(exchange.segment)
         await self._operated.unload(key)
         return json_body(200, {"status": f"Model {key} unloaded"}, exchange.request_id)
+
+
+def _read_names(body: bytes) -> list[ModelKey]:
+    try:
+        names = msgspec.json.decode(body, type=_Prewarm).models
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise InvalidRequest('The body must be {"models": [...]} in JSON, all texts.') from error
+    if len(names) > _NAMES_LIMIT:
+        raise InvalidRequest(f"There may be {_NAMES_LIMIT} models at once, at most.")
+    return list(dict.fromkeys(map(read_target_model, names)))
 
 
 def _telling(

@@ -7,7 +7,7 @@ every GET.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,6 +62,14 @@ class Artifacts(Protocol):
 
         Raises (on entering): MmeError, why there is none. Cancelling leaves nothing behind.
         """
+        ...
+
+    async def recall(self, versions: Sequence[ArtifactVersion]) -> None:
+        """Looks for these first among what an earlier run left on disk."""
+        ...
+
+    def prefer(self, versions: Sequence[ArtifactVersion]) -> None:
+        """Counts these as used now, the last one most recently: they go last for want of room."""
         ...
 
     def discard(self, version: ArtifactVersion) -> None:

@@ -162,7 +162,7 @@ class DiskFiles:
         try:
             note = msgspec.json.decode(self._note(digest).read_bytes(), type=_Note)
             measured_bytes = _measure(self._models / digest)
-        except (OSError, msgspec.MsgspecError):
+        except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
             return None
         version = ArtifactVersion(
             location=sys.intern(note.location),

@@ -14,7 +14,7 @@ import contextlib
 import hashlib
 import os
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path, PurePosixPath
 
 from mme.domain import ArtifactVersion, ModelKey
@@ -107,6 +107,12 @@ class RegisteredDirectories:
             fetched_bytes=0,
             fetch_seconds=time.monotonic() - began,
         )
+
+    async def recall(self, versions: Sequence[ArtifactVersion]) -> None:
+        """As in Artifacts: there is nothing to look for."""
+
+    def prefer(self, versions: Sequence[ArtifactVersion]) -> None:
+        """As in Artifacts: room is not ours to make."""
 
     def discard(self, version: ArtifactVersion) -> None:
         """As in Artifacts: the disk is not ours to clear."""

@@ -189,7 +189,7 @@ async def test_debris_is_swept_and_what_is_not_ours_is_left(
     (models / f"{digests['no note']}.json").unlink()
     (models / digests["no model"] / "model").unlink()
     (models / digests["no model"]).rmdir()
-    (models / f"{digests['bad note']}.json").write_bytes(b'{"location"')
+    (models / f"{digests['bad note']}.json").write_bytes(b'{"location": "\xff')
     (incoming / ("0" * 32)).mkdir()
     (incoming / ("0" * 32) / "half").write_bytes(b"x")
     (models / "mine.tar.gz").write_bytes(b"a user's own")

@@ -1,0 +1,96 @@
+"""Which models were in memory, hottest first: in a file, so that a restart can bring them back.
+
+Heat is a number of uses that halves every `_HALF_LIFE_SECONDS`. Decision: the file is a hint. It is
+written whole and renamed, never synced; one that is torn, of another format or of another store is
+an empty one; and what it names is asked of the store and measured like anything else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+
+from mme.domain import ArtifactVersion, ModelKey
+
+_FORMAT = 1
+_HALF_LIFE_SECONDS = 600.0
+_LISTED_LIMIT = 20_000
+_BYTES_LIMIT = 64 * 1024**2  # nothing that we wrote is larger
+
+
+class HotModel(msgspec.Struct, frozen=True, array_like=True):
+    """One model that was in memory."""
+
+    key: str
+    etag: str
+    size_bytes: int
+    heat: float
+
+    def version(self, location: str) -> ArtifactVersion:
+        """Which content it was."""
+        return ArtifactVersion(
+            location=location, key=ModelKey(self.key), etag=self.etag, size_bytes=self.size_bytes
+        )
+
+
+class _File(msgspec.Struct):
+    format: int
+    location: str  # of the store
+    models: list[HotModel]
+
+
+class Heat:
+    """Uses of what is in memory, fading. The time is an argument.
+
+    Args:
+        before: what an earlier run knew.
+        now: monotonic, as everywhere here.
+    """
+
+    def __init__(self, before: Mapping[ModelKey, float], now: float) -> None:
+        self._heat = dict(before)
+        self._hits: dict[ModelKey, int] = {}
+        self._at = now
+
+    def measure(self, hits: Mapping[ModelKey, int], now: float) -> dict[ModelKey, float]:
+        """The heat of each model in `hits`, which counts its uses since it was loaded.
+
+        What is not in `hits` is forgotten.
+        """
+        faded = 0.5 ** ((now - self._at) / _HALF_LIFE_SECONDS)
+        self._heat = {
+            key: self._heat.get(key, 0.0) * faded + _added(count, self._hits.get(key, 0))
+            for key, count in hits.items()
+        }
+        self._hits, self._at = dict(hits), now
+        return self._heat
+
+
+def _added(count: int, before: int) -> int:
+    return count - before if count >= before else count  # loaded anew: its count began again
+
+
+def write_hot_list(path: Path, location: str, models: list[HotModel]) -> None:
+    """Replaces the file; of too many, the first are kept. Blocks; raises OSError.
+
+    Args:
+        path: the file.
+        location: of the store.
+        models: hottest first.
+    """
+    incoming = path.with_suffix(".incoming")
+    incoming.write_bytes(msgspec.json.encode(_File(_FORMAT, location, models[:_LISTED_LIMIT])))
+    incoming.replace(path)
+
+
+def read_hot_list(path: Path, location: str) -> list[HotModel]:
+    """What the file holds for this store, hottest first; nothing where it can't be read. Blocks."""
+    with contextlib.suppress(OSError, msgspec.MsgspecError, UnicodeDecodeError):
+        if path.stat().st_size <= _BYTES_LIMIT:
+            file = msgspec.json.decode(path.read_bytes(), type=_File)
+            if (file.format, file.location) == (_FORMAT, location):
+                return file.models[:_LISTED_LIMIT]
+    return []

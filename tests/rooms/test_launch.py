@@ -235,6 +235,7 @@ async def test_the_group_dies_with_a_server_that_is_killed(loop):
     )
     group = int(await parent.stdout.readline())
     await eventually(lambda: len(members(group)) >= 4)
+    os.killpg(group, signal.SIGTERM)  # as when it was killed while it waited for the end
     parent.kill()
     await parent.wait()
     await eventually(lambda: not members(group))

@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
 
+from mme.containers.breaker import Breaker
 from mme.domain import BodyStream
 from mme.errors import InvocationTimeout, SiblingFailed, SiblingSilent
 from tests.eventually import eventually
@@ -60,9 +61,11 @@ async def test_a_small_answer_is_handed_on_whole_and_its_place_is_free():
         client, _ = await stack.enter_async_context(
             sibling(reply("200 OK", b"small", Content_Type="text/csv"))
         )
+        client.breaker = Breaker(failures=1, pause_seconds=0)
+        client.breaker.settle(client.breaker.admit(0), "failed", 0)
         handover = await stack.enter_async_context(client.open("/invocations", asked()))
         assert (handover.body, handover.content_type) == (b"small", "text/csv")
-        assert client.describe()["in_flight"] == 0
+        assert client.describe() == {"breaker": "closed", "in_flight": 0, "waiting": 0}
 
 
 async def test_a_large_answer_is_there_before_its_end():
@@ -140,7 +143,7 @@ async def test_an_answer_that_breaks_off_ends_a_next_container_that_answered_alr
         sibling(answer_early, name="post") as (taker, _),
     ):
         with pytest.raises(SiblingSilent, match=r"Container pre .* broke off"):
-            async with opened(client) as invocation:
+            async with opened(client, seconds=60) as invocation:
                 await taker.invoke("/invocations", invocation)
 
 

@@ -114,6 +114,20 @@ async def test_timeouts_open_it_too_and_those_in_the_queue_learn_of_it():
             await hanging
 
 
+async def test_nobody_queues_for_what_does_not_answer():
+    async with sibling(silent_after(b""), connections=1) as (client, server):
+        hanging = asyncio.create_task(client.invoke("/invocations", asked(seconds=60)))
+        await eventually(lambda: server.requests)
+        now = asyncio.get_running_loop().time()
+        client.breaker = Breaker(failures=1)
+        client.breaker.settle(client.breaker.admit(now), "failed", now)
+        with pytest.raises(SiblingSilent, match="its last requests failed"):
+            await client.invoke("/invocations", asked(seconds=60))
+        hanging.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await hanging
+
+
 @pytest.mark.parametrize(
     ("answer", "problem"),
     [

@@ -138,9 +138,11 @@ class TensorPredictor:
 
     def _joined(self, feeds: list[Feed]) -> Feed:
         """All feeds in one. Raises BadPayload where they are not rows of one kind."""
-        loose = [spec.name for spec in self.specs if spec.shape is None]
-        if any(feed[name].ndim < _TABLE for feed in feeds for name in loose if name in feed):
-            raise BadPayload("What has one dimension may be one row.")  # each is then run alone
+        given = [
+            (spec, feed[spec.name]) for feed in feeds for spec in self.specs if spec.name in feed
+        ]
+        if not all(_has_free_rows(spec, array) for spec, array in given):
+            raise BadPayload("The payloads have no rows to join.")  # each is then run alone
         counts = [{len(array) for array in feed.values()} for feed in feeds]
         shapes = [{name: array.shape[1:] for name, array in feed.items()} for feed in feeds]
         if any(len(count) > 1 for count in counts) or any(shape != shapes[0] for shape in shapes):
@@ -163,6 +165,12 @@ class TensorPredictor:
     def _write(self, outputs: Outputs, request: Request, accept: Accept) -> Answer:
         envelope = "outputs" if request.by_input else "predictions"
         return write_outputs(outputs, accept, envelope if self.enveloped else None)
+
+
+def _has_free_rows(spec: InputSpec, array: Array) -> bool:
+    if spec.shape is None:
+        return array.ndim >= _TABLE  # what has one dimension may be one row
+    return bool(spec.shape) and spec.shape[0] is None
 
 
 def _taken(array: Array, spec: InputSpec) -> Array:

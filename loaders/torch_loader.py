@@ -2,9 +2,11 @@
 
 Decisions: both need trust in the artifact's code. A TorchScript archive is a program that may read
 and write files and runs parts of itself while it loads; `torch.export.load` unpickles and evaluates
-expressions. Rows are not known to be independent, so payloads run one at a time. TorchScript does
-not say what it takes: numbers become the floating type of its weights, npy keeps its integers, and
-where it will have no floats, whole numbers are tried as integers. Bare weights need a script.
+expressions. Payloads run together only where every step of the program keeps rows apart
+(`torch_rows.py`) and the first of them got the same answers alone, within a tolerance: matrices
+of another size are summed in another order. TorchScript does not say what it takes: numbers become
+the floating type of its weights, npy keeps its integers, and where it will have no floats, whole
+numbers are tried as integers. Bare weights need a script.
 """
 
 from __future__ import annotations
@@ -49,6 +51,8 @@ _RAISED_BY_TORCH = (
     TypeError,
     ValueError,
 )
+_RELATIVE, _ABSOLUTE = 1e-5, 1e-6  # how much an answer may depend on the size of its batch
+_TRIED_ROWS = 4
 _ABOUT_THE_INPUT = re.compile(r"(?i)shape|size|dim|\dD\b|expected|guard failed|out of range|dtype")
 
 
@@ -110,7 +114,10 @@ class TorchModel:
         self._size_bytes: int = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
         floats = (tensor.dtype for tensor in tensors if tensor.is_floating_point())
         self._dtype = next(floats, torch.float32)
-        self.tensors = self._predictor = TensorPredictor(specs=program.specs, run=self._run)
+        self._runs_together: bool | None = None  # not known yet
+        self.tensors = self._predictor = TensorPredictor(
+            specs=program.specs, run=self._run, independent=True, joint=self._run_together
+        )
 
     def predict(self, payloads: Sequence[Payload]) -> list[Answer | ModelFault]:
         """Answers in the order of `payloads`."""
@@ -133,6 +140,26 @@ class TorchModel:
                 with suppress(ModelFault):  # the first reason is the one to tell
                     return self._forward(whole)
             raise
+
+    def _run_together(self, feed: Feed) -> dict[str, Array]:
+        """Runs rows of several payloads. Raises PredictionRaised where they have to run alone."""
+        if self._runs_together is None:
+            self._runs_together = self._program.keeps_rows_apart() and self._runs_alike(feed)
+        if not self._runs_together:
+            raise PredictionRaised("Its rows are not known to be independent.")
+        return self._run(feed)
+
+    def _runs_alike(self, feed: Feed) -> bool:
+        """Whether the first rows get the same answers together and alone."""
+        first = {name: array[:_TRIED_ROWS] for name, array in feed.items()}
+        together = self._run(first)
+        rows = range(min(map(len, first.values())))
+        alone = [self._run({name: array[[row]] for name, array in first.items()}) for row in rows]
+        return all(
+            np.allclose(array, joined, _RELATIVE, _ABSOLUTE, equal_nan=True)
+            for name, array in together.items()
+            for joined in [np.concatenate([answer[name] for answer in alone])]
+        )
 
     def _forward(self, feed: Feed) -> dict[str, Array]:
         try:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import torch
 
 from loaders.contract import LoadRefused
 from loaders.input_specs import InputSpec
+from loaders.torch_rows import export_keeps_rows_apart, script_keeps_rows_apart
 
 _TENSORS = ("Tensor", "Optional[Tensor]")
 
@@ -28,6 +30,7 @@ class Program:
     module: Any  # torch.nn.Module, whose call is untyped
     specs: tuple[InputSpec, ...]
     call: Callable[[Mapping[str, torch.Tensor]], Any]
+    keeps_rows_apart: Callable[[], bool]  # told on demand: it takes some milliseconds
     dtypes: Mapping[str, torch.dtype] = field(default_factory=dict)  # where they are declared
 
 
@@ -47,7 +50,12 @@ def read_script(path: Path) -> Program:
                 f"Unable to load model: {path.name[:80]} takes {argument.name[:80]}, which is a "
                 f"{str(argument.type)[:80]}: make it a tensor, or add a script."
             )
-    return Program(module=module, specs=tuple(specs), call=lambda feed: module(**feed))
+    return Program(
+        module=module,
+        specs=tuple(specs),
+        call=lambda feed: module(**feed),
+        keeps_rows_apart=cache(lambda: script_keeps_rows_apart(module)),
+    )
 
 
 def read_export(path: Path) -> Program:
@@ -55,7 +63,8 @@ def read_export(path: Path) -> Program:
     with path.open("rb") as file:
         exported = torch.export.load(file)
     leaves = exported.graph_signature.user_inputs  # names, and the constants that were given
-    nodes = [node for node in exported.graph.nodes if node.name in leaves]
+    graph = exported.graph
+    nodes = [node for node in graph.nodes if node.name in leaves]
     values = {node.name: node.meta.get("val") for node in nodes}
     tensors = {name: value for name, value in values.items() if isinstance(value, torch.Tensor)}
     spec, module = exported.call_spec.in_spec, exported.module()
@@ -69,6 +78,7 @@ def read_export(path: Path) -> Program:
         module=module,
         specs=tuple(_declared(name, value) for name, value in tensors.items()),
         call=call,
+        keeps_rows_apart=cache(lambda: export_keeps_rows_apart(graph, tensors)),
         dtypes={name: value.dtype for name, value in tensors.items()},
     )
 

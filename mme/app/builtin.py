@@ -8,11 +8,14 @@ from pathlib import Path
 
 from mme.app.source import Source
 from mme.app.tasks import own
+from mme.cache.explain import explain
+from mme.cache.ledger import Ledger
 from mme.cache.model_cache import ModelCache
+from mme.cache.policy import POLICIES
 from mme.cache.pressure import read_memory, watch_memory
 from mme.cache.records import Records
 from mme.cache.warming import Warming
-from mme.config import Config
+from mme.config import CacheConfig, Config
 from mme.containers.engine import MultiModelEngine
 from mme.containers.single import SingleModel
 from mme.domain import ModelKey
@@ -33,14 +36,14 @@ class BuiltIn:
         self, config: Config, source: Source, metrics: Metrics, *, may_evict: bool
     ) -> None:
         self._config = config
+        self._artifacts = source.artifacts
+        self._records = Records(time.time)
         self._may_evict = may_evict
         cores = allowed_cores()
         workers = config.workers.workers or max(1, cores - 1)
         beside_artifacts = Path(config.disk.cache_dir).expanduser() / "environments"
         self._environments = Environments(config.environments, beside_artifacts)
-        self._budget_bytes = config.cache.memory_bytes or int(
-            read_memory().total_bytes * config.cache.memory_share_ratio
-        )
+        self._budget_bytes = _budget_bytes(config.cache)
         self.pool = Pool(
             config.workers,
             workers=workers,
@@ -51,12 +54,12 @@ class BuiltIn:
         )
         self.cache = ModelCache(
             config.cache,
-            budget_bytes=self._budget_bytes,
+            ledger=Ledger(self._budget_bytes, POLICIES[config.cache.eviction]()),
             store=source.versions,
             artifacts=source.artifacts,
             pool=self.pool,
             environments=self._environments,
-            records=Records(time.time),
+            records=self._records,
             metrics=metrics,
             may_evict=may_evict,
         )
@@ -89,10 +92,20 @@ class BuiltIn:
         await built._start(stack)
         return built
 
-    def engine(self, hostname: str, metrics: ContainerMetrics | None = None) -> MultiModelEngine:
+    def engine(
+        self,
+        hostname: str,
+        metrics: ContainerMetrics | None = None,
+        default_accept: str | None = None,
+    ) -> MultiModelEngine:
         """A container over this pool and cache."""
         return MultiModelEngine(
-            hostname, cache=self.cache, pool=self.pool, metrics=self._metrics, own_metrics=metrics
+            hostname,
+            cache=self.cache,
+            pool=self.pool,
+            metrics=self._metrics,
+            own_metrics=metrics,
+            default_accept=default_accept,
         )
 
     def keep(self, key: ModelKey, stack: AsyncExitStack) -> SingleModel:
@@ -107,8 +120,29 @@ class BuiltIn:
         """Models, memory and workers, for `/state`."""
         return {
             **self.cache.describe(),
+            "environments": self._environments.describe(),
             "warming": self.warming.describe(),
             "workers": self.pool.describe(),
+        }
+
+    def explain(self, key: ModelKey) -> dict[str, object]:
+        """Why `key` is in memory or is not, as JSON."""
+        cache = self.cache
+        known = explain(
+            key,
+            residents=cache.residents,
+            loading=cache.loading,
+            records=self._records,
+            artifacts=self._artifacts,
+        )
+        return {**known, "eviction": self._config.cache.eviction}
+
+    def accesses(self) -> dict[str, object]:
+        """The latest accesses, and the cache that they met, as JSON."""
+        return {
+            "budget_bytes": self._budget_bytes,
+            "eviction": self._config.cache.eviction,
+            **self.cache.accesses.describe(),
         }
 
     async def _start(self, stack: AsyncExitStack) -> None:
@@ -132,3 +166,7 @@ class BuiltIn:
             reserve_ratio=config.memory_reserve_ratio,
             pause_seconds=config.pressure_seconds,
         )
+
+
+def _budget_bytes(config: CacheConfig) -> int:
+    return config.memory_bytes or int(read_memory().total_bytes * config.memory_share_ratio)

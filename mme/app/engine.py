@@ -17,7 +17,7 @@ from mme.containers.hosted import HostedModels
 from mme.containers.operated import OperatedModels
 from mme.containers.single import SingleModel
 from mme.domain import Invocation, ModelKey, Reply
-from mme.errors import ConfigError, MmeError
+from mme.errors import ConfigError, MmeError, ModelMissing
 from mme.front.dialects import Management
 from mme.metrics import Metrics
 from mme.routing.catalog import Catalog, Endpoint, Variant
@@ -125,6 +125,23 @@ class Engine:
             state["store"] = source.versions.location
             state["disk"] = source.describe()
         return state
+
+    def explain(self, key: ModelKey) -> dict[str, object]:
+        """Why a model is in the built-in engine's memory or is not, as JSON.
+
+        Raises:
+            ModelMissing: there is no built-in engine.
+        """
+        return self._operable().explain(key)
+
+    def accesses(self) -> dict[str, object]:
+        """The latest accesses of the built-in engine's models, as JSON. Raises ModelMissing."""
+        return self._operable().accesses()
+
+    def _operable(self) -> BuiltIn:
+        if self._built_in is None:
+            raise ModelMissing("None of the containers is the built-in engine.")
+        return self._built_in
 
     @property
     def location(self) -> str:

@@ -80,7 +80,10 @@ class AccessLog:
             self._outcomes.append(outcome)
             return
         at = self._next
-        self._forget(self._who[at])
+        uses, former = self._uses, self._who[at]
+        uses[former] -= 1
+        if not uses[former]:
+            self._forget(former)
         self._who[at], self._when[at], self._outcomes[at] = number, when, outcome
         self._next = at + 1 if at + 1 < self._limit else 0
 
@@ -99,8 +102,6 @@ class AccessLog:
         return number
 
     def _forget(self, number: int) -> None:
-        self._uses[number] -= 1
-        if not self._uses[number]:
-            del self._numbers[self._names[number]]
-            self._names[number] = ""
-            self._free_numbers.append(number)
+        del self._numbers[self._names[number]]
+        self._names[number] = ""
+        self._free_numbers.append(number)

@@ -58,6 +58,10 @@ class Failures:
         failure = self._failures.get(key)
         return failure if failure is not None and now < failure.retry_at else None
 
+    def of(self, key: ModelKey) -> Failure | None:
+        """The last failure of `key`, whether or not it still forbids loading."""
+        return self._failures.get(key)
+
     def recheck(self, failure: Failure, now: float) -> bool:
         """Whether it is time to ask the store for a newer version; counts as asked."""
         if now < failure.recheck_at:

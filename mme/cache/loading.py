@@ -20,7 +20,7 @@ from mme.cache.entry import Entry
 from mme.cache.failures import Failures
 from mme.cache.flight import Flight
 from mme.cache.lease import Lease
-from mme.cache.records import Records
+from mme.cache.records import ABSENT, UNAVAILABLE, Records
 from mme.cache.residents import Residents
 from mme.cache.sizes import SizeEstimates
 from mme.cache.turns import Turns
@@ -28,6 +28,7 @@ from mme.config import CacheConfig
 from mme.domain import ModelKey
 from mme.errors import (
     ArtifactUnavailable,
+    DiskUnavailable,
     LoadFailed,
     MemoryRefused,
     ModelError,
@@ -146,8 +147,12 @@ class Loading:
             raise
         except ModelError as error:
             raise self._failed(key, error) from None
-        except ArtifactUnavailable:
+        except ArtifactUnavailable as error:
             self.failures.forget(key)
+            self._records.add(ABSENT, key, 0, str(error))
+            raise
+        except (StoreUnavailable, DiskUnavailable) as error:
+            self._records.add(UNAVAILABLE, key, 0, str(error))
             raise
 
     async def _fetch_and_place(

@@ -11,15 +11,18 @@ import time
 from collections.abc import Awaitable
 from typing import TypeVar
 
+from mme.cache.accesses import AccessLog
 from mme.cache.copying import Copying
+from mme.cache.entry import Entry
 from mme.cache.freshness import Freshness
 from mme.cache.lease import Lease, Leasing
+from mme.cache.ledger import Ledger
 from mme.cache.loading import Loading
 from mme.cache.records import Records
 from mme.cache.residents import Residents
 from mme.config import CacheConfig
 from mme.domain import ModelKey
-from mme.errors import LoadFailed, MmeError, ModelNotReady
+from mme.errors import LoadFailed, MemoryRefused, MmeError, ModelNotReady
 from mme.metrics import Metrics
 from mme.store.base import Artifacts, Versions
 from mme.workers.environments import Environments
@@ -38,7 +41,7 @@ class ModelCache:
         self,
         config: CacheConfig,
         *,
-        budget_bytes: int,
+        ledger: Ledger[str],
         store: Versions,
         artifacts: Artifacts,
         pool: Pool,
@@ -47,12 +50,12 @@ class ModelCache:
         metrics: Metrics,
         may_evict: bool = True,
     ) -> None:
-        self._environments = environments
-        self._budget_bytes = budget_bytes
+        self._budget_bytes = ledger.budget_bytes
         self._records = records
         self._metrics = metrics
+        self.accesses = AccessLog(time.monotonic())
         self.residents = Residents(
-            budget_bytes, may_evict=may_evict, pool=pool, records=records, metrics=metrics
+            ledger, may_evict=may_evict, pool=pool, records=records, metrics=metrics
         )
         self.loading = Loading(
             config,
@@ -106,8 +109,14 @@ class ModelCache:
             entry.hits += 1
             entry.used_at = asked_at
             self._metrics.model_cache_hit.observe(1)
+            self._note(entry, asked_at, hit=True)
             return Lease(self.residents, entry)
-        lease = await _by(deadline, self.loading.join(key), key)
+        try:
+            lease = await _by(deadline, self.loading.join(key), key)
+        except MemoryRefused:
+            self.accesses.note_refused(key, asked_at)
+            raise
+        self._note(lease.entry, asked_at, hit=False)
         lease.hit = False
         lease.load_seconds = time.monotonic() - asked_at
         self._metrics.model_cache_hit.observe(0)
@@ -160,9 +169,18 @@ class ModelCache:
             "models": [entry.describe(now) for entry in self.residents],
             "loading": self.loading.keys(),
             "failures": self.failures.describe(now),
-            "environments": self._environments.describe(),
             "events": self._records.describe(),
         }
+
+    def _note(self, entry: Entry, asked_at: float, *, hit: bool) -> None:
+        loaded = entry.loaded
+        self.accesses.note(
+            entry.key,
+            asked_at,
+            hit=hit,
+            size_bytes=loaded.resident_bytes,
+            load_seconds=loaded.load_seconds,
+        )
 
 
 async def _by(deadline: float, work: Awaitable[Result], key: ModelKey) -> Result:

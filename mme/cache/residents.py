@@ -26,14 +26,14 @@ class Residents:
 
     def __init__(
         self,
-        budget_bytes: int,
+        ledger: Ledger[str],
         *,
         may_evict: bool = True,
         pool: Pool,
         records: Records,
         metrics: Metrics,
     ) -> None:
-        self.ledger: Ledger[str] = Ledger(budget_bytes)
+        self.ledger = ledger
         self.may_evict = may_evict
         self._pins: set[ModelKey] = set()
         self._pool = pool
@@ -111,7 +111,7 @@ class Residents:
 
     def admit(self, entry: Entry, reason: str = "asked for") -> None:
         """A reserved, loaded model answers for its key; copies of another version retire."""
-        self.ledger.commit(entry.copy_id)
+        self.ledger.commit(entry.copy_id, entry.loaded.load_seconds)
         self._entries[entry.copy_id] = entry
         former = self.copies(entry.key)
         peers = tuple(copy for copy in former if copy.version == entry.version)
@@ -172,11 +172,12 @@ class Residents:
             self.ledger.lose(residency.model)
             entry = self._entries.pop(residency.model, None)
             if entry is not None:
+                if not entry.retired:
+                    self._records.add("lost", entry.key, entry.loaded.resident_bytes, cause)
+                    self._metrics.evictions.labels("lost").inc()
                 self._drop_current(entry)
                 self._unpin(entry)
                 entry.gone.set()
-                self._records.add("lost", entry.key, entry.loaded.resident_bytes, cause)
-                self._metrics.evictions.labels("lost").inc()
         self._room.set()
         self._tell()
 
@@ -184,7 +185,7 @@ class Residents:
         """Sets the budget and evicts what is over it."""
         if budget_bytes != self.ledger.budget_bytes:
             grown = budget_bytes > self.ledger.budget_bytes
-            self._evict(self.ledger.shrink(budget_bytes), "memory is short on this machine")
+            self._evict(self.ledger.shrink(budget_bytes))
             if grown:
                 self._room.set()
             self._tell()
@@ -198,7 +199,7 @@ class Residents:
         may_evict = self.may_evict and key not in self.ahead
         decision = self.ledger.reserve(copy_id, size_bytes, may_evict=may_evict)
         if isinstance(decision, Evict):
-            self._evict(decision.victims, f"room for {key}")
+            self._evict(decision.victims, for_whom=key)
         self._tell()
         return decision
 
@@ -229,11 +230,13 @@ class Residents:
             self.ledger.unhold(entry.copy_id)
             self._room.set()
 
-    def _evict(self, victims: tuple[str, ...], reason: str) -> None:
+    def _evict(self, victims: tuple[str, ...], for_whom: ModelKey | None = None) -> None:
+        """Unloads `victims`; for no model where it is the machine that is short of memory."""
         entries = [self._entries.pop(copy_id) for copy_id in victims]
         for entry in entries:
             if not entry.retired:
-                self._records.add("evicted", entry.key, entry.loaded.resident_bytes, reason)
+                size, why = entry.loaded.resident_bytes, self.ledger.why_evicted(entry.copy_id)
+                self._records.add("evicted", entry.key, size, why, for_whom=for_whom)
                 self._metrics.evictions.labels("evicted").inc()
             self._drop_current(entry)
         self._unload(entries)

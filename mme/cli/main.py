@@ -13,11 +13,13 @@ import typer
 
 from mme.cli.check import check
 from mme.cli.demo import demo
+from mme.cli.explain import explain
 from mme.cli.invoke import invoke
 from mme.cli.models import models
 from mme.cli.pack import pack
 from mme.cli.sagemaker import with_container_spelled_out
 from mme.cli.serve import serve
+from mme.cli.whatif import whatif
 from mme.errors import ConfigError, MmeError
 
 app = typer.Typer(
@@ -26,7 +28,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for _command in (serve, demo, pack, check, invoke, models):
+for _command in (serve, demo, pack, check, invoke, models, explain, whatif):
     app.command()(_command)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-import urllib.request
 from contextlib import suppress
 from typing import Annotated, Any
 
@@ -14,16 +13,12 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from mme.cli.fetch import ENDPOINT_URL, EndpointUrl, fetch
 from mme.cli.words import in_bytes, in_seconds
-from mme.errors import StoreUnavailable
-
-ANSWER_SECONDS = 5
 
 
 def models(
-    endpoint_url: Annotated[
-        str, typer.Option(envvar="AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME", help="The server.")
-    ] = "http://127.0.0.1:8080",
+    endpoint_url: EndpointUrl = ENDPOINT_URL,
     watch: Annotated[bool, typer.Option("--watch", help="Look every second until Ctrl-C.")] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the server's state as it is.")
@@ -44,16 +39,8 @@ def models(
 
 
 def read_state(endpoint_url: str) -> dict[str, Any]:
-    """The server's `/state`. Raises StoreUnavailable if it does not answer."""
-    if not endpoint_url.startswith(("http://", "https://")):
-        raise StoreUnavailable(f"{endpoint_url!r} is no URL such as http://127.0.0.1:8080")
-    url = endpoint_url.rstrip("/") + "/state"
-    try:
-        with urllib.request.urlopen(url, timeout=ANSWER_SECONDS) as reply:  # noqa: S310 - http only, see above
-            state: dict[str, Any] = json.load(reply)
-    except (OSError, ValueError) as error:
-        raise StoreUnavailable(f"no state from {url}: {error}") from error
-    return state
+    """The server's `/state`. Raises MmeError if it does not answer with that."""
+    return fetch(endpoint_url, "/state")
 
 
 def show_state(state: dict[str, Any]) -> Group:

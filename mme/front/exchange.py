@@ -14,7 +14,7 @@ from typing import Protocol
 from aiohttp import hdrs, web
 
 from mme.config import ServerConfig
-from mme.domain import Invocation, Reply
+from mme.domain import Invocation, ModelKey, Reply
 from mme.errors import InvalidRequest, PayloadTooLarge
 
 
@@ -31,6 +31,14 @@ class Service(Protocol):
 
     def state(self) -> Mapping[str, object]:
         """What is resident, queued and running, fit for JSON."""
+        ...
+
+    def explain(self, key: ModelKey) -> Mapping[str, object]:
+        """Why a model is in memory or is not, fit for JSON. Raises ModelMissing."""
+        ...
+
+    def accesses(self) -> Mapping[str, object]:
+        """Who was asked for lately, fit for JSON. Raises ModelMissing."""
         ...
 
     def metrics_text(self) -> bytes:

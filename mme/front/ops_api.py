@@ -1,4 +1,9 @@
-"""For operators: is it alive, is it ready, what does it hold, its metrics."""
+"""For operators: is it alive, is it ready, what does it hold and why, its metrics.
+
+GET /livez, /readyz, /metrics, /state
+GET /state/models/{name}   why this model is in memory, or is not; slashes may be written plainly
+GET /state/accesses        who was asked for lately, in order: what `mme whatif` replays
+"""
 
 from __future__ import annotations
 
@@ -6,10 +11,11 @@ from collections.abc import Callable
 
 from prometheus_client import CONTENT_TYPE_LATEST
 
+from mme.errors import InvalidRequest, ModelMissing
 from mme.front.exchange import Exchange, Service
 from mme.front.routes import Route
-from mme.front.runtime_errors import json_answer
-from mme.front.wire import REQUEST_ID, Answer
+from mme.front.runtime_errors import clean, json_answer
+from mme.front.wire import REQUEST_ID, Answer, read_target_model
 
 
 class OpsApi:
@@ -37,10 +43,18 @@ class OpsApi:
             "readyz": self._ready,
             "state": self._state,
             "metrics": self._metrics,
+            "state/accesses": self._accesses,
+            "state/models/{...}": self._explain,
         }
         return [
-            Route(name=name, method="GET", path=f"/{name}", answer=answer, refuse=self._refuse)
-            for name, answer in answers.items()
+            Route(
+                name=path.removesuffix("/{...}").replace("/", "_"),
+                method="GET",
+                path=f"/{path}",
+                answer=answer,
+                refuse=self._refuse,
+            )
+            for path, answer in answers.items()
         ]
 
     async def _alive(self, exchange: Exchange) -> Answer:
@@ -53,6 +67,17 @@ class OpsApi:
 
     async def _state(self, exchange: Exchange) -> Answer:
         return json_answer(200, self._service.state(), request_id=exchange.request_id)
+
+    async def _accesses(self, exchange: Exchange) -> Answer:
+        return json_answer(200, self._service.accesses(), request_id=exchange.request_id)
+
+    async def _explain(self, exchange: Exchange) -> Answer:
+        try:
+            told = self._service.explain(read_target_model(exchange.segment))
+        except (InvalidRequest, ModelMissing) as error:  # no name of a model, or nothing to know it
+            message = {"Message": clean(str(error))}
+            return json_answer(404, message, request_id=exchange.request_id)
+        return json_answer(200, told, request_id=exchange.request_id)
 
     async def _metrics(self, exchange: Exchange) -> Answer:
         headers = {REQUEST_ID: exchange.request_id, "Content-Type": CONTENT_TYPE_LATEST}

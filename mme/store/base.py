@@ -64,6 +64,10 @@ class Artifacts(Protocol):
         """
         ...
 
+    def on_disk(self, key: ModelKey) -> ArtifactVersion | None:
+        """The newest version of `key` that the disk tier has, current or not."""
+        ...
+
     async def recall(self, versions: Sequence[ArtifactVersion]) -> None:
         """Looks for these first among what an earlier run left on disk."""
         ...

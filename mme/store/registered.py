@@ -108,6 +108,10 @@ class RegisteredDirectories:
             fetch_seconds=time.monotonic() - began,
         )
 
+    def on_disk(self, key: ModelKey) -> ArtifactVersion | None:
+        """None: directories of others are no disk tier."""
+        return None
+
     async def recall(self, versions: Sequence[ArtifactVersion]) -> None:
         """As in Artifacts: there is nothing to look for."""
 

@@ -143,6 +143,7 @@ class Worker:
             found = find_loader(directory)
             if self._weigh_framework(found):
                 watch.begin()
+                started = time.perf_counter()  # so is its time: the next load will not take it
             model = self._load_found(found)
             taken = watch.read(model.nbytes())
         finally:

@@ -1,0 +1,45 @@
+"""What a running server tells its operators, as JSON."""
+
+from __future__ import annotations
+
+import json
+import urllib.error
+import urllib.request
+from typing import Annotated, Any
+
+import typer
+
+from mme.errors import RequestError, StoreUnavailable
+
+ANSWER_SECONDS = 5
+EndpointUrl = Annotated[
+    str, typer.Option(envvar="AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME", help="The server.")
+]
+ENDPOINT_URL = "http://127.0.0.1:8080"
+
+
+def fetch(endpoint_url: str, path: str) -> dict[str, Any]:
+    """The answer to a GET of `path`.
+
+    Raises:
+        RequestError: the server refused; its message.
+        StoreUnavailable: it does not answer, or with something else.
+    """
+    if not endpoint_url.startswith(("http://", "https://")):
+        raise StoreUnavailable(f"{endpoint_url!r} is no URL such as http://127.0.0.1:8080")
+    url = endpoint_url.rstrip("/") + path
+    try:
+        with urllib.request.urlopen(url, timeout=ANSWER_SECONDS) as reply:  # noqa: S310 - http only, see above
+            told: dict[str, Any] = json.load(reply)
+    except urllib.error.HTTPError as error:
+        raise RequestError(_message(error)) from error
+    except (OSError, ValueError) as error:
+        raise StoreUnavailable(f"no answer from {url}: {error}") from error
+    return told
+
+
+def _message(error: urllib.error.HTTPError) -> str:
+    try:
+        return str(json.load(error)["Message"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return f"{error.url} was answered with {error.code}"

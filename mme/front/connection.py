@@ -1,88 +1,255 @@
-"""Connections: what aiohttp's low-level server does by default and we do otherwise.
+"""One HTTP/1.1 connection: requests in, in order, each answered before the next one is looked at.
 
-Decision: `keepalive_timeout` is the time to send a request, as aiohttp counts it from connecting
-and from the last answer, and only a whole request head stops it: one timer closes the silent, the
-slow and the idle. Who does not read an answer in that time is cut off too. What can't be parsed is
-answered in our shape, without a traceback in the log, as that would be a way to fill it.
+Decision: aiohttp's parser and body streams under a loop of our own, one task a connection. Its
+`web.RequestHandler` makes a task, a request and a response object for every request, more than half
+of what a hot one cost. What would change our mind: to speak HTTP/2.
+One timer closes the silent, the slow and the idle: it starts with the connection and after each
+answer, and only a whole request head stops it. Who does not take an answer in that time is cut off.
+A client that has gone cancels the task, and so its request. Protocols are never switched.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from typing import cast
 
-from aiohttp import web
+from aiohttp.base_protocol import BaseProtocol
+from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.http_parser import HttpRequestParser, RawRequestMessage
+from aiohttp.http_writer import HttpVersion11
+from aiohttp.streams import StreamReader
+from aiohttp.tcp_helpers import tcp_keepalive
+from aiohttp.web import RequestPayloadError
 
-Answering = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
-Refusing = Callable[[BaseException | None], web.StreamResponse]
+from mme.front.exchange import Request
+from mme.front.head import format_head
+from mme.front.wire import Answer
+
+Answering = Callable[[Request], Awaitable[None]]
+Refusing = Callable[[HttpProcessingError], Answer]
 _LINGER_SECONDS = 5.0  # reading on after an early refusal, or its reset would overtake the answer
+_READ_AHEAD_BYTES = 1 << 18  # of a body that is not taken
+_PIPELINED = 32  # requests taken ahead; then the socket is left alone
+_JOINED_BYTES = 1 << 16  # to copy so much is cheaper than to send twice
 
 
-class Connections(web.Server):
-    """All connections of a server.
+class Connections:
+    """All connections of a server; called, it makes the protocol of a new one.
 
     Args:
-        answer: answers a request; cancelled when its client goes away.
+        answer: answers a request by its `respond`; raises nothing; cancelled when its client goes.
         refuse: the answer to what is no HTTP.
         patience_seconds: to wait for a whole request head, and for an answer to be taken.
     """
 
     def __init__(self, answer: Answering, refuse: Refusing, patience_seconds: float) -> None:
-        super().__init__(answer, handler_cancellation=True)
-        self._refuse = refuse
-        self._patience_seconds = patience_seconds
+        self.answer = answer
+        self.refuse = refuse
+        self.patience_seconds = patience_seconds
+        self.connections: set[Connection] = set()
 
-    def __call__(self) -> web.RequestHandler:
+    def __call__(self) -> Connection:
         """The protocol of one new connection."""
-        return _Connection(self, self._refuse, self._patience_seconds)
+        return Connection(self)
+
+    async def close(self, grace_seconds: float) -> None:
+        """Ends all: the idle at once, those with something to say after that time at most."""
+        for connection in self.connections:
+            connection.finish()
+        tasks = {connection.task: connection for connection in self.connections}
+        if tasks:
+            _, busy = await asyncio.wait(tasks, timeout=grace_seconds)
+            for task in busy:
+                tasks[task].abort()
+            await asyncio.wait(tasks, timeout=grace_seconds)
 
 
-class _Connection(web.RequestHandler):
-    __slots__ = ("_patience_seconds", "_refuse", "_unread")
+class Connection(BaseProtocol):
+    """One client's connection."""
 
-    def __init__(self, owner: Connections, refuse: Refusing, patience_seconds: float) -> None:
-        super().__init__(
-            owner,
-            loop=asyncio.get_running_loop(),
-            keepalive_timeout=patience_seconds,
-            lingering_time=min(patience_seconds, _LINGER_SECONDS),
-            access_log=None,  # type: ignore[arg-type]  # its own way of saying "none"
+    __slots__ = (
+        "_broken", "_closing", "_content", "_idle", "_idle_until", "_is_served", "_owner", "_queue",
+        "_timer", "_unread", "task",
+    )  # fmt: skip
+
+    task: asyncio.Task[None]  # its only one
+
+    def __init__(self, owner: Connections) -> None:
+        loop = asyncio.get_running_loop()
+        parser = HttpRequestParser(
+            self,
+            loop,
+            _READ_AHEAD_BYTES,
+            payload_exception=RequestPayloadError,
             auto_decompress=False,  # a body is the model's, as it came; and a bomb stays folded
         )
-        self._refuse = refuse
-        self._patience_seconds = patience_seconds
+        super().__init__(loop, parser)
+        self._owner = owner
+        self._queue: deque[tuple[RawRequestMessage, StreamReader]] = deque()
+        self._content: StreamReader | None = None  # the latest request's body
+        self._broken: HttpProcessingError | None = None  # what came is no HTTP
+        self._closing = False  # after what is at work now
+        self._is_served = False
+        self._idle: asyncio.Future[None] | None = None  # where there is nothing to do
+        self._idle_until = 0.0
+        self._timer: asyncio.TimerHandle | None = None
         self._unread: asyncio.TimerHandle | None = None
 
-    def pause_writing(self) -> None:
-        """Called when the client has left too much of an answer unread."""
-        super().pause_writing()
-        if self.transport is not None:
-            loop = asyncio.get_running_loop()
-            self._unread = loop.call_later(self._patience_seconds, self.transport.abort)
-
-    def resume_writing(self) -> None:
-        """Called when it has caught up."""
-        super().resume_writing()
-        self._forget_unread()
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Called once, at the start."""
+        super().connection_made(transport)
+        tcp_keepalive(cast("asyncio.Transport", transport))  # uvloop's own class is none by name
+        self._owner.connections.add(self)
+        self.task = self._loop.create_task(self._serve(), name="connection")
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """Called once, at the end."""
         super().connection_lost(exc)
-        self._forget_unread()
+        self.task.cancel()
+        self._leave()
+        for timer in (self._timer, self._unread):
+            if timer is not None:
+                timer.cancel()
 
-    def _forget_unread(self) -> None:
+    def data_received(self, data: bytes) -> None:
+        """Called with what came; and with nothing, to go on with what was left for later."""
+        if self._broken is not None or self._parser is None:
+            return
+        try:
+            messages, switches, rest = self._parser.feed_data(data)
+            while switches:  # it would be another protocol from here on: to us, more of the same
+                self._take(messages)
+                self._parser.set_upgraded(False)
+                messages, switches, rest = self._parser.feed_data(rest)
+        except HttpProcessingError as error:
+            self._broken = error
+            if self._content is not None and not self._content.is_eof():
+                self._content.set_exception(RequestPayloadError("malformed"))
+            self._wake()
+        else:
+            if messages:
+                self._take(messages)
+
+    def resume_reading(self, resume_parser: bool = True) -> None:
+        """Called for each body: mostly there is nothing to resume."""
+        if self._reading_paused:
+            super().resume_reading(resume_parser)
+
+    def pause_writing(self) -> None:
+        """Called when the client has left too much of an answer unread."""
+        super().pause_writing()
+        self._unread = self._loop.call_later(self._owner.patience_seconds, self.abort)
+
+    def resume_writing(self) -> None:
+        """Called when it has caught up."""
+        super().resume_writing()
         if self._unread is not None:
             self._unread.cancel()
-            self._unread = None
 
-    def handle_error(
-        self,
-        request: web.BaseRequest,
-        status: int = 500,
-        exc: BaseException | None = None,
-        message: str | None = None,
-    ) -> web.StreamResponse:
-        """Answers what could not be parsed; the connection ends with it."""
-        if request.writer.output_size > 0:
-            raise ConnectionError("the answer has begun; nothing can be said any more") from exc
-        return self._refuse(exc)
+    def send(self, request: Request | None, answer: Answer, *, keep: bool) -> None:
+        """Writes an answer; `request` is None where what came was none."""
+        self._closing = self._closing or not keep
+        if self.transport is None:
+            return
+        body = answer.body
+        head = format_head(
+            answer.status,
+            answer.headers,
+            body_bytes=len(body),
+            is_http_11=request is not None and request.version >= HttpVersion11,
+            keep=not self._closing,
+            now=time.time(),
+        )
+        if request is not None and request.method == "HEAD":
+            self.transport.write(head)
+        elif len(body) <= _JOINED_BYTES:
+            self.transport.write(head + body)
+        else:
+            self.transport.writelines((head, body))
+
+    def finish(self) -> None:
+        """Ends when what is at work has been answered, at once if nothing is."""
+        self._closing = True
+        self._wake()
+
+    def abort(self) -> None:
+        """Ends at once; what is not sent is lost."""
+        self.task.cancel()
+        if self.transport is not None:
+            self.transport.abort()
+
+    def invite(self) -> None:
+        """Says that the body is welcome, to a client that asked before sending it."""
+        if self.transport is not None:
+            self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    async def _serve(self) -> None:
+        try:
+            while not self._closing and await self._comes():
+                message, content = self._queue.popleft()
+                if self._buffer_paused and len(self._queue) <= _PIPELINED // 2:
+                    self._resume_reading_for_buffer()
+                await self._owner.answer(Request(message, content, self))
+                if self._paused:
+                    await self._drain_helper()
+                if not content.is_eof():
+                    await _read_away(content, min(self._owner.patience_seconds, _LINGER_SECONDS))
+        except asyncio.CancelledError:
+            pass  # the client has gone, or the server ends: the task's own end
+        finally:
+            self._is_served = True
+            if self.transport is not None:
+                self.transport.close()
+            self._leave()
+
+    async def _comes(self) -> bool:
+        """Waits for a request. False: there will be none any more."""
+        if self._queue:
+            return True
+        if self._broken is None:
+            self._idle_until = self._loop.time() + self._owner.patience_seconds
+            if self._timer is None:
+                self._timer = self._loop.call_at(self._idle_until, self._look_idle)
+            self._idle = self._loop.create_future()
+            try:
+                await self._idle
+            finally:
+                self._idle = None
+        if self._broken is not None and not self._queue:
+            self.send(None, self._owner.refuse(self._broken), keep=False)
+        return bool(self._queue)
+
+    def _take(self, messages: Sequence[tuple[RawRequestMessage, StreamReader]]) -> None:
+        self._queue.extend(messages)
+        self._content = self._queue[-1][1]
+        self._wake()
+        if len(self._queue) >= _PIPELINED and not self._buffer_paused:
+            self._pause_reading_for_buffer()
+
+    def _leave(self) -> None:
+        if self._is_served and self.transport is None:
+            self._owner.connections.discard(self)
+
+    def _wake(self) -> None:
+        if self._idle is not None and not self._idle.done():
+            self._idle.set_result(None)
+
+    def _look_idle(self) -> None:
+        self._timer = None
+        if self._idle is None:
+            return
+        if self._loop.time() < self._idle_until:
+            self._timer = self._loop.call_at(self._idle_until, self._look_idle)
+        else:
+            self.finish()
+
+
+async def _read_away(content: StreamReader, seconds: float) -> None:
+    with suppress(TimeoutError, RequestPayloadError):
+        async with asyncio.timeout(seconds):
+            while await content.readany():
+                pass

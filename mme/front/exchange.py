@@ -1,7 +1,7 @@
 """One HTTP request on its way to its answer, and the service that is asked for it.
 
-Decision: one `asyncio.timeout` a request serves three ends, as its deadline is moved: the body's
-time, then none (the invocation's deadline is the engine's), then now, when draining has run out.
+Decision: a request has no time of its own but while its body is awaited, which small ones never
+are; the invocation's deadline is the engine's.
 """
 
 from __future__ import annotations
@@ -11,11 +11,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from aiohttp import hdrs, web
+from aiohttp import hdrs
+from aiohttp.http_parser import RawRequestMessage
+from aiohttp.streams import StreamReader
+from aiohttp.web import RequestPayloadError
 
 from mme.config import ServerConfig
-from mme.domain import Invocation, ModelKey, Reply
-from mme.errors import InvalidRequest, PayloadTooLarge
+from mme.domain import Invocation, Reply
+from mme.errors import InvalidRequest, PayloadTimeout, PayloadTooLarge
+from mme.front.wire import Answer
 
 
 class Service(Protocol):
@@ -33,68 +37,90 @@ class Service(Protocol):
         """What is resident, queued and running, fit for JSON."""
         ...
 
-    def explain(self, key: ModelKey) -> Mapping[str, object]:
-        """Why a model is in memory or is not, fit for JSON. Raises ModelMissing."""
-        ...
-
-    def accesses(self) -> Mapping[str, object]:
-        """Who was asked for lately, fit for JSON. Raises ModelMissing."""
-        ...
-
     def metrics_text(self) -> bytes:
         """The metrics in Prometheus text form."""
         ...
+
+
+class Client(Protocol):
+    """The other end of the connection."""
+
+    task: asyncio.Task[None]  # that serves it; cancelled when it goes
+
+    def send(self, request: Request | None, answer: Answer, *, keep: bool) -> None:
+        """Writes an answer; it may ask again if `keep`."""
+        ...
+
+    def invite(self) -> None:
+        """Says that the body is welcome."""
+        ...
+
+
+class Request:
+    """What was asked: its head, and its body as it comes."""
+
+    __slots__ = ("client", "content", "headers", "method", "rel_url", "should_close", "version")
+
+    def __init__(self, head: RawRequestMessage, content: StreamReader, client: Client) -> None:
+        self.method = head.method
+        self.headers = head.headers
+        self.rel_url = head.url
+        self.version = head.version
+        self.should_close = head.should_close
+        self.content = content
+        self.client = client
 
 
 @dataclass(kw_only=True, slots=True, eq=False)
 class Exchange:
     """One request and what is known of it so far; only its own handler writes to it."""
 
-    request: web.BaseRequest
+    request: Request
     request_id: str
     clock: Callable[[], float]  # the event loop's, in seconds; deadlines are by it
     started: float  # by `time.perf_counter`: uvloop's own clock moves in milliseconds
     server: ServerConfig
-    window: asyncio.Timeout
     segment: str = ""  # what stood in the place of `{}` in the route's path
     body_bytes: int = 0
     invocation: Invocation | None = None
     reply: Reply | None = None
+    given_up: bool = False  # by the server, which ends
 
     async def receive(self) -> bytes:
         """The whole body, within the limits on bytes and time.
 
         Raises:
             PayloadTooLarge: announced or found to be over the limit; the rest is not kept.
+            PayloadTimeout: the client was too slow.
             InvalidRequest: the body broke off or is not what its framing says.
-            TimeoutError: by the window, where the client was too slow.
         """
-        content = self.request.content
-        announced = self.request.content_length
-        if announced is not None and announced > self.server.body_limit_bytes:
-            raise PayloadTooLarge(self.server.body_limit_bytes)
-        waits = not content.is_eof()
-        if waits:
-            self.window.reschedule(self.clock() + self.server.body_seconds)
-            await self._invite()
-        try:
-            body = await _read_all(self.request, self.server.body_limit_bytes)
-        except (web.RequestPayloadError, ConnectionError) as error:
-            raise InvalidRequest("The request's body broke off or is malformed.") from error
-        if waits:
-            self.window.reschedule(None)
+        content, limit_bytes = self.request.content, self.server.body_limit_bytes
+        if content.is_eof() and content.total_bytes <= limit_bytes:
+            body = content.read_nowait()  # it came with its head, as small ones do
+        else:
+            body = await self._await_body(content, limit_bytes)
         self.body_bytes = len(body)
         return body
 
-    async def _invite(self) -> None:
-        if self.request.headers.get(hdrs.EXPECT, "").lower() == "100-continue":
-            await self.request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+    async def _await_body(self, content: StreamReader, limit_bytes: int) -> bytes:
+        headers, seconds = self.request.headers, self.server.body_seconds
+        # its digits were checked by the parser
+        if int(headers.get(hdrs.CONTENT_LENGTH, "0")) > limit_bytes:
+            raise PayloadTooLarge(limit_bytes)
+        if headers.get(hdrs.EXPECT, "").lower() == "100-continue":
+            self.request.client.invite()
+        try:
+            async with asyncio.timeout(seconds):
+                return await _read_all(content, limit_bytes)
+        except TimeoutError:
+            raise PayloadTimeout(
+                f"The request was not received within {seconds:g} seconds."
+            ) from None
+        except (RequestPayloadError, ConnectionError) as error:
+            raise InvalidRequest("The request's body broke off or is malformed.") from error
 
 
-async def _read_all(request: web.BaseRequest, limit_bytes: int) -> bytes:
-    content = request.content
-    if content.is_eof() and content.total_bytes <= limit_bytes:
-        return content.read_nowait()  # it came with its headers, as small ones do
+async def _read_all(content: StreamReader, limit_bytes: int) -> bytes:
     chunks, size = [], 0
     while chunk := await content.readany():
         chunks.append(chunk)

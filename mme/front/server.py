@@ -1,6 +1,6 @@
 """Listens, answers through the dialects' routes, and drains.
 
-Decision: aiohttp's low-level server with a table of our own; its router, middlewares and access log
+Decision: connections and a table of our own; a web framework's router, middlewares and access log
 cost more than all that a hot request does here.
 While draining, connections that are kept still answer, once more each, and then close: to close
 them unasked would lose the requests already on their way. Only those that stay silent are cut.
@@ -14,14 +14,14 @@ import time
 from contextlib import suppress
 
 import structlog
-from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from mme import logs
 from mme.config import ServerConfig
-from mme.errors import ConfigError, Draining, InvalidRequest, MmeError, PayloadTimeout
+from mme.errors import ConfigError, Draining, InvalidRequest, MmeError
 from mme.front.connection import Connections
 from mme.front.dialects import Management, open_dialects
-from mme.front.exchange import Exchange, Service
+from mme.front.exchange import Exchange, Request, Service
 from mme.front.record import CLIENT_GONE_STATUS, Recorder
 from mme.front.routes import NoMatch, Route, RouteTable
 from mme.front.runtime_errors import clean
@@ -61,7 +61,7 @@ class Front:
         self._recorder = Recorder(metrics)
         self._dialect, routes = open_dialects(service, self._readiness, config, management)
         self._routes = RouteTable(routes)
-        self._windows: set[asyncio.Timeout] = set()  # of the requests in flight
+        self._in_flight: set[Exchange] = set()
         self._emptied = asyncio.Event()
         self._draining = self._failing = False
 
@@ -91,11 +91,11 @@ class Front:
         """
         self._draining = True
         self._listener.close()
-        structlog.get_logger().info(logs.DRAINING, in_flight=len(self._windows))
+        structlog.get_logger().info(logs.DRAINING, in_flight=len(self._in_flight))
         ends_at = busy_at = self._clock()
         ends_at += self._config.drain_seconds
         while self._connections.connections and self._clock() < ends_at:
-            if self._windows:
+            if self._in_flight:
                 busy_at = self._clock()
             elif self._clock() - busy_at >= _SILENT_SECONDS:
                 break
@@ -107,21 +107,20 @@ class Front:
         self._draining = True
         self._listener.close()
         await self._fail_all()
-        self._connections.pre_shutdown()  # without it, shutdown waits for idle connections too
-        await self._connections.shutdown(_FAIL_SECONDS)
+        await self._connections.close(_FAIL_SECONDS)
         await self._listener.wait_closed()
 
     async def _fail_all(self) -> None:
         if self._failing:
             return
         self._failing = True
-        for window in self._windows:
-            if not window.expired():
-                window.reschedule(self._clock())
+        for exchange in self._in_flight:
+            exchange.given_up = True
+            exchange.request.client.task.cancel()
         await self._empties(_FAIL_SECONDS)
 
     async def _empties(self, seconds: float) -> None:
-        if self._windows:
+        if self._in_flight:
             self._emptied.clear()
             with suppress(TimeoutError):
                 async with asyncio.timeout(seconds):
@@ -130,74 +129,63 @@ class Front:
     def _readiness(self) -> list[str]:
         return ["draining"] if self._draining else self._service.readiness()
 
-    async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
+    async def _answer(self, request: Request) -> None:
         exchange = Exchange(
             request=request,
             request_id=format_request_id(os.urandom(16)),
             clock=self._clock,
             started=time.perf_counter(),
             server=self._config,
-            window=asyncio.timeout(None),
         )
         found = self._routes.find(request.method, request.rel_url.raw_path)
         if isinstance(found, NoMatch):
-            return self._miss(exchange, found)
+            self._miss(exchange, found)
+            return
         route, exchange.segment = found.route, found.segment
         failure: Exception | None = None
         try:
-            answer = await self._within_window(route, exchange)
+            answer = await self._asked(route, exchange)
         except asyncio.CancelledError as gone:
             self._recorder.answered(route, CLIENT_GONE_STATUS, exchange, gone)
             raise
         except Exception as error:  # noqa: BLE001 - the door: a client gets an answer, whatever broke
-            failure = self._understood(error, exchange)
-            answer = route.refuse(failure, exchange)
+            failure = error
+            if not isinstance(error, MmeError):
+                self._recorder.internal_error(exchange, error)
+            answer = route.refuse(error, exchange)
+        self._respond(request, answer)
         self._recorder.answered(route, answer.status, exchange, failure)
-        return self._response(answer, request)
 
-    async def _within_window(self, route: Route, exchange: Exchange) -> Answer:
-        async with exchange.window as window:
-            self._windows.add(window)
-            try:
-                if self._failing and route.invokes:
-                    raise Draining("The server is shutting down.")
-                return await route.answer(exchange)
-            finally:
-                self._windows.discard(window)
-                if self._draining and not self._windows:
-                    self._emptied.set()
+    async def _asked(self, route: Route, exchange: Exchange) -> Answer:
+        if self._failing and route.invokes:
+            raise Draining("The server is shutting down.")
+        self._in_flight.add(exchange)
+        try:
+            return await route.answer(exchange)
+        except asyncio.CancelledError:
+            if exchange.given_up and not exchange.request.client.task.uncancel():
+                raise Draining("The server shut down before the request was answered.") from None
+            raise
+        finally:
+            self._in_flight.discard(exchange)
+            if self._draining and not self._in_flight:
+                self._emptied.set()
 
-    def _understood(self, error: Exception, exchange: Exchange) -> Exception:
-        if isinstance(error, TimeoutError) and exchange.window.expired():
-            if self._failing:
-                return Draining("The server shut down before the request was answered.")
-            return PayloadTimeout(
-                f"The request was not received within {self._config.body_seconds:g} seconds."
-            )
-        if not isinstance(error, MmeError):
-            self._recorder.internal_error(exchange, error)
-        return error
-
-    def _miss(self, exchange: Exchange, found: NoMatch) -> web.StreamResponse:
+    def _miss(self, exchange: Exchange, found: NoMatch) -> None:
         request = exchange.request
         target = f"{request.method} {clean(request.rel_url.raw_path)[:_PATH_SHOWN]}"
         message = f"There is no operation {target}."
         answer = self._dialect.miss(found, message, exchange.request_id)
+        self._respond(request, answer)
         self._recorder.answered(None, answer.status, exchange, InvalidRequest(message))
-        return self._response(answer, request)
 
-    def _unreadable(self, error: BaseException | None) -> web.StreamResponse:
+    def _unreadable(self, error: HttpProcessingError) -> Answer:
         request_id, reason = format_request_id(os.urandom(16)), type(error).__name__
         answer = self._dialect.unreadable(request_id, reason)
         self._recorder.unreadable(answer.status, request_id, reason)
-        return self._response(answer)
+        return answer
 
-    def _response(
-        self, answer: Answer, request: web.BaseRequest | None = None
-    ) -> web.StreamResponse:
-        response = web.Response(status=answer.status, headers=answer.headers, body=answer.body)
-        response.headers["Server"] = "mme"
+    def _respond(self, request: Request, answer: Answer) -> None:
         # Where the body was not read, the next request can't be told from the rest of it.
-        if answer.close or self._draining or (request and not request.content.is_eof()):
-            response.force_close()
-        return response
+        ends = answer.close or request.should_close or not request.content.is_eof()
+        request.client.send(request, answer, keep=not (ends or self._draining))

@@ -203,7 +203,7 @@ async def test_a_client_that_goes_away_cancels_its_request():
         async with connected(front) as wire:
             wire.get("/livez")
             assert (await wire.response()).status == 200
-        assert not front._windows
+        assert not front._in_flight
 
 
 async def test_a_client_that_goes_away_in_mid_body_reaches_no_model():

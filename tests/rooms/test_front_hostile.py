@@ -140,3 +140,27 @@ async def test_an_answer_can_not_be_split_by_its_model():
         response = await wire.response()
     assert response.status == 424
     assert "x-evil" not in response.headers
+
+
+async def test_a_body_that_breaks_in_the_middle_is_refused_at_once():
+    service = FakeService()
+    async with serving(service, body_seconds=15.0) as front, connected(front) as wire:
+        wire.send(HEAD + b"Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n")
+        async with connected(front) as other:
+            other.get("/livez")
+            await other.response()  # so the request waits for the rest of its body
+        wire.send(b"zz\r\n")
+        assert (await wire.response()).status == 400
+        assert await wire.closed() == b""
+    assert service.seen == []
+
+
+async def test_more_requests_than_are_taken_ahead_are_all_answered_in_order():
+    service = FakeService(gate=asyncio.Event())
+    async with serving(service) as front, connected(front) as wire:
+        bodies = [b"%d" % number * 2000 for number in range(300)]
+        for body in bodies:
+            wire.post(body)
+        await service.entered.wait()
+        service.gate.set()
+        assert [(await wire.response()).body for _ in bodies] == bodies

@@ -22,7 +22,7 @@ from mme.cache.flight import Flight
 from mme.cache.lease import Lease
 from mme.cache.records import ABSENT, UNAVAILABLE, Records
 from mme.cache.residents import Residents
-from mme.cache.sizes import SizeEstimates
+from mme.cache.sizes import SizeEstimates, likeness
 from mme.cache.turns import Turns
 from mme.config import CacheConfig
 from mme.domain import ModelKey
@@ -218,10 +218,12 @@ class Loading:
         version, residents = artifact.version, self._residents
         copy_id = f"{version.digest}+{next(_numbers)}"
         environment = await self._environments.obtain(artifact.directory, self._pool.environments)
+        known = self._sizes.is_known(version)
+        like = "" if known else await asyncio.to_thread(likeness, artifact.directory)
         worker_losses = 0
         while True:
             wanted = self._sizes.estimate(
-                version, artifact.unpacked_bytes, limit_bytes=residents.ledger.budget_bytes
+                version, artifact.unpacked_bytes, residents.ledger.budget_bytes, like
             )
             await residents.reserve(copy_id, version.key, wanted)
             try:
@@ -235,7 +237,7 @@ class Loading:
                         avoid=avoid,
                     )
                 )
-                self._sizes.learn(version, artifact.unpacked_bytes, loaded.resident_bytes)
+                self._learn(artifact, loaded, like)
                 if await residents.settle(copy_id, version.key, loaded.resident_bytes):
                     return loaded
                 await self._pool.unload([loaded.residency])
@@ -248,6 +250,16 @@ class Loading:
                 residents.release(copy_id)
                 raise
             residents.release(copy_id)
+
+    def _learn(self, artifact: Artifact, loaded: LoadedModel, like: str) -> None:
+        self._sizes.learn(
+            artifact.version,
+            artifact.unpacked_bytes,
+            loaded.resident_bytes,
+            loaded.peak_bytes,
+            framework=loaded.framework,
+            like=like,
+        )
 
     async def _refuse_known_failure(self, key: ModelKey) -> None:
         now = time.monotonic()

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from mme.cache.failures import Failures
 from mme.cache.pressure import MemoryReading, budget_now, read_memory
-from mme.cache.sizes import SizeEstimates
+from mme.cache.sizes import SizeEstimates, likeness
 from mme.domain import ArtifactVersion, ModelKey
 from mme.errors import LoadFailed
 from mme.workers.cores import allowed_cores
@@ -82,6 +82,31 @@ def test_models_that_grow_in_memory_raise_the_guess_for_others():
     before = sizes.estimate(version("other"), 1_000_000, 10**9)
     sizes.learn(version(), 1_000_000, 9_000_000)
     assert sizes.estimate(version("other"), 1_000_000, 10**9) > 3 * before
+
+
+def test_a_load_reserves_the_peak_of_the_last_one_as_far_as_there_is_room_at_all():
+    sizes = SizeEstimates()
+    sizes.learn(version(), 1_000_000, 3_000_000, 8_000_000)
+    assert 8_000_000 <= sizes.estimate(version(), 1_000_000, 10**9) <= 9_000_000
+    assert 3_000_000 <= sizes.estimate(version(), 1_000_000, 1_000_000) <= 3_500_000
+    assert 5_000_000 <= sizes.estimate(version(), 1_000_000, 5_000_000) <= 5_500_000
+
+
+def test_growth_is_learned_per_framework_and_told_by_the_largest_files_name():
+    sizes = SizeEstimates()
+    sizes.learn(version("a"), 1_000_000, 9_000_000, framework="grows", like=".big")
+    sizes.learn(version("b"), 1_000_000, 100_000, framework="maps", like=".map")
+    assert sizes.estimate(version("c"), 1_000_000, 10**9, ".big") > 9_000_000
+    assert sizes.estimate(version("c"), 1_000_000, 10**9, ".map") < 200_000
+    assert sizes.estimate(version("c"), 1_000_000, 10**9, ".new") > 1_000_000
+
+
+def test_artifacts_are_alike_by_their_largest_file(tmp_path: Path):
+    (tmp_path / "code").mkdir()
+    (tmp_path / "code" / "inference.py").write_text("pass")
+    assert likeness(tmp_path) == ".py"
+    (tmp_path / "xgboost-model").write_bytes(bytes(100))
+    assert likeness(tmp_path) == "xgboost-model"
 
 
 @given(

@@ -67,6 +67,7 @@ class CacheConfig:
     failure_seconds: float = 5.0  # first back-off after a failed load; doubles
     failure_limit_seconds: float = 300.0
     pressure_seconds: float = 1.0
+    churn_seconds: float = 0.0  # 0: whoever goes first goes for any newcomer
     copy_waiting: int = 16  # unanswered requests that ask for a second copy
     copy_idle_seconds: float = 30.0
 

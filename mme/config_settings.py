@@ -79,6 +79,7 @@ SETTINGS: tuple[Setting, ...] = (
     _setting("failure_seconds", "cache.failure_seconds", "seconds", "A failed load is remembered this long; doubles each time."),
     _setting("failure_limit_seconds", "cache.failure_limit_seconds", "seconds", "A failed load is remembered this long at most."),
     _setting("pressure_seconds", "cache.pressure_seconds", "seconds", "Time between looks at the machine's free memory."),
+    _setting("churn_seconds", "cache.churn_seconds", "age", "A model asked for within this time is not evicted for one asked for less than twice as often; that gets 503 and Retry-After."),
     _setting("copy_waiting", "cache.copy_waiting", "count", "A model with this many requests unanswered, for a second, gets a copy in another worker."),
     _setting("copy_idle_seconds", "cache.copy_idle_seconds", "seconds", "A copy that was not needed for this long is given up."),
     _setting("invocation_seconds", "server.invocation_seconds", "seconds", "Time an invocation may take in all; a cold one waits this long for its model."),

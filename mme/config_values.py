@@ -107,6 +107,7 @@ PARSERS: Mapping[str, Callable[[str], Any]] = {
     "count": _integer(1, 1_000_000),
     "bytes": parse_bytes,
     "seconds": _number(0.05, 86_400, "seconds"),
+    "age": _number(0, 86_400, "seconds"),
     "ratio": _number(0.01, 0.95, "shares of the whole"),
     "factor": _number(1, 1_000_000, "times"),
     "trust": _one_of("code", "data"),

@@ -23,6 +23,7 @@ HTTP statuses are given in `front/wire.py` only.
     │  └─ WorkerLost            the worker died or was ended while the request ran in it
     ├─ ModelNotReady          nobody: still loading when the caller's window closed
     ├─ Overloaded             server: queues are full; come again
+    │  └─ CacheThrashing        all that could go for the model is in use, and asked for more
     ├─ Draining               server: shutting down; go elsewhere
     └─ StoreUnavailable       dependency: the store does not answer, or fails itself
 """
@@ -221,6 +222,18 @@ class Overloaded(MmeError):
     """Queues are full."""
 
     retryable = True
+
+
+class CacheThrashing(Overloaded):
+    """All that could go for this model is in use, and was asked for more often lately.
+
+    Args:
+        retry_after_seconds: when that may be different.
+    """
+
+    def __init__(self, message: str, retry_after_seconds: float) -> None:
+        super().__init__(message)
+        self.retry_after_seconds = retry_after_seconds
 
 
 class Draining(MmeError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import asdict, dataclass, field
 
+from mme.cache.churn import Victim
 from mme.domain import ArtifactVersion, ModelKey
 from mme.workers.pool import LoadedModel
 from mme.workers.slot import Slot
@@ -50,6 +51,14 @@ class Entry:
         self.check_at = asked_at + refresh_seconds / 2
         self.fresh_until = asked_at + refresh_seconds
         return self
+
+    def as_victim(self, now: float) -> Victim:
+        """What counts when it is to go for another model."""
+        return Victim(
+            idle_seconds=now - self.used_at,
+            resident_seconds=now - self.loaded_at,
+            asks=self.hits + 1,
+        )
 
     def describe(self, now: float) -> dict[str, object]:
         """What an operator may see, at the monotonic time `now`, as JSON."""

@@ -197,6 +197,10 @@ class Ledger(Generic[Key]):
         """Why the policy chose `key`, while it is leaving for that; empty otherwise."""
         return self._reasons.get(key, "")
 
+    def first(self) -> Key | None:
+        """Who would be evicted first now; None if everyone is held."""
+        return self._policy.first()
+
     def order(self) -> list[Key]:
         """Who may be evicted, the first to go first. Takes time; for people who ask."""
         return self._policy.order()

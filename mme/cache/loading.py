@@ -16,6 +16,7 @@ from itertools import count
 
 import structlog
 
+from mme.cache.churn import Churn
 from mme.cache.entry import Entry
 from mme.cache.failures import Failures
 from mme.cache.flight import Flight
@@ -28,6 +29,7 @@ from mme.config import CacheConfig
 from mme.domain import ModelKey
 from mme.errors import (
     ArtifactUnavailable,
+    CacheThrashing,
     DiskUnavailable,
     LoadFailed,
     MemoryRefused,
@@ -70,6 +72,7 @@ class Loading:
         self._records = records
         self._metrics = metrics
         self._sizes = SizeEstimates()
+        self._churn = Churn(config.churn_seconds)
         self.failures = Failures(config.failure_seconds, config.failure_limit_seconds)
         self._turns: Turns[ModelKey] = Turns(config.load_concurrency)
         self._flight: Flight[ModelKey, Entry, Lease] = Flight(
@@ -90,6 +93,7 @@ class Loading:
             what the load raised, the same to all who waited for it; Draining after `close`.
         Cancellation: stops waiting; the load goes on.
         """
+        self._churn.ask(key, time.monotonic())
         self._residents.ahead.discard(key)
         self._turns.hurry(key)
         return await self._flight.join(key, partial(self._load, key))
@@ -142,7 +146,10 @@ class Loading:
         except TimeoutError:
             late = LoadFailed(f"Not loaded within {self._config.load_seconds:g} s.")
             raise self._failed(key, late) from None
-        except MemoryRefused as error:  # not remembered: what is unloaded next may make room
+        except (
+            MemoryRefused,
+            CacheThrashing,
+        ) as error:  # not remembered: what is unloaded next may make room
             self._records.add("refused", key, 0, str(error))
             raise
         except ModelError as error:
@@ -225,6 +232,7 @@ class Loading:
             wanted = self._sizes.estimate(
                 version, artifact.unpacked_bytes, residents.ledger.budget_bytes, like
             )
+            self._refuse_churn(version.key, wanted)
             await residents.reserve(copy_id, version.key, wanted)
             try:
                 loaded = await self._pool.load(
@@ -260,6 +268,13 @@ class Loading:
             framework=loaded.framework,
             like=like,
         )
+
+    def _refuse_churn(self, key: ModelKey, wanted_bytes: int) -> None:
+        ledger, now = self._residents.ledger, time.monotonic()
+        victim = self._residents.find(ledger.first() or "")
+        fits = ledger.charged_bytes + wanted_bytes <= ledger.budget_bytes
+        if not fits and victim is not None and not self._residents.copies(key):
+            self._churn.refuse(key, victim.as_victim(now), now)
 
     async def _refuse_known_failure(self, key: ModelKey) -> None:
         now = time.monotonic()

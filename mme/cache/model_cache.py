@@ -22,7 +22,7 @@ from mme.cache.records import Records
 from mme.cache.residents import Residents
 from mme.config import CacheConfig
 from mme.domain import ModelKey
-from mme.errors import LoadFailed, MemoryRefused, MmeError, ModelNotReady
+from mme.errors import CacheThrashing, LoadFailed, MemoryRefused, MmeError, ModelNotReady
 from mme.metrics import Metrics
 from mme.store.base import Artifacts, Versions
 from mme.workers.environments import Environments
@@ -113,7 +113,7 @@ class ModelCache:
             return Lease(self.residents, entry)
         try:
             lease = await _by(deadline, self.loading.join(key), key)
-        except MemoryRefused:
+        except (MemoryRefused, CacheThrashing):
             self.accesses.note_refused(key, asked_at)
             raise
         self._note(lease.entry, asked_at, hit=False)

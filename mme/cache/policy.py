@@ -40,6 +40,10 @@ class Policy(Protocol[Key]):
         """No longer resident."""
         ...
 
+    def first(self) -> Key | None:
+        """Who would be chosen now; None if all are held."""
+        ...
+
     def choose(self) -> tuple[Key, str]:
         """Removes who goes first, and says why it did. Raises LookupError if all are held."""
         ...
@@ -75,6 +79,10 @@ class LeastRecentlyUsed(Generic[Key]):
     def removed(self, key: Key) -> None:
         """See Policy."""
         self._order.pop(key, None)
+
+    def first(self) -> Key | None:
+        """See Policy."""
+        return next(iter(self._order), None)
 
     def choose(self) -> tuple[Key, str]:
         """See Policy."""
@@ -144,23 +152,29 @@ class GreedyDualSizeFrequency(Generic[Key]):
         if self._worths.pop(key).held:
             self._held_count -= 1
 
+    def first(self) -> Key | None:
+        """See Policy."""
+        while self._heap:
+            _value, turn, key, worth = self._heap[0]
+            is_free = not worth.held and self._worths.get(key) is worth
+            if is_free and turn == worth.turn:
+                return key
+            heappop(self._heap)
+            worth.queued = False
+            if is_free:
+                self._queue(key, worth)
+        return None
+
     def choose(self) -> tuple[Key, str]:
         """See Policy."""
-        while True:
-            value, turn, key, worth = heappop(self._heap)
-            worth.queued = False
-            if worth.held or self._worths.get(key) is not worth:
-                continue
-            if turn != worth.turn:
-                self._queue(key, worth)
-                continue
-            self._clock = value
-            count = len(self._worths) - self._held_count
-            del self._worths[key]
-            return key, (
-                f"worth least of {count}: {worth.uses} uses x "
-                f"{worth.cost_seconds:.3g} s to load / {worth.size_bytes} bytes"
-            )
+        self.first()  # brings it to the top
+        self._clock, _turn, key, worth = heappop(self._heap)
+        count = len(self._worths) - self._held_count
+        del self._worths[key]
+        return key, (
+            f"worth least of {count}: {worth.uses} uses x "
+            f"{worth.cost_seconds:.3g} s to load / {worth.size_bytes} bytes"
+        )
 
     def order(self) -> list[Key]:
         """See Policy."""

@@ -26,6 +26,7 @@ UNITS = {
     "count": "number",
     "bytes": "size, e.g. 4GiB or 500MB",
     "seconds": "seconds",
+    "age": "seconds; 0: off",
     "ratio": "share, 0.01 to 0.95",
     "factor": "factor",
     "trust": "code or data",

@@ -29,6 +29,7 @@ from mme.errors import (
     RequestError,
     WorkerLost,
 )
+from mme.front.runtime_errors import retry_after
 from mme.front.wire import REQUEST_ID, Answer, read_target_model, version_header
 
 OIP_TYPE = "application/vnd.sagemaker-triton.binary+json"
@@ -173,5 +174,5 @@ def error_reply(error: Exception, request_id: str) -> Answer:
     """The answer to a failed request."""
     answer = json_reply(status_of(error), {"error": message_of(error)}, request_id)
     if isinstance(error, MmeError) and error.retryable:
-        answer = replace(answer, headers={**answer.headers, "Retry-After": "1"})
+        answer = replace(answer, headers={**answer.headers, "Retry-After": retry_after(error, 1)})
     return replace(answer, close=isinstance(error, PayloadTooLarge | PayloadTimeout))

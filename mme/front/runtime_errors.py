@@ -10,11 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import ceil
 
 import msgspec
 
 from mme.config import ServerConfig
 from mme.errors import (
+    CacheThrashing,
     DiskUnavailable,
     Draining,
     InvalidRequest,
@@ -86,7 +88,7 @@ def error_answer(
     if form.error_type is not None:
         headers[ERROR_TYPE] = form.error_type
     if form.retry_after_seconds is not None:
-        headers["Retry-After"] = str(form.retry_after_seconds)
+        headers["Retry-After"] = retry_after(error, form.retry_after_seconds)
     members: dict[str, object]
     if isinstance(error, ModelError):
         members = _model_members(error, endpoint, server)
@@ -99,6 +101,12 @@ def error_answer(
     return json_answer(
         form.status, members, request_id=request_id, headers=headers, close=close or form.close
     )
+
+
+def retry_after(error: Exception, otherwise_seconds: int) -> str:
+    """When to come again, in whole seconds: as the error says, or else."""
+    said_seconds = error.retry_after_seconds if isinstance(error, CacheThrashing) else 0
+    return str(max(ceil(said_seconds), otherwise_seconds))
 
 
 def json_answer(

@@ -12,6 +12,7 @@ from mme.config import ServerConfig
 from mme.errors import (
     ArtifactRefused,
     ArtifactUnavailable,
+    CacheThrashing,
     ConfigError,
     DiskUnavailable,
     Draining,
@@ -146,3 +147,9 @@ def test_messages_are_cut_and_the_frame_is_not(text, repeats, status):
 
 def test_bytes_that_were_no_utf8_do_not_break_the_answer():
     assert members(InvalidRequest("a\udcffb"))["Message"] == "a?b"
+
+
+def test_a_thrashing_cache_is_unavailable_until_it_says():
+    error = CacheThrashing("Full.", 12.3)
+    answer = error_answer(error, request_id="r", endpoint="e", server=ServerConfig())
+    assert (answer.status, answer.headers["Retry-After"]) == (503, "13")

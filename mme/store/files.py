@@ -45,7 +45,7 @@ class FilesStore:
     async def probe(self) -> None:
         """As in Store."""
         try:
-            await asyncio.to_thread(os.listdir, self._root)
+            await asyncio.to_thread(_look, self._root)
         except OSError as error:
             raise self._error(ModelKey(""), error) from error
 
@@ -146,6 +146,12 @@ class _File:
     def _check(self) -> None:
         if self._closed:
             raise OSError(errno.EBADF, "closed")
+
+
+def _look(root: str) -> None:
+    """Raises OSError where `root` can't be read; a million names in it cost nothing."""
+    with os.scandir(root) as names:
+        next(names, None)
 
 
 def _inside(root: str, key: str) -> str:

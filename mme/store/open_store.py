@@ -9,7 +9,6 @@ from mme.config import StoreConfig
 from mme.errors import ConfigError
 from mme.store.base import Store
 from mme.store.files import FilesStore
-from mme.store.s3 import S3Store
 
 
 def open_store(config: StoreConfig) -> Store:
@@ -40,6 +39,8 @@ def _open_files(config: StoreConfig) -> Store:
 def _open_s3(config: StoreConfig) -> Store:
     if not config.models.removeprefix("s3://").partition("/")[0]:
         raise ConfigError(f"models: {config.models!r} names no bucket; use s3://bucket/prefix/")
+    from mme.store.s3 import S3Store  # noqa: PLC0415 - botocore is a quarter of a start's time
+
     return S3Store(config)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -45,6 +46,20 @@ def plant(root: Path) -> None:
     (root / "loop").symlink_to("loop")
     (root / "dangling").symlink_to("nowhere")
     os.mkfifo(root / "pipe")
+
+
+async def test_a_probe_costs_nothing_however_many_models_there_are(root: Path) -> None:
+    store = FilesStore(root)
+    await store.probe()
+    for number in range(5_000):
+        (root / f"{number}").touch()
+    tracemalloc.start()
+    try:
+        await store.probe()
+        peak_bytes = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak_bytes < 100_000  # their names alone would take three times that
 
 
 @pytest.mark.parametrize(

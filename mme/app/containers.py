@@ -10,13 +10,18 @@ from mme.config import Config, ContainerConfig
 from mme.config_containers import DEFAULT_ACCEPT
 from mme.containers.base import Container
 from mme.containers.fixed import FixedModel
+from mme.containers.health import Health
+from mme.containers.launch import Launched
+from mme.containers.platform import MultiModelSibling
+from mme.containers.ports import PortBlocks
+from mme.containers.sibling import Sibling
+from mme.containers.sibling_client import SiblingClient
 from mme.domain import ModelKey
-from mme.errors import ConfigError
 from mme.metrics import Metrics
-from mme.store.mounts import split_location
+from mme.store.mounts import as_mount, split_location
 
 
-async def open_containers(
+def open_containers(
     config: Config,
     built_in: BuiltIn | None,
     source: Source | None,
@@ -35,26 +40,78 @@ async def open_containers(
     Raises:
         ConfigError: one can't be.
     """
+    ports = PortBlocks()
     opened: list[Container] = []
     for table in config.containers:
-        of_container = metrics.of_container(table.hostname)
-        if table.model is not None and built_in is not None:
-            opened.append(_fixed_model(table, built_in, metrics, stack))
-        elif table.models is not None and built_in is not None:
-            opened.append(built_in.engine(table.hostname, of_container))
+        if table.is_built_in and built_in is not None:
+            opened.append(_built_in(table, built_in, metrics, stack))
         else:
-            raise ConfigError(f"containers, {table.hostname}: siblings come next")
+            opened.append(_sibling(table, config, source, metrics, stack, ports))
     return tuple(opened)
 
 
-def _fixed_model(
+def _built_in(
     table: ContainerConfig, built_in: BuiltIn, metrics: Metrics, stack: AsyncExitStack
-) -> FixedModel:
-    key = ModelKey("".join(split_location(table.model or "")))
+) -> Container:
+    of_container = metrics.of_container(table.hostname)
+    accept = table.environment.get(DEFAULT_ACCEPT)
+    engine = built_in.engine(table.hostname, of_container, accept)
+    if table.model is None:
+        return engine
     return FixedModel(
         table.hostname,
-        engine=built_in.engine(table.hostname),
-        model=built_in.keep(key, stack),
-        default_accept=table.environment.get(DEFAULT_ACCEPT),
-        metrics=metrics.of_container(table.hostname),
+        engine=engine,
+        model=built_in.keep(ModelKey("".join(split_location(table.model))), stack),
+        metrics=of_container,
     )
+
+
+def _sibling(  # noqa: PLR0913, PLR0917 - all that a sibling may need
+    table: ContainerConfig,
+    config: Config,
+    source: Source | None,
+    metrics: Metrics,
+    stack: AsyncExitStack,
+    ports: PortBlocks,
+) -> Container:
+    of_container = metrics.of_container(table.hostname)
+    client = SiblingClient(
+        table.hostname,
+        table.url or "",
+        connections=table.connections,
+        waiting=table.waiting,
+    )
+    stack.push_async_callback(client.close)
+    health = Health(
+        table.hostname,
+        client.ping,
+        startup_seconds=table.startup_seconds,
+        metrics=of_container,
+        on_recovery=client.probe_soon,
+    )
+    launched = None
+    if table.command is not None:
+        launched = Launched(table, client=client, health=health, ports=ports)
+        stack.push_async_callback(launched.close)
+        launched.start()
+    stack.push_async_callback(health.close)
+    health.start()
+    upkeep = launched or health
+    if table.target_models is None or source is None:
+        return Sibling(client, upkeep, of_container)
+    prefix = as_mount(table.target_models)
+    platform = MultiModelSibling(
+        table,
+        client,
+        upkeep,
+        cache=config.cache,
+        versions=source.versions,
+        artifacts=source.artifacts,
+        artifact_key=lambda target: ModelKey(prefix + target),
+        metrics=metrics,
+        of_container=of_container,
+    )
+    stack.push_async_callback(platform.close)
+    if launched is not None:
+        launched.on_lost = platform.forget_models
+    return platform

@@ -94,10 +94,8 @@ class Engine:
             reasons.append(self._source.problem)
         if self._draining:
             reasons.append("the server is shutting down")
-        for container in self._containers:
-            if problem := container.problem():
-                named = f"container {container.hostname}: " if self._config.containers else ""
-                reasons.append(named + problem)
+        problems = (container.problem() for container in self._containers)
+        reasons.extend(problem for problem in problems if problem)
         single = self._single
         if single is not None and not single.is_loaded():
             reasons.append(single.failure() or "the model is being loaded")
@@ -171,18 +169,16 @@ class Engine:
             self._built_in = await BuiltIn.open(
                 config, self._source, metrics, stack, may_evict=not by_platform
             )
-        self._containers = await self._open_containers(stack)
+        self._containers = self._open_containers(stack)
         self._pipeline = Pipeline(self._catalog(), config.pipeline.payload_limit_bytes)
         self.management = await self._manage(stack)
         if self._source is not None:
             self._source.watch(stack)
 
-    async def _open_containers(self, stack: AsyncExitStack) -> tuple[Container, ...]:
+    def _open_containers(self, stack: AsyncExitStack) -> tuple[Container, ...]:
         if not self._config.containers and self._built_in is not None:
             return (self._built_in.primary,)
-        return await open_containers(
-            self._config, self._built_in, self._source, self.metrics, stack
-        )
+        return open_containers(self._config, self._built_in, self._source, self.metrics, stack)
 
     async def _manage(self, stack: AsyncExitStack) -> Management:
         if self._built_in is None or self._source is None:

@@ -21,14 +21,21 @@ from mme.workers.protocol import Ask, Faulted
 from mme.workers.queues import Outcome
 
 _ATTEMPTS: Final = 3
+_ANYTHING: Final = (None, "*/*")
 
 
 class MultiModelEngine:
-    """A container that serves every model of one store."""
+    """A container that serves every model of one store.
+
+    Args:
+        default_accept: of requests that do not say what they take, as an earlier container of a
+            pipeline is asked.
+        own_metrics: where it is one of several.
+    """
 
     multi_model = True
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what it is called, what it works with, how it answers
         self,
         hostname: str,
         *,
@@ -36,9 +43,11 @@ class MultiModelEngine:
         pool: Pool,
         metrics: Metrics,
         own_metrics: ContainerMetrics | None = None,
+        default_accept: str | None = None,
     ) -> None:
         self.hostname = hostname
         self.metrics = own_metrics
+        self._default_accept = default_accept
         self._cache = cache
         self._pool = pool
         self._of_endpoint = metrics
@@ -81,7 +90,9 @@ class MultiModelEngine:
 
     def problem(self) -> str | None:
         """Why it can't answer now; None when it can."""
-        return None if self._pool.ready_count else "no worker is ready"
+        if self._pool.ready_count:
+            return None
+        return f"container {self.hostname}: no worker is ready"
 
     def describe(self) -> dict[str, object]:
         """Its state, for `/state`."""
@@ -102,7 +113,7 @@ class MultiModelEngine:
         ask = Ask(
             body if isinstance(body, bytes) else await body.read(),
             invocation.content_type,
-            invocation.accept,
+            self._default_accept if invocation.accept in _ANYTHING else invocation.accept,
             invocation.custom_attributes,
         )
         try:

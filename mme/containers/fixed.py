@@ -1,8 +1,4 @@
-"""The built-in engine with one fixed model, as one container of several.
-
-What SageMaker sets for a container's default answer form is known here; a pipeline's earlier
-containers, which get no Accept, are told by it what to hand on.
-"""
+"""The built-in engine with one fixed model, as one container of several."""
 
 from __future__ import annotations
 
@@ -15,8 +11,6 @@ from mme.containers.single import SingleModel
 from mme.domain import Handover, Invocation, Reply
 from mme.metrics import ContainerMetrics
 
-_ANYTHING = (None, "*/*")
-
 
 class FixedModel:
     """A container of one model, kept in memory.
@@ -24,7 +18,6 @@ class FixedModel:
     Args:
         engine: predicts.
         model: which; looked after by whoever made it.
-        default_accept: of requests that do not say what they take.
     """
 
     multi_model = False
@@ -35,14 +28,12 @@ class FixedModel:
         *,
         engine: MultiModelEngine,
         model: SingleModel,
-        default_accept: str | None,
         metrics: ContainerMetrics | None,
     ) -> None:
         self.hostname = hostname
         self.metrics = metrics
         self._engine = engine
         self._model = model
-        self._default_accept = default_accept
 
     async def invoke(self, invocation: Invocation) -> Reply:
         """Predicts with its model. Raises as the engine does."""
@@ -58,7 +49,8 @@ class FixedModel:
         """Why it can't answer now; None when it can."""
         if self._model.is_loaded():
             return self._engine.problem()
-        return self._model.failure() or "its model is being loaded"
+        why = self._model.failure() or "its model is being loaded"
+        return f"container {self.hostname}: {why}"
 
     def describe(self) -> dict[str, object]:
         """Its state, for `/state`."""
@@ -71,7 +63,4 @@ class FixedModel:
         }
 
     def _aimed(self, invocation: Invocation) -> Invocation:
-        accept = invocation.accept
-        if accept in _ANYTHING and self._default_accept is not None:
-            accept = self._default_accept
-        return replace(invocation, target_model=self._model.key, accept=accept)
+        return replace(invocation, target_model=self._model.key)

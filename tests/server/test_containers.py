@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
 import urllib.error
@@ -11,9 +13,10 @@ import urllib.request
 import botocore.exceptions
 import pytest
 
+from tests import small_container
 from tests.engines import drop
 from tests.eventually import eventually
-from tests.models import CSV, booster
+from tests.models import CSV, ROW, booster
 from tests.servers import runtime_client, serving
 
 FIRST, SECOND = booster(1), booster(2)
@@ -171,3 +174,83 @@ async def test_a_model_that_can_not_be_loaded_is_named_by_readiness(tmp_path, mo
 
         await eventually(is_told, 0.1)
         assert reasons[0].startswith("container bad: ")
+
+
+def started(role, *lines):
+    command = json.dumps([sys.executable, "-m", "tests.small_container", role])
+    return "\n".join(["[[containers]]", f'hostname = "{role}"', f"command = {command}", *lines, ""])
+
+
+def pipeline(root, models):
+    tenants = f"""
+        [[containers]]
+        hostname = "tenants"
+        models = "{models}"
+        environment = {{ SAGEMAKER_DEFAULT_INVOCATIONS_ACCEPT = "text/csv" }}
+        """
+    return configured(root, started("prepare") + tenants + started("explain"))
+
+
+PERCENT = json.dumps({"percent": [100 * number for number in ROW]}).encode()
+
+
+def explained(client, model, body=PERCENT):
+    reply = client.invoke_endpoint(
+        EndpointName="mme", TargetModel=model, Body=body, ContentType="application/json"
+    )
+    return json.loads(reply["Body"].read()), reply
+
+
+async def test_a_pipeline_prepares_predicts_by_target_model_and_explains(tmp_path, models):
+    """Started siblings around the built-in engine, equal to the same computation in one process."""
+    with (
+        serving(tmp_path, None, "--config", str(pipeline(tmp_path, models))) as served,
+        runtime_client(served.url) as client,
+    ):
+        await ready(served.url)
+        for model, trained in (("first.tar.gz", FIRST), ("second.tar.gz", SECOND)):
+            told, reply = explained(client, model)
+            row, _ = small_container.prepare(PERCENT)
+            assert row == CSV
+            expected = json.loads(small_container.explain(str(trained.prediction).encode())[0])
+            assert told["word"] == expected["word"]
+            assert told["score"] == pytest.approx(expected["score"])
+            assert reply["ContentType"] == "application/json"
+            assert reply["CustomAttributes"] == "seen=yes"
+        with pytest.raises(botocore.exceptions.ClientError) as failed:
+            explained(client, "first.tar.gz", b'{"wrong": 1}')
+        error = failed.value.response
+        assert (error["Error"]["Code"], error["OriginalStatusCode"]) == ("ModelError", 400)
+        assert "Received client error (400) from prepare with message" in error["Error"]["Message"]
+        assert "prepare: KeyError('percent')" in error["OriginalMessage"]
+
+        def told():
+            return [each["container"] for each in served.log() if each.get("status") == 424]
+
+        await eventually(told, 0.1)
+        assert told() == ["prepare"]
+
+
+async def test_a_started_sibling_that_dies_costs_its_requests_and_is_started_again(
+    tmp_path, models
+):
+    config = pipeline(tmp_path, models)
+    with (
+        serving(tmp_path, None, "--config", str(config)) as served,
+        runtime_client(served.url) as client,
+    ):
+        await ready(served.url)
+        before = explained(client, "first.tar.gz")[0]
+        [explain] = [item for item in served.state()["containers"] if item["hostname"] == "explain"]
+        os.kill(explain["pid"], signal.SIGKILL)
+        with pytest.raises(botocore.exceptions.ClientError) as failed:
+            explained(client, "first.tar.gz")
+        assert failed.value.response["OriginalStatusCode"] == 0
+        assert "from explain with message" in failed.value.response["Error"]["Message"]
+
+        def is_back():
+            [now] = [item for item in served.state()["containers"] if item["hostname"] == "explain"]
+            return now["pid"] not in (None, explain["pid"]) and now["problem"] is None
+
+        await eventually(is_back, 0.1)
+        assert explained(client, "first.tar.gz")[0] == before

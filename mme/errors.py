@@ -181,6 +181,7 @@ class SiblingSilent(SiblingFailed):
 
     def __init__(self, container: str, what: str) -> None:
         super().__init__(f"Container {container} does not answer: {what}.")
+        self.container = container  # it may come up while the next one reads its answer
         self.what = what
 
 

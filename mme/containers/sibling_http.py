@@ -185,19 +185,25 @@ class Exchange:
         self.custom_attributes = response.headers.get("X-Amzn-SageMaker-Custom-Attributes")
         for text in (self.content_type, self.custom_attributes or ""):
             if not _HEADER_TEXT.fullmatch(text):
-                raise SiblingFailed(
+                raise self._failed(
                     f"Container {self._http.name} answered with a content type or custom attributes"
-                    " that are not at most 1024 ASCII characters."
+                    " that are not at most 1024 ASCII characters.",
+                    0,
                 )
         if (self.length_bytes or 0) > self._http.reply_limit_bytes:
             raise self._too_large()
 
     def _too_large(self) -> SiblingFailed:
-        return SiblingFailed(
+        return self._failed(
             f"Could not load the entire response body of container {self._http.name}:"
             f" it is over {self._http.reply_limit_bytes} bytes.",
             413,
         )
+
+    def _failed(self, message: str, status: int) -> SiblingFailed:
+        error = SiblingFailed(message, status)
+        error.container = self._http.name  # it may come up while the next one reads the answer
+        return error
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
@@ -218,11 +224,13 @@ class Exchange:
 
 def timed_out(container: str) -> InvocationTimeout:
     """The error of a deadline that passed, as SageMaker words it."""
-    return InvocationTimeout(
+    error = InvocationTimeout(
         f"Your invocation timed out while waiting for a response from container {container}. Review"
         " the latency metrics for each container in Amazon CloudWatch, resolve the issue, and try"
         " again."
     )
+    error.container = container
+    return error
 
 
 class _UncleanConnectionError(Exception):

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,10 +51,14 @@ def serving(
     models: str | Path | None,
     *flags: str,
     environment: Mapping[str, str] | None = None,
+    within: Sequence[str] = (),
 ) -> Iterator[Served]:
-    """`mme serve` on a free port, one worker; ended by SIGTERM, which must succeed."""
+    """`mme serve` on a free port, one worker; ended by SIGTERM, which must succeed.
+
+    `within` is a command that the server's own is appended to, and that becomes it.
+    """
     command = [
-        sys.executable, "-m", "mme.cli.main", "serve",
+        *within, sys.executable, "-m", "mme.cli.main", "serve",
         *(() if models is None else ("--models", str(models))),
         "--port", "0", "--cache-dir", str(root / "cache"),
         "--workers", "1", "--log-format", "json", *flags,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from load_tests import density, memory_return, steady
+from load_tests import density, hop, memory_return, steady
 from load_tests.measure import GeneratorFailed
 from load_tests.report import Report
 from load_tests.server_process import ServerFailed
@@ -17,7 +17,12 @@ from load_tests.tenants import TrainingFailed
 
 # Each is a module with `add_arguments`, `run`, `ARGUMENTS_KEPT` and, where it is not about requests
 # alone, a `REPORT` of its own; adding one touches one row.
-_SCENARIOS = {"steady": steady, "memory-return": memory_return, "density": density}
+_SCENARIOS = {
+    "steady": steady,
+    "hop": hop,
+    "memory-return": memory_return,
+    "density": density,
+}
 _WIDTH = 170  # of what goes to a file, where no terminal says
 _RESULTS = Path(__file__).parent / "results"
 

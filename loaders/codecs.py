@@ -20,7 +20,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from loaders.content_types import ContentType
 from loaders.libsvm import decode_libsvm
-from loaders.npy import decode_npy
+from loaders.npy import decode_npy, npy_head
 from loaders.payload_faults import unreadable
 from loaders.recordio import decode_recordio, encode_recordio
 from loaders.sparse import MISSING, Gaps, SparseRow, as_table
@@ -31,6 +31,7 @@ Encoder = Callable[[Array], bytes]
 
 _NUMBERS = msgspec.json.Decoder(list[float])
 _ANYTHING = msgspec.json.Decoder()
+_TO_JSON = msgspec.json.Encoder()
 _Key = Annotated[int, msgspec.Meta(ge=0, le=1 << 62)]
 UNREADABLE = (
     ValueError,
@@ -194,13 +195,22 @@ DECODERS: Mapping[str, Decoder] = MappingProxyType(
 def encode_csv(array: Array) -> bytes:
     """Writes a row a line, however many dimensions a row has; every line ends."""
     rows = np.atleast_1d(array)
-    lines = (",".join(map(str, row.ravel().tolist())) for row in rows.reshape(len(rows), -1))
-    return "".join(f"{line}\n" for line in lines).encode()
+    return b"".join(csv_line(row) + b"\n" for row in rows.reshape(len(rows), -1))
+
+
+def csv_line(array: Array) -> bytes:
+    """Writes every cell as Python would, in order, between commas."""
+    cells = array.ravel().tolist()
+    if array.dtype.kind in "fiu":  # the JSON writer is eight times as fast
+        line = _TO_JSON.encode(cells)[1:-1]
+        if not (b"e" in line or b"n" in line or b"0.0000" in line):
+            return line  # without 1e-7, null and 0.00001, which are 1e-07, nan and 1e-05 to Python
+    return ",".join(map(str, cells)).encode()
 
 
 def encode_json(array: Array) -> bytes:
     """Writes the nested list, bare."""
-    return msgspec.json.encode(array.tolist())
+    return _TO_JSON.encode(array.tolist())
 
 
 def encode_jsonlines(array: Array) -> bytes:
@@ -210,6 +220,8 @@ def encode_jsonlines(array: Array) -> bytes:
 
 def encode_npy(array: Array) -> bytes:
     """Writes numpy's own format, without pickles: texts as texts."""
+    if array.dtype.kind in "biuf" and array.flags.c_contiguous:
+        return npy_head(array.dtype, array.shape) + array.tobytes()
     if array.dtype == object:
         array = np.array(array.tolist())
     buffer = BytesIO()

@@ -1,13 +1,16 @@
 """Reads .npy trusting nothing: numpy's own reader evaluates the header and allocates at its word.
 
-Decision: only plain numbers (booleans, integers, floats); objects, strings, records and complex
-numbers are refused, and so is a body that holds more or less than its header says.
+Decisions: heads are read and written once for all arrays of a kind. In come only plain
+numbers (booleans, integers, floats); objects, strings, records and complex numbers are refused, and
+so is a body that holds more or less than its header says.
 """
 
 from __future__ import annotations
 
 import math
 import re
+from functools import lru_cache
+from io import BytesIO
 from typing import Any, Literal
 
 import numpy as np
@@ -27,17 +30,31 @@ def decode_npy(body: bytes) -> NDArray[Any]:
         ValueError: no such file, not of numbers, or not of the length it promises.
     """
     header, start = _header(body)
+    kind, sizes, order = _layout(header)
+    content_bytes = len(body) - start
+    if math.prod(sizes) * kind.itemsize != content_bytes:
+        raise ValueError(f"{content_bytes} bytes do not make an array of shape {sizes}")
+    array = np.frombuffer(body[start:], dtype=kind).reshape(sizes, order=order)
+    return np.ascontiguousarray(array, dtype=kind.newbyteorder("=")).reshape(sizes)
+
+
+@lru_cache(maxsize=256)  # a model's clients send the same few
+def _layout(header: bytes) -> tuple[np.dtype[Any], tuple[int, ...], Literal["C", "F"]]:
     dtype, fortran, shape = (pattern.search(header) for pattern in (_DTYPE, _FORTRAN, _SHAPE))
     if dtype is None or fortran is None or shape is None:
         raise ValueError("not a plain array of numbers")
     kind = np.dtype(dtype[1].decode())  # TypeError where there is no such type, e.g. f3
     sizes = tuple(int(size) for size in shape[1].split(b",") if size.strip())
-    content = body[start:]
-    if math.prod(sizes) * kind.itemsize != len(content):
-        raise ValueError(f"{len(content)} bytes do not make an array of shape {sizes}")
-    order: Literal["C", "F"] = "F" if fortran[1] == b"True" else "C"
-    array = np.frombuffer(content, dtype=kind).reshape(sizes, order=order)
-    return np.ascontiguousarray(array, dtype=kind.newbyteorder("=")).reshape(sizes)
+    return kind, sizes, "F" if fortran[1] == b"True" else "C"
+
+
+@lru_cache(maxsize=256)
+def npy_head(kind: np.dtype[Any], shape: tuple[int, ...]) -> bytes:
+    """What stands before the bytes of an array of plain numbers, row by row."""
+    head = BytesIO()
+    described = {"descr": kind.str, "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(head, described)
+    return head.getvalue()
 
 
 def _header(body: bytes) -> tuple[bytes, int]:

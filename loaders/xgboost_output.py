@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from loaders.codecs import ENCODERS, Array, Encoder
+from loaders.codecs import ENCODERS, Array, Encoder, csv_line
 from loaders.contract import PredictionRaised
 from loaders.recordio import write_records
 
@@ -91,7 +91,7 @@ def answer_encoders(objective: str, classes: int) -> Mapping[str, Encoder]:
     """
     keys = os.environ.get(_SELECTION, "").replace(" ", "").lower()
     if not keys:
-        return {**ENCODERS, "csv": encode_csv_line}
+        return {**ENCODERS, "csv": csv_line}  # on one line, as the image does in multi-model mode
     if objective.startswith("binary:"):
         classes = 2
     selected = _Selected(keys=tuple(keys.split(",")), objective=objective, classes=classes)
@@ -102,11 +102,6 @@ def answer_encoders(objective: str, classes: int) -> Mapping[str, Encoder]:
         "jsonlines": selected.encode_jsonlines,
         "recordio-protobuf": selected.encode_recordio,
     }
-
-
-def encode_csv_line(array: Array) -> bytes:
-    """Writes every number on one line, as the image does in multi-model mode."""
-    return ",".join(map(str, array.ravel().tolist())).encode()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

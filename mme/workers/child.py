@@ -30,7 +30,6 @@ from mme.workers.child_channel import Channel
 from mme.workers.load_watch import LoadWatch
 from mme.workers.protocol import (
     Answered,
-    Ask,
     Beat,
     CallFailed,
     Faulted,
@@ -98,7 +97,10 @@ class Worker:
 
     def _predict(self, message: Predict) -> Predicted:
         started = time.perf_counter()
-        payloads = [_payload(ask) for ask in message.asks]
+        payloads = [
+            Payload(ask.body, ask.content_type, ask.accept, ask.custom_attributes)
+            for ask in message.asks
+        ]
         results: list[Answered | Faulted]
         try:
             model, sink, name = self._models[message.model]
@@ -225,12 +227,9 @@ class Worker:
             _exit()
 
 
-def _payload(ask: Ask) -> Payload:
-    return Payload(ask.body, ask.content_type, ask.accept, ask.custom_attributes)
-
-
 def _predict_any(model: Model, name: str, payloads: list[Payload]) -> list[Answer | ModelFault]:
-    if any((payload.content_type or "").startswith(OIP_TYPE) for payload in payloads):
+    kinds = {payload.content_type or "" for payload in payloads}  # mostly one
+    if any(kind.startswith(OIP_TYPE) for kind in kinds):
         from loaders.oip import predict_any  # noqa: PLC0415 - numpy, which a model has loaded
 
         return predict_any(model, name, payloads)

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from loaders.codecs import DECODERS, ENCODERS, decode
+from loaders.codecs import DECODERS, ENCODERS, csv_line, decode, encode_npy
 from loaders.content_types import ContentType
 from loaders.contract import BadPayload, UnsupportedContentType
 from loaders.sparse import Gaps
@@ -224,3 +224,31 @@ def test_csv_is_written_a_row_a_line_whatever_the_dimensions():
     assert ENCODERS["csv"](np.array(1.5)) == b"1.5\n"
     assert ENCODERS["csv"](np.array([1, 2])) == b"1\n2\n"
     assert ENCODERS["csv"](np.arange(8).reshape(2, 2, 2)) == b"0,1,2,3\n4,5,6,7\n"
+
+
+@given(
+    numbers=hnp.arrays(
+        st.sampled_from([np.float16, np.float32, np.float64, np.int64, np.uint8, np.bool_]),
+        st.integers(1, 4),
+    ),
+    scale=st.sampled_from([1, 1e-3, 1e-5, 1e9]),
+)
+def test_csv_cells_are_written_as_python_writes_them(numbers, scale):
+    if numbers.dtype.kind == "f":
+        with np.errstate(all="ignore"):
+            numbers *= numbers.dtype.type(scale)
+    assert csv_line(numbers) == ",".join(map(str, numbers.tolist())).encode()
+
+
+@given(
+    array=hnp.arrays(
+        st.sampled_from(["<f4", ">f8", "<i8", "|b1", "|u1", "<U3"]),
+        st.lists(st.integers(0, 3), max_size=3).map(tuple),
+    ),
+    turned=st.booleans(),
+)
+def test_npy_is_written_byte_for_byte_as_numpy_writes_it(array, turned):
+    array = array.T if turned else array
+    buffer = BytesIO()
+    np.save(buffer, array, allow_pickle=False)
+    assert encode_npy(array) == buffer.getvalue()

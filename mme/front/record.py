@@ -11,14 +11,13 @@ import time
 from typing import Any
 
 import structlog
-from prometheus_client import Counter
 
 from mme import logs
 from mme.domain import Reply
 from mme.errors import Fault, MmeError, ModelError
 from mme.front.exchange import Exchange
 from mme.front.routes import Route
-from mme.metrics import Metrics
+from mme.metrics import Counter, Metrics
 
 CLIENT_GONE_STATUS = 499  # nothing was sent; the number that proxies log for it
 _REASON_LIMIT = 500
@@ -31,6 +30,7 @@ class Recorder:
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
         self._log: structlog.typing.FilteringBoundLogger = structlog.get_logger().bind()
+        self._write_info = logs.info_writer()
         self._requests: dict[tuple[str, int], Counter] = {}  # `labels()` costs more than the count
 
     def answered(
@@ -46,23 +46,29 @@ class Recorder:
         """
         seconds = time.perf_counter() - exchange.started
         name = route.name if route else "none"
-        invokes = route is not None and route.invokes
         self._count(name, status)
-        if invokes:
+        told: dict[str, object] = {
+            "request_id": exchange.request_id,
+            "route": name,
+            "status": status,
+            "outcome": "ok" if error is None else type(error).__name__,
+            "seconds": seconds,
+            "bytes_in": exchange.body_bytes,
+        }
+        _tell(exchange, told)
+        if route is not None and route.invokes:
             self._count_invocation(seconds, exchange.reply, error)
-        write = self._log.debug if error is None and not invokes else self._level(error)
-        write(
-            logs.REQUEST,
-            request_id=exchange.request_id,
-            route=name,
-            status=status,
-            outcome="ok" if error is None else type(error).__name__,
-            seconds=seconds,
-            bytes_in=exchange.body_bytes,
-            **_told(exchange),
-            **_culprit(error),
-            **({} if error is None else {"reason": str(error)[:_REASON_LIMIT]}),
-        )
+            if error is None and self._write_info is not None:
+                self._write_info(logs.REQUEST, told)
+                return
+        elif error is None:
+            self._log.debug(logs.REQUEST, **told)
+            return
+        if error is not None:
+            if isinstance(error, ModelError) and error.container is not None:
+                told["container"] = error.container
+            told["reason"] = str(error)[:_REASON_LIMIT]
+        self._level(error)(logs.REQUEST, **told)
 
     def unreadable(self, status: int, request_id: str, reason: str) -> None:
         """Records what came in place of a request."""
@@ -115,25 +121,20 @@ def _model_seconds(reply: Reply) -> float:
     return reply.timings.predict_seconds
 
 
-def _culprit(error: BaseException | None) -> dict[str, object]:
-    if isinstance(error, ModelError) and error.container is not None:
-        return {"container": error.container}
-    return {}
-
-
-def _told(exchange: Exchange) -> dict[str, object]:
+def _tell(exchange: Exchange, told: dict[str, object]) -> None:
     invocation, reply = exchange.invocation, exchange.reply
-    told: dict[str, object] = {}
     if invocation is not None:
-        told["endpoint"], told["model"] = invocation.endpoint, invocation.target_model
-    if reply is not None:
-        told["variant"], told["bytes_out"] = reply.variant, len(reply.body)
-        if reply.hops:
-            told["containers"] = {hop.container: hop.seconds for hop in reply.hops}
-        if reply.cache_hit is not None:
-            told["cache"] = "hit" if reply.cache_hit else "miss"
-        timings = reply.timings
-        told["load_seconds"] = timings.load_seconds
-        told["queue_seconds"] = timings.queue_seconds
-        told["predict_seconds"] = timings.predict_seconds
-    return told
+        told["endpoint"] = invocation.endpoint
+        told["model"] = invocation.target_model
+    if reply is None:
+        return
+    told["variant"] = reply.variant
+    told["bytes_out"] = len(reply.body)
+    if reply.hops:
+        told["containers"] = {hop.container: hop.seconds for hop in reply.hops}
+    if reply.cache_hit is not None:
+        told["cache"] = "hit" if reply.cache_hit else "miss"
+    timings = reply.timings
+    told["load_seconds"] = timings.load_seconds
+    told["queue_seconds"] = timings.queue_seconds
+    told["predict_seconds"] = timings.predict_seconds

@@ -74,6 +74,27 @@ def test_no_value_can_forge_a_json_line():
     assert line["event"] == "request"
 
 
+def test_the_quick_way_writes_what_the_long_way_does():
+    code = f"""
+fields = dict(status=200, seconds=0.5, model={HOSTILE}, route='é', containers={{'a': 0.25}})
+logs.info_writer()('request', fields)
+log.info('request', **fields)
+"""
+    quick, long = parsed(code)
+    assert list(quick) == list(long)
+    assert quick["time"] <= long.pop("time")
+    del quick["time"]
+    assert quick == long
+
+
+def test_the_quick_way_is_for_json_lines_of_that_level_only():
+    shown = "print(logs.info_writer() is not None, file=sys.stderr)"
+    for log_format, level, expected in (
+        ("json", "debug", True), ("json", "warning", False), ("text", "info", False)
+    ):  # fmt: skip
+        assert logged(shown, log_format, level) == f"{expected}\n"
+
+
 def test_no_value_can_forge_a_text_line():
     lines = logged(f"log.info('request', model={HOSTILE}, n=1)", log_format="text").splitlines()
     assert len(lines) == 1

@@ -22,13 +22,13 @@ class Watched:
 
     def __init__(self, startup_seconds=10.0):
         self.pings = asyncio.Queue()
-        self.metrics = Metrics("e", "v").of_container("pre")
+        self.metrics = Metrics("e", "v")
         self.recoveries = 0
         self.health = Health(
             "pre",
             self.pings.get,
             startup_seconds=startup_seconds,
-            metrics=self.metrics,
+            metrics=self.metrics.of_container("pre"),
             on_recovery=self.recover,
         )
         self.began_at = asyncio.get_running_loop().time()
@@ -42,7 +42,8 @@ class Watched:
 
     @property
     def up(self):
-        return self.metrics.up._value.get()
+        labels = {"EndpointName": "e", "VariantName": "v", "ContainerName": "pre"}
+        return self.metrics.registry.get_sample_value("mme_container_up", labels)
 
 
 async def test_one_good_ping_makes_it_healthy_and_three_bad_ones_make_it_ill():

@@ -7,7 +7,7 @@ nothing is leased and nothing waits. Every replay starts empty: compare replays 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from mme.cache.ledger import Admit, Evict, Ledger
 from mme.cache.policy import POLICIES
@@ -39,6 +39,10 @@ class Replayed:
     def misses(self) -> int:
         """Requests that did not find their model in memory."""
         return self.loads + self.refused
+
+    def describe(self) -> dict[str, object]:
+        """As JSON."""
+        return {**asdict(self), "misses": self.misses}
 
 
 def replay(trace: Trace, budget_bytes: int, eviction: str) -> Replayed:

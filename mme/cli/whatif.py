@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import asdict
 from typing import Annotated, Any
 
 import typer
@@ -73,12 +72,12 @@ def _budget_bytes(text: str) -> int:
 def _members(told: dict[str, Any], now: Replayed, others: Iterable[Replayed]) -> dict[str, Any]:
     recorded = {name: told["outcomes"].count(name[0]) for name in ("hits", "misses", "refused")}
     tried = [
-        {**asdict(other), "saved_seconds": now.load_seconds - other.load_seconds}
+        {**other.describe(), "saved_seconds": now.load_seconds - other.load_seconds}
         for other in others
     ]
     return {
         "recorded": {**recorded, "seconds": _span_seconds(told)},
-        "now": asdict(now),
+        "now": now.describe(),
         "tried": tried,
     }
 

@@ -84,6 +84,7 @@ def test_a_policy_chooses_as_its_rule_does(eviction, steps):
             case ("choose",) if reference.order():
                 assert policy.choose()[0] == reference.choose()
         assert policy.order() == reference.order()
+        assert policy.first() == next(iter(reference.order()), None)
 
 
 @pytest.mark.parametrize("eviction", POLICIES)

@@ -17,10 +17,16 @@ _KNOWN_LIMIT = 64  # a batch of another size may round differently, so that ther
 
 
 class Checker:
-    """What one question may be answered with."""
+    """What one question may be answered with.
 
-    def __init__(self, expected: Sequence[float]) -> None:
+    Args:
+        expected: the numbers.
+        pattern: finds them in an answer, as group 1; empty: the answer has nothing else.
+    """
+
+    def __init__(self, expected: Sequence[float], pattern: str = "") -> None:
         self._expected = expected
+        self._pattern = re.compile(pattern or "(?s)(.*)")
         self._known: set[bytes] = set()
 
     def is_right(self, body: bytes) -> bool:
@@ -34,7 +40,9 @@ class Checker:
 
     def _compare(self, body: bytes) -> bool:
         try:
-            numbers = [float(word) for word in _BETWEEN.split(body.decode().strip())]
+            found = self._pattern.search(body.decode())
+            words = _BETWEEN.split(found[1].strip()) if found else ()
+            numbers = [float(word) for word in words]
         except ValueError:  # UnicodeDecodeError is one, too
             return False
         return len(numbers) == len(self._expected) and all(

@@ -22,7 +22,7 @@ from typing import cast
 import uvloop
 
 from load_tests.messages import MalformedMessage, MessageParser, write_request
-from load_tests.pace import ClosedLoop, OpenLoop, Pace, draw_arrivals
+from load_tests.pace import ClosedLoop, OpenLoop, Pace, draw_arrivals, draw_turns
 from load_tests.percentiles import summarise
 from load_tests.plan import Outcome, Plan, Question
 from load_tests.processors import Watch
@@ -73,7 +73,7 @@ class Generator:
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
         self._messages = [_message(plan, question) for question in plan.questions]
-        self._turn = itertools.cycle(range(len(self._messages)))
+        self._turn = itertools.cycle(draw_turns(plan))
         self._lines: set[Line] = set()
         self._owed = 0
         self._over = asyncio.Event()
@@ -165,11 +165,11 @@ class Generator:
 
 
 def _message(plan: Plan, question: Question) -> bytes:
-    headers = {"Content-Type": "text/csv", "Accept": "text/csv"}
+    headers = question.headers or {"Content-Type": "text/csv", "Accept": "text/csv"}
     if question.target:
-        headers["X-Amzn-SageMaker-Target-Model"] = question.target
+        headers = {**headers, "X-Amzn-SageMaker-Target-Model": question.target}
     host = f"{_HOST}:{plan.port}"
-    return write_request(host, plan.path, headers, question.body.encode())
+    return write_request(host, question.path or plan.path, headers, question.body.encode())
 
 
 async def _run(plan: Plan) -> Outcome:

@@ -11,10 +11,13 @@ from __future__ import annotations
 import random
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Generic, Protocol, TypeVar
 
 from load_tests.alarm import Alarm
+from load_tests.plan import Plan
+
+_DRAWN = 20_000  # turns, after which they come again
 
 Line = TypeVar("Line")
 Line_contra = TypeVar("Line_contra", contravariant=True)
@@ -123,6 +126,15 @@ class OpenLoop(Generic[Line]):
             self._ask(self._free.popleft(), self._due.popleft())
         if self._arrivals:
             self._alarm.set(self._arrivals[0])
+
+
+def draw_turns(plan: Plan) -> Sequence[int]:
+    """Which question comes next, round and round: in turn, or drawn by popularity."""
+    numbers = range(len(plan.questions))
+    if plan.zipf_exponent is None:
+        return numbers
+    weights = [1 / (number + 1) ** plan.zipf_exponent for number in numbers]
+    return random.Random(plan.seed).choices(numbers, weights, k=_DRAWN)
 
 
 def draw_arrivals(per_second: float, since: float, until: float, seed: int) -> deque[float]:

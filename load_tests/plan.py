@@ -13,6 +13,9 @@ class Question:
     target: str  # the model, sent as X-Amzn-SageMaker-Target-Model; empty: none
     body: str
     expected: tuple[float, ...]
+    path: str = ""  # empty: the plan's
+    headers: dict[str, str] | None = None  # None: csv in and out
+    numbers: str = ""  # a pattern whose group 1 holds the answer's numbers; empty: all of it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +31,8 @@ class Plan:
     warm_up_seconds: float = 0.5  # before it: answers are checked, not timed
     drain_seconds: float = 10.0  # after it, for answers still owed
     arrivals_per_second: float | None = None  # open loop; None: closed loop, as fast as answered
-    seed: int = 0  # of the arrivals
+    seed: int = 0  # of the arrivals, and of which question comes next
+    zipf_exponent: float | None = None  # of the questions' popularity; None: they take turns
 
     def to_json(self) -> str:
         """For the generator's standard input."""

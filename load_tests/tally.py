@@ -21,7 +21,7 @@ class Tally:
 
     def __init__(self, questions: Sequence[Question], since: float, until: float) -> None:
         self._questions = questions
-        self._checkers = [Checker(question.expected) for question in questions]
+        self._checkers = [Checker(question.expected, question.numbers) for question in questions]
         self._since, self._until = since, until
         self.latencies = array("d")
         self.lateness = array("d")

@@ -1,0 +1,64 @@
+"""What a peer is to the scenario: packages, a way to start, and how one of its models is asked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from load_tests.plan import Question
+
+JSON = {"Content-Type": "application/json", "Accept": "application/json"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class PeerModel:
+    """One model: the file that every server gets, its row, and what the framework says to it."""
+
+    name: str
+    framework: str  # xgboost or torch
+    path: Path
+    row: tuple[float, ...]
+    expected: tuple[float, ...]
+
+    @property
+    def csv(self) -> str:
+        """The row as a request's body."""
+        return ",".join(map(str, self.row))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Site:
+    """Where a peer is started."""
+
+    directory: Path  # its own, empty
+    python: Path  # of its environment
+    port: int  # free; and those after it
+    models: Sequence[PeerModel]
+
+    @property
+    def bin(self) -> Path:
+        """Its environment's commands."""
+        return self.python.parent
+
+
+@dataclass(frozen=True, kw_only=True)
+class Start:
+    """What starts it, and how one knows that it serves."""
+
+    command: Sequence[str | Path]
+    port: int  # that it answers on
+    ready_path: str  # answers 200
+    environment: Mapping[str, str] = field(default_factory=dict)
+    loads: Sequence[tuple[str, str]] = ()  # method and path that load a model, sent in turn
+
+
+@dataclass(frozen=True, kw_only=True)
+class Peer:
+    """One server to compare with."""
+
+    name: str
+    requirements: tuple[str, ...]  # of its environment; empty: ours
+    prepare: Callable[[Site], Start]  # writes what it wants into the site's directory
+    question: Callable[[PeerModel], Question]
+    needs: str = ""  # a program that has to be there

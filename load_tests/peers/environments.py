@@ -1,0 +1,41 @@
+"""An environment a peer, made once and kept: what one needs, another may not bear."""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+import sys
+from pathlib import Path
+
+from load_tests.peers.base import Peer
+
+_INSTALL_SECONDS = 900
+
+
+class PeerUnavailable(Exception):
+    """It could not be installed or started; the run goes on without it, and says so."""
+
+
+def obtain(peer: Peer, place: Path) -> Path:
+    """The Python of its environment under `place`, made if it is not there.
+
+    Raises:
+        PeerUnavailable: pip failed.
+    """
+    if not peer.requirements:
+        return Path(sys.executable)
+    identity = hashlib.sha256("\n".join(peer.requirements).encode()).hexdigest()[:12]
+    directory = place / identity
+    python, done = directory / "bin" / "python", directory / "installed"
+    if not done.exists():
+        create: list[str | Path] = [sys.executable, "-m", "venv", "--clear", directory]
+        install: list[str | Path] = [python, "-m", "pip", "install", "--quiet", *peer.requirements]
+        for command in (create, install):
+            try:
+                subprocess.run(
+                    command, check=True, capture_output=True, text=True, timeout=_INSTALL_SECONDS
+                )
+            except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
+                raise PeerUnavailable(f"{peer.name} could not be installed: {error}") from error
+        done.touch()
+    return python

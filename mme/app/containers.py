@@ -17,7 +17,7 @@ from mme.containers.ports import PortBlocks
 from mme.containers.sibling import Sibling
 from mme.containers.sibling_client import SiblingClient
 from mme.domain import ModelKey
-from mme.metrics import Metrics
+from mme.metrics import ContainerMetrics, Metrics
 from mme.store.mounts import as_mount, split_location
 
 
@@ -76,27 +76,10 @@ def _sibling(  # noqa: PLR0913, PLR0917 - all that a sibling may need
 ) -> Container:
     of_container = metrics.of_container(table.hostname)
     client = SiblingClient(
-        table.hostname,
-        table.url or "",
-        connections=table.connections,
-        waiting=table.waiting,
+        table.hostname, table.url or "", connections=table.connections, waiting=table.waiting
     )
     stack.push_async_callback(client.close)
-    health = Health(
-        table.hostname,
-        client.ping,
-        startup_seconds=table.startup_seconds,
-        metrics=of_container,
-        on_recovery=client.probe_soon,
-    )
-    launched = None
-    if table.command is not None:
-        launched = Launched(table, client=client, health=health, ports=ports)
-        stack.push_async_callback(launched.close)
-        launched.start()
-    stack.push_async_callback(health.close)
-    health.start()
-    upkeep = launched or health
+    upkeep = _looked_after(table, client, of_container, stack, ports)
     if table.target_models is None or source is None:
         return Sibling(client, upkeep, of_container)
     prefix = as_mount(table.target_models)
@@ -112,6 +95,30 @@ def _sibling(  # noqa: PLR0913, PLR0917 - all that a sibling may need
         of_container=of_container,
     )
     stack.push_async_callback(platform.close)
-    if launched is not None:
-        launched.on_lost = platform.forget_models
+    if isinstance(upkeep, Launched):
+        upkeep.on_lost = platform.forget_models
     return platform
+
+
+def _looked_after(
+    table: ContainerConfig,
+    client: SiblingClient,
+    metrics: ContainerMetrics,
+    stack: AsyncExitStack,
+    ports: PortBlocks,
+) -> Launched | Health:
+    health = Health(
+        table.hostname,
+        client.ping,
+        startup_seconds=table.startup_seconds,
+        metrics=metrics,
+        on_recovery=client.probe_soon,
+    )
+    stack.push_async_callback(health.close)
+    health.start()
+    if table.command is None:
+        return health
+    launched = Launched(table, client=client, health=health, ports=ports)
+    stack.push_async_callback(launched.close)
+    launched.start()
+    return launched

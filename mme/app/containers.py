@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
 
 from mme.app.builtin import BuiltIn
 from mme.app.source import Source
@@ -40,13 +42,14 @@ def open_containers(
     Raises:
         ConfigError: one can't be.
     """
-    ports = PortBlocks()
+    siblings = _Siblings(config=config, source=source, metrics=metrics, stack=stack)
     opened: list[Container] = []
     for table in config.containers:
         if table.is_built_in and built_in is not None:
             opened.append(_built_in(table, built_in, metrics, stack))
         else:
-            opened.append(_sibling(table, config, source, metrics, stack, ports))
+            opened.append(siblings.open(table))
+    stack.push_async_callback(siblings.end_all)
     return tuple(opened)
 
 
@@ -66,59 +69,65 @@ def _built_in(
     )
 
 
-def _sibling(  # noqa: PLR0913, PLR0917 - all that a sibling may need
-    table: ContainerConfig,
-    config: Config,
-    source: Source | None,
-    metrics: Metrics,
-    stack: AsyncExitStack,
-    ports: PortBlocks,
-) -> Container:
-    of_container = metrics.of_container(table.hostname)
-    client = SiblingClient(
-        table.hostname, table.url or "", connections=table.connections, waiting=table.waiting
-    )
-    stack.push_async_callback(client.close)
-    upkeep = _looked_after(table, client, of_container, stack, ports)
-    if table.target_models is None or source is None:
-        return Sibling(client, upkeep, of_container)
-    prefix = as_mount(table.target_models)
-    platform = MultiModelSibling(
-        table,
-        client,
-        upkeep,
-        cache=config.cache,
-        versions=source.versions,
-        artifacts=source.artifacts,
-        artifact_key=lambda target: ModelKey(prefix + target),
-        metrics=metrics,
-        of_container=of_container,
-    )
-    stack.push_async_callback(platform.close)
-    if isinstance(upkeep, Launched):
-        upkeep.on_lost = platform.forget_models
-    return platform
+@dataclass(kw_only=True)
+class _Siblings:
+    """What siblings are built with, and those of them that were started."""
 
+    config: Config
+    source: Source | None
+    metrics: Metrics
+    stack: AsyncExitStack
+    ports: PortBlocks = field(default_factory=PortBlocks)
+    launched: list[Launched] = field(default_factory=list)
 
-def _looked_after(
-    table: ContainerConfig,
-    client: SiblingClient,
-    metrics: ContainerMetrics,
-    stack: AsyncExitStack,
-    ports: PortBlocks,
-) -> Launched | Health:
-    health = Health(
-        table.hostname,
-        client.ping,
-        startup_seconds=table.startup_seconds,
-        metrics=metrics,
-        on_recovery=client.probe_soon,
-    )
-    stack.push_async_callback(health.close)
-    health.start()
-    if table.command is None:
-        return health
-    launched = Launched(table, client=client, health=health, ports=ports)
-    stack.push_async_callback(launched.close)
-    launched.start()
-    return launched
+    def open(self, table: ContainerConfig) -> Container:
+        metrics = self.metrics.of_container(table.hostname)
+        client = SiblingClient(
+            table.hostname, table.url or "", connections=table.connections, waiting=table.waiting
+        )
+        self.stack.push_async_callback(client.close)
+        upkeep = self._look_after(table, client, metrics)
+        if table.target_models is None or self.source is None:
+            return Sibling(client, upkeep, metrics)
+        prefix = as_mount(table.target_models)
+        platform = MultiModelSibling(
+            table,
+            client,
+            upkeep,
+            cache=self.config.cache,
+            versions=self.source.versions,
+            artifacts=self.source.artifacts,
+            artifact_key=lambda target: ModelKey(prefix + target),
+            metrics=self.metrics,
+            of_container=metrics,
+        )
+        self.stack.push_async_callback(platform.close)
+        if isinstance(upkeep, Launched):
+            upkeep.on_lost = platform.forget_models
+        return platform
+
+    async def end_all(self) -> None:
+        """At once, for each may take its whole grace."""
+        async with asyncio.TaskGroup() as ends:
+            for launched in self.launched:
+                ends.create_task(launched.close())
+
+    def _look_after(
+        self, table: ContainerConfig, client: SiblingClient, metrics: ContainerMetrics
+    ) -> Launched | Health:
+        health = Health(
+            table.hostname,
+            client.ping,
+            startup_seconds=table.startup_seconds,
+            metrics=metrics,
+            on_recovery=client.probe_soon,
+        )
+        self.stack.push_async_callback(health.close)
+        health.start()
+        if table.command is None:
+            return health
+        launched = Launched(table, client=client, health=health, ports=self.ports)
+        self.stack.push_async_callback(launched.close)
+        self.launched.append(launched)
+        launched.start()
+        return launched

@@ -286,6 +286,20 @@ def test_a_run_with_wrong_answers_says_so_and_fails(trained, tmp_path):
 
 
 @pytest.mark.timeout(120)
+def test_a_short_run_measures_a_hop_beside_the_sibling_itself(tmp_path):
+    command = [sys.executable, "-m", "load_tests", "hop", "--results", str(tmp_path)]
+    command += ["--seconds", "0.3", "--rounds", "1", "--connections", "2"]
+    done = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, timeout=100, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    [result] = [json.loads(path.read_text()) for path in tmp_path.glob("*.json")]
+    checked = {row["subject"]: row["outcome"]["checked"] for row in result["rows"]}
+    assert checked.keys() == {"sibling, directly", "one hop", "two hops"}
+    assert all(count > 0 for count in checked.values())
+
+
+@pytest.mark.timeout(120)
 def test_a_server_that_does_not_start_fails_the_run_with_its_own_words(trained, tmp_path):
     done, result = run_steady(trained, tmp_path, "--workers=-1")
     assert done.returncode == 1

@@ -17,7 +17,7 @@ from aiohttp.streams import StreamReader
 from aiohttp.web import RequestPayloadError
 
 from mme.config import ServerConfig
-from mme.domain import Invocation, Reply
+from mme.domain import Invocation, ModelKey, Reply
 from mme.errors import InvalidRequest, PayloadTimeout, PayloadTooLarge
 from mme.front.wire import Answer
 
@@ -35,6 +35,14 @@ class Service(Protocol):
 
     def state(self) -> Mapping[str, object]:
         """What is resident, queued and running, fit for JSON."""
+        ...
+
+    def explain(self, key: ModelKey) -> Mapping[str, object]:
+        """Why a model is in memory or is not, fit for JSON. Raises ModelMissing."""
+        ...
+
+    def accesses(self) -> Mapping[str, object]:
+        """Who was asked for lately, fit for JSON. Raises ModelMissing."""
         ...
 
     def metrics_text(self) -> bytes:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from load_tests import density, hop, memory_return, simulate, steady
+from load_tests import density, hop, memory_return, overwrite, simulate, steady, thrash
 from load_tests.measure import GeneratorFailed
 from load_tests.report import Report
 from load_tests.server_process import ServerFailed
@@ -23,6 +23,8 @@ _SCENARIOS = {
     "memory-return": memory_return,
     "density": density,
     "simulate": simulate,
+    "thrash": thrash,
+    "overwrite": overwrite,
 }
 _WIDTH = 170  # of what goes to a file, where no terminal says
 _RESULTS = Path(__file__).parent / "results"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import re
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import quote
@@ -56,6 +57,12 @@ class Operator:
         """What `/state` tells."""
         found: dict[str, Any] = json.loads(self._call("GET", "/state")[1])
         return found
+
+    def loads(self) -> int:
+        """How many models it has loaded since it was started."""
+        metrics = self._call("GET", "/metrics")[1].decode()
+        found = re.search(r'^mme_loads_total{outcome="loaded"} (\S+)$', metrics, re.MULTILINE)
+        return int(float(found[1])) if found else 0
 
     def _call(
         self, method: str, path: str, body: bytes = b"", headers: dict[str, str] | None = None

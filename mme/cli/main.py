@@ -1,7 +1,4 @@
-"""`mme`: gathers the commands, and turns whatever they raise into one line and an exit code.
-
-Exit codes: 0 done; 1 refused, wrong or unreachable; 2 the command line or a setting is wrong.
-"""
+"""`mme`: gathers the commands; what they raise goes through `door.py`."""
 
 from __future__ import annotations
 
@@ -13,6 +10,7 @@ import typer
 
 from mme.cli.check import check
 from mme.cli.demo import demo
+from mme.cli.door import door
 from mme.cli.explain import explain
 from mme.cli.invoke import invoke
 from mme.cli.models import models
@@ -20,7 +18,6 @@ from mme.cli.pack import pack
 from mme.cli.sagemaker import with_container_spelled_out
 from mme.cli.serve import serve
 from mme.cli.whatif import whatif
-from mme.errors import ConfigError, MmeError
 
 app = typer.Typer(
     help="Thousands of models behind one SageMaker-compatible endpoint.",
@@ -49,22 +46,8 @@ def _options(
 
 def main() -> None:
     """Runs the command line. Exits the process."""
-    try:
+    with door():
         app(with_container_spelled_out(sys.argv[1:]))
-    except ConfigError as error:
-        sys.exit(_complain(str(error), code=2))
-    except MmeError as error:
-        sys.exit(_complain(str(error), code=1))
-    except Exception as error:  # the command line's door: a line, not a traceback
-        if sys.flags.dev_mode:
-            raise
-        fault = f"{type(error).__name__}: {error}"
-        sys.exit(_complain(f"unexpected {fault} (python -X dev shows where)", code=1))
-
-
-def _complain(message: str, code: int) -> int:
-    typer.echo(f"mme: {message}", err=True)
-    return code
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import typer
 
 from mme.cli.options import takes_settings
 from mme.cli.sagemaker import load_settings
+from mme.cli.server import become_server
 
 
 @takes_settings
@@ -30,7 +31,4 @@ def serve(
     Settings also come from MME_* variables and from the file.
     Flags win over variables, variables over the file. More: docs/settings.md.
     """
-    settings = load_settings(flags, os.environ, config)
-    from mme.serving import serve as run_server  # noqa: PLC0415 - after the checks, and for `serve` only
-
-    raise typer.Exit(run_server(settings))
+    become_server(load_settings(flags, os.environ, config))

@@ -65,8 +65,8 @@ class ArtifactCache:
         Raises:
             ConfigError: `cache_dir` is another server's, or can't be used.
         """
-        left = await asyncio.to_thread(self._files.open)
-        self._sweeper.submit(self._left.run, left)
+        debris = await asyncio.to_thread(self._files.open)
+        self._sweeper.submit(self._left.run, debris)
         self._set_gauges()
 
     @property

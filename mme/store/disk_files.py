@@ -1,10 +1,10 @@
 """How the disk tier lies on disk: `models/DIGEST` and `models/DIGEST.json`, `incoming/`, a lock.
 
 An artifact appears by one rename with its json before it, and goes by one rename into `incoming/`.
-At start everything else of ours is debris; `open` takes down names only, so that a start costs the
-same whatever lies there. Decision: nothing is synced while serving; after a power cut an artifact
-whose sizes don't add up is debris too. Only names that we make are ever removed: a `cache_dir` set
-to some directory in use loses nothing; one deleted under us is made anew, and locked anew.
+At start everything else of ours is debris; `open` looks into `incoming/` only, so that a start
+costs the same whatever lies there. Decision: nothing is synced while serving; after a power cut an
+artifact whose sizes don't add up is debris too. Only names that we make are ever removed: a
+`cache_dir` set to some directory in use loses nothing; one deleted under us is made and locked anew.
 """
 
 from __future__ import annotations
@@ -38,14 +38,6 @@ class Stored:
     unpacked_bytes: int
 
 
-@dataclass(frozen=True, slots=True)
-class Leftovers:
-    """What an earlier run left, by name, unread."""
-
-    digests: list[str]
-    debris: list[Path]
-
-
 class _Note(msgspec.Struct, frozen=True):
     location: str
     key: str
@@ -63,8 +55,8 @@ class DiskFiles:
         self._incoming = cache_dir / "incoming"
         self._lock = -1
 
-    def open(self) -> Leftovers:
-        """Locks the directory. Returns what is there.
+    def open(self) -> list[Path]:
+        """Locks the directory. Returns what an earlier run did not finish.
 
         Raises:
             ConfigError: it is another server's, or can't be used.
@@ -72,9 +64,7 @@ class DiskFiles:
         try:
             self._make()
             self._take_lock()
-            debris = [path for path in self._incoming.iterdir() if _INCOMING.fullmatch(path.name)]
-            names = {name.removesuffix(".json") for name in os.listdir(self._models)}  # noqa: PTH208 - for speed
-            return Leftovers([name for name in names if _DIGEST.fullmatch(name)], debris)
+            return [path for path in self._incoming.iterdir() if _INCOMING.fullmatch(path.name)]
         except OSError as error:
             self.close()
             raise ConfigError(
@@ -108,6 +98,15 @@ class DiskFiles:
                 else:
                     os.close(former)
         return True
+
+    def digests(self) -> set[str]:
+        """What lies there, unread: artifacts, and what is left of some."""
+        try:
+            names = os.listdir(self._models)  # noqa: PTH208 - names are all that is needed
+        except OSError:  # deleted under us
+            return set()
+        digests = {name.removesuffix(".json") for name in names}
+        return {name for name in digests if _DIGEST.fullmatch(name)}
 
     def incoming(self) -> Path:
         """A path for an extraction; nothing is there yet."""
@@ -161,7 +160,7 @@ class DiskFiles:
         """The artifact `digest` where it is whole. Reads all of its directory, but no content."""
         try:
             note = msgspec.json.decode(self._note(digest).read_bytes(), type=_Note)
-            measured_bytes = _measure(self._models / digest)
+            measured_bytes = _measure(f"{self._models}/{digest}")
         except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
             return None
         version = ArtifactVersion(
@@ -204,13 +203,13 @@ class DiskFiles:
             ) from error
 
 
-def _measure(directory: Path) -> int:
+def _measure(directory: str) -> int:
     """The bytes on disk, counted as `unpack` does. Raises OSError."""
     total_bytes = 0
     with os.scandir(directory) as entries:
         for entry in entries:
             if entry.is_dir(follow_symlinks=False):
-                total_bytes += DIRECTORY_BYTES + _measure(Path(entry.path))
+                total_bytes += DIRECTORY_BYTES + _measure(entry.path)
             else:
                 total_bytes += whole_blocks(entry.stat(follow_symlinks=False).st_size)
     return total_bytes

@@ -1,6 +1,6 @@
 """What an earlier run left on disk -> the index, in the background.
 
-Decision: a start waits for names only, since reading 100,000 notes and directories takes seconds.
+Decision: a start waits for none of it, since reading 100,000 notes and directories takes seconds.
 What is asked for before its turn is looked for by name. An artifact is taken over whole or not at
 all; debris is removed.
 """
@@ -8,9 +8,10 @@ all; debris is removed.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 
 from mme.domain import ArtifactVersion
-from mme.store.disk_files import DiskFiles, Leftovers, Stored, remove
+from mme.store.disk_files import DiskFiles, Stored, remove
 from mme.store.disk_index import DiskIndex
 
 
@@ -23,12 +24,16 @@ class TakeOver:
         self._is_closed = False
         self.is_complete = False
 
-    def run(self, left: Leftovers) -> None:
-        """Takes over all of it, or as much as there is time for before `close`."""
-        for path in left.debris:
+    def run(self, debris: Iterable[Path]) -> None:
+        """Takes over all of it, or as much as there is time for before `close`.
+
+        Args:
+            debris: what was in `incoming/` before this run.
+        """
+        for path in debris:
             remove(path)
         found: list[tuple[int, Stored]] = []
-        for digest in left.digests:
+        for digest in self._files.digests():
             if self._is_closed:
                 return
             if digest in self._index:

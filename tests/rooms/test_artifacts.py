@@ -472,14 +472,14 @@ async def test_what_an_earlier_run_left_is_used_before_its_turn_to_be_taken_over
         for key in "abc":
             await fetch(cache, key)
     files = DiskFiles(tmp_path / "cache")
-    left = files.open()
+    debris = files.open()
     try:
         index = DiskIndex(files, DiskConfig(), _Never())
         takeover = TakeOver(files, index)
         version = await store.head(ModelKey("a"))
         takeover.look_for([version], is_current=True)
         assert (index.count, index.pin(version).version) == (1, version)
-        takeover.run(left)
+        takeover.run(debris)
         assert takeover.is_complete
         order = [version.key for version in index.versions()]
     finally:

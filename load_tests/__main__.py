@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from load_tests import density, hop, memory_return, overwrite, simulate, steady, thrash
+from load_tests import density, floor, hop, memory_return, overwrite, simulate, steady, thrash
 from load_tests.measure import GeneratorFailed
 from load_tests.report import Report
 from load_tests.server_process import ServerFailed
@@ -19,6 +19,7 @@ from load_tests.tenants import TrainingFailed
 # alone, a `REPORT` of its own; adding one touches one row.
 _SCENARIOS = {
     "steady": steady,
+    "floor": floor,
     "hop": hop,
     "memory-return": memory_return,
     "density": density,

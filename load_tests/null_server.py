@@ -1,9 +1,10 @@
 """Servers that answer with the request's own body: what is left when the work is taken out.
 
-    python -m load_tests.null_server aiohttp | bare
+    python -m load_tests.null_server aiohttp | bare | objects DIRECTORY
 
 `aiohttp` is the floor under a server built on it; `bare` does nothing that a protocol need not, and
-so shows the ceiling of whoever asks it.
+so shows the ceiling of whoever asks it; `objects` answers with the file that is asked for, as a
+store does that has nothing else to do.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
+from pathlib import Path
 from typing import cast
 
 import uvloop
@@ -23,6 +25,10 @@ _HOST = "127.0.0.1"
 
 async def _echo(request: web.BaseRequest) -> web.Response:
     return web.Response(body=await request.read(), content_type="text/csv")
+
+
+async def _get_object(request: web.BaseRequest) -> web.Response:
+    return web.Response(body=(Path(sys.argv[2]) / Path(request.path).name).read_bytes())
 
 
 class Bare(asyncio.Protocol):
@@ -48,7 +54,8 @@ async def _serve(kind: str) -> None:
     stopped = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped.set)
-    protocol = Bare if kind == "bare" else web.Server(_echo, access_log=None)
+    answer = _get_object if kind == "objects" else _echo
+    protocol = Bare if kind == "bare" else web.Server(answer, access_log=None)
     server = await loop.create_server(protocol, _HOST, 0)
     port = server.sockets[0].getsockname()[1]
     print(f"null server ({kind}) at http://{_HOST}:{port} as endpoint null", flush=True)

@@ -52,9 +52,10 @@ def mme_server(
 
 
 @contextmanager
-def null_server(kind: str, scratch: Path) -> Iterator[RunningServer]:
-    """One of `null_server.py`'s kinds. Raises ServerFailed."""
-    with _running(["-m", "load_tests.null_server", kind], scratch / f"null-{kind}.log") as server:
+def null_server(kind: str, scratch: Path, *more: str) -> Iterator[RunningServer]:
+    """One of `null_server.py`'s kinds, with what it takes more. Raises ServerFailed."""
+    command = ["-m", "load_tests.null_server", kind, *more]
+    with _running(command, scratch / f"null-{kind}.log") as server:
         yield server
 
 

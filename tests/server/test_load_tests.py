@@ -305,3 +305,28 @@ def test_a_server_that_does_not_start_fails_the_run_with_its_own_words(trained, 
     assert done.returncode == 1
     assert "workers (flags)" in done.stdout
     assert result is None
+
+
+@pytest.mark.timeout(120)
+def test_a_short_look_at_the_floor_times_every_part_and_checks_what_it_gives(trained, tmp_path):
+    command = [sys.executable, "-m", "load_tests", "floor", "--trained", str(trained)]
+    done = subprocess.run(
+        [*command, "--seconds", "0.05", "--rounds", "1", "--connections", "1",
+         "--results", str(tmp_path)],
+        cwd=ROOT, capture_output=True, text=True, timeout=100, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    [path] = tmp_path.glob("*.json")
+    findings = json.loads(path.read_text())["findings"]
+    microseconds = {
+        (each["subject"], each["figure"].removesuffix(", us")): each["value"]
+        for each in findings if each["figure"].endswith(", us")
+    }  # fmt: skip
+    cold = ("GET over loopback", "decompress and unpack", "load", "csv to csv, 1 row")
+    parts = [microseconds["xgboost", part] for part in cold]
+    assert min(parts) > 0
+    assert microseconds["xgboost", "cold, in all"] == pytest.approx(sum(parts))
+    assert (
+        microseconds["xgboost", "C call, 1 row"] < microseconds["xgboost", "inplace_predict, 1 row"]
+    )
+    assert microseconds["null server, aiohttp", "1 at once"] > 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -137,12 +138,12 @@ class BuiltIn:
         )
         return {**known, "eviction": self._config.cache.eviction}
 
-    def accesses(self) -> dict[str, object]:
+    async def accesses(self) -> dict[str, object]:
         """The latest accesses, and the cache that they met, as JSON."""
         return {
             "budget_bytes": self._budget_bytes,
             "eviction": self._config.cache.eviction,
-            **self.cache.accesses.describe(),
+            **await asyncio.to_thread(self.cache.accesses.copy().describe),
         }
 
     async def _start(self, stack: AsyncExitStack) -> None:

@@ -132,9 +132,9 @@ class Engine:
         """
         return self._operable().explain(key)
 
-    def accesses(self) -> dict[str, object]:
+    async def accesses(self) -> dict[str, object]:
         """The latest accesses of the built-in engine's models, as JSON. Raises ModelMissing."""
-        return self._operable().accesses()
+        return await self._operable().accesses()
 
     def _operable(self) -> BuiltIn:
         if self._built_in is None:

@@ -9,11 +9,35 @@ the table with names of its own.
 from __future__ import annotations
 
 from array import array
+from dataclasses import dataclass
 
 HIT, MISS, REFUSED = b"hmr"
 _KEPT = 200_000
 _MILLISECONDS = 1000
 _WRAP = 2**32  # after 49 days; differences stay right
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Noted:
+    """What a log held at one moment."""
+
+    models: list[str]  # and what each of them takes
+    sizes_bytes: array[int]
+    load_seconds: array[float]
+    numbers: array[int]  # of models, by access, as those below
+    milliseconds: array[int]  # since the start
+    outcomes: bytearray
+
+    def describe(self) -> dict[str, object]:
+        """As JSON. Takes tens of milliseconds, in any thread."""
+        return {
+            "models": self.models,
+            "bytes": self.sizes_bytes.tolist(),
+            "load_seconds": self.load_seconds.tolist(),
+            "numbers": self.numbers.tolist(),
+            "milliseconds": self.milliseconds.tolist(),
+            "outcomes": self.outcomes.decode(),
+        }
 
 
 class AccessLog:
@@ -59,17 +83,17 @@ class AccessLog:
         if number is not None:
             self._append(number, at_seconds, REFUSED)
 
-    def describe(self) -> dict[str, object]:
-        """All that is kept, oldest first, as JSON; times are milliseconds since the start."""
+    def copy(self) -> Noted:
+        """What is kept now, oldest first."""
         at = self._next
-        return {
-            "models": self._names,
-            "bytes": self._bytes.tolist(),
-            "load_seconds": self._load_seconds.tolist(),
-            "numbers": (self._who[at:] + self._who[:at]).tolist(),
-            "milliseconds": (self._when[at:] + self._when[:at]).tolist(),
-            "outcomes": (self._outcomes[at:] + self._outcomes[:at]).decode(),
-        }
+        return Noted(
+            models=self._names[:],
+            sizes_bytes=self._bytes[:],
+            load_seconds=self._load_seconds[:],
+            numbers=self._who[at:] + self._who[:at],
+            milliseconds=self._when[at:] + self._when[:at],
+            outcomes=self._outcomes[at:] + self._outcomes[:at],
+        )
 
     def _append(self, number: int, at_seconds: float, outcome: int) -> None:
         when = int((at_seconds - self._opened_at) * _MILLISECONDS) % _WRAP

@@ -41,7 +41,7 @@ class Service(Protocol):
         """Why a model is in memory or is not, fit for JSON. Raises ModelMissing."""
         ...
 
-    def accesses(self) -> Mapping[str, object]:
+    async def accesses(self) -> Mapping[str, object]:
         """Who was asked for lately, fit for JSON. Raises ModelMissing."""
         ...
 

@@ -36,8 +36,8 @@ def models(tmp_path):
     return tmp_path / "models"
 
 
-def noted_in_order(engine):
-    kept = engine.accesses()
+async def noted_in_order(engine):
+    kept = await engine.accesses()
     names = [kept["models"][number] for number in kept["numbers"]]
     assert names == ["a.tar.gz", "b.tar.gz", "a.tar.gz"]
     assert (kept["outcomes"], kept["eviction"]) == ("mmh", "lru")
@@ -56,7 +56,7 @@ async def test_a_model_in_memory_tells_where_since_when_and_when_its_turn_to_go_
         assert "not on disk" in text
         for name in ("a.tar.gz", "b.tar.gz", "a.tar.gz"):
             await ask(engine, name)
-        noted_in_order(engine)
+        await noted_in_order(engine)
         known = engine.explain(ModelKey("a.tar.gz"))
         (copy,) = known["copies"]
         assert known["state"] == "resident"
@@ -79,11 +79,12 @@ async def test_a_model_in_memory_tells_where_since_when_and_when_its_turn_to_go_
     ],
 )
 async def test_an_evicted_model_tells_for_whom_and_by_which_rank(tmp_path, models, eviction, why):
-    for seed in range(12):
-        drop(models, f"{seed}.tar.gz", booster(seed).members)
-    async with running_engine(tmp_path, memory=150_000, eviction=eviction) as engine:
-        for seed in range(12):
-            await ask(engine, f"{seed}.tar.gz")
+    members = booster(1, trees=200, depth=6).members  # of 0.2 MB: pages more or less are little
+    for number in range(16):
+        drop(models, f"{number}.tar.gz", members)
+    async with running_engine(tmp_path, memory=1_500_000, eviction=eviction) as engine:
+        for number in range(16):
+            await ask(engine, f"{number}.tar.gz")
         await quiet(engine)
         gone = next(e["model"] for e in engine.state()["events"] if e["kind"] == "evicted")
         known = engine.explain(ModelKey(gone))

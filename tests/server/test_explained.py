@@ -15,7 +15,7 @@ from tests.engines import drop
 from tests.models import CSV, booster
 from tests.servers import serving
 
-NAMES = [f"tenant {number}/model.tar.gz" for number in range(8)]
+NAMES = [f"tenant {number}/model.tar.gz" for number in range(16)]
 
 
 def run(*arguments, environment=None):
@@ -42,10 +42,11 @@ def ask(url, name):
 
 @pytest.fixture
 def url(tmp_path):
-    """A server with room for one or two of eight models, each of them asked for twice."""
-    for seed, name in enumerate(NAMES):
-        drop(tmp_path / "models", name, booster(seed).members)
-    with serving(tmp_path, tmp_path / "models", "--memory", "150000") as served:
+    """A server with room for a part of its models, of which each was asked for twice."""
+    members = booster(1, trees=200, depth=6).members  # of 0.2 MB: pages more or less are little
+    for name in NAMES:
+        drop(tmp_path / "models", name, members)
+    with serving(tmp_path, tmp_path / "models", "--memory", "1500000") as served:
         for name in NAMES:
             ask(served.url, name)
             ask(served.url, name)
@@ -94,7 +95,7 @@ def test_whatif_tells_hits_and_seconds_of_another_budget_and_policy(url):
     recorded = get(f"{url}/state/accesses")
     assert recorded["outcomes"] == "mh" * len(NAMES)
     assert told["recorded"]["hits"] == told["recorded"]["misses"] == len(NAMES)
-    assert (told["now"]["budget_bytes"], told["now"]["eviction"]) == (150_000, "lru")
+    assert (told["now"]["budget_bytes"], told["now"]["eviction"]) == (1_500_000, "lru")
     (tried,) = told["tried"]
     assert (tried["hits"], tried["loads"], tried["evictions"]) == (len(NAMES), len(NAMES), 0)
     assert tried["saved_seconds"] == pytest.approx(
@@ -105,4 +106,4 @@ def test_whatif_tells_hits_and_seconds_of_another_budget_and_policy(url):
         "--endpoint-url", url, environment={"COLUMNS": "120"},
     ).stdout.decode()  # fmt: skip
     assert [line.split()[:2] for line in table.splitlines()[2:4]] == [["what", "if"]] * 2
-    assert "16 requests of 8 models" in table
+    assert "32 requests of 16 models" in table

@@ -9,7 +9,17 @@ from pathlib import Path
 
 from rich.console import Console
 
-from load_tests import density, floor, hop, memory_return, overwrite, simulate, steady, thrash
+from load_tests import (
+    density,
+    floor,
+    hard_limit,
+    hop,
+    memory_return,
+    overwrite,
+    simulate,
+    steady,
+    thrash,
+)
 from load_tests.measure import GeneratorFailed
 from load_tests.report import Report
 from load_tests.server_process import ServerFailed
@@ -25,6 +35,7 @@ _SCENARIOS = {
     "density": density,
     "simulate": simulate,
     "thrash": thrash,
+    "hard-limit": hard_limit,
     "overwrite": overwrite,
 }
 _WIDTH = 170  # of what goes to a file, where no terminal says

@@ -58,10 +58,10 @@ class Operator:
         found: dict[str, Any] = json.loads(self._call("GET", "/state")[1])
         return found
 
-    def loads(self) -> int:
-        """How many models it has loaded since it was started."""
+    def count(self, metric: str) -> int:
+        """A counter since the server was started, by its name and labels as `/metrics` has them."""
         metrics = self._call("GET", "/metrics")[1].decode()
-        found = re.search(r'^mme_loads_total{outcome="loaded"} (\S+)$', metrics, re.MULTILINE)
+        found = re.search(rf"^{re.escape(metric)} (\S+)$", metrics, re.MULTILINE)
         return int(float(found[1])) if found else 0
 
     def _call(

@@ -32,6 +32,7 @@ _P99_TARGET = 1.2  # times the unloaded value
 _BOOSTERS = 8
 _OPEN_CONNECTIONS = 64
 _REFUSED = "status 503"
+_LOADS = 'mme_loads_total{outcome="loaded"}'
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,7 +102,7 @@ def _measure(
     with Operator(server.port) as operator, ThreadPoolExecutor(len(groups)) as threads:
         for question in (question for group in groups for question in group):
             operator.ask(question)  # a governed server refuses some
-        loads = operator.loads()
+        loads = operator.count(_LOADS)
         rates = options.hot_rate, options.rest_rate
         plans = [
             Plan(
@@ -120,7 +121,7 @@ def _measure(
         return Measured(
             hot=hot,
             rest=rest[0] if rest else None,
-            loads=operator.loads() - loads,
+            loads=operator.count(_LOADS) - loads,
             resident_bytes=operator.state()["memory"]["resident_bytes"],
         )
 

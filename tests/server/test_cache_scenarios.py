@@ -43,3 +43,11 @@ def test_a_governed_cache_stops_loading_again_and_never_refuses_the_hottest(tmp_
     assert 0 < figures["governed", "the rest, % refused"] < 50
     latency = "governed: hottest tenth, p99 beside alone, times"  # nothing to judge here
     assert set(failures) <= {latency}
+
+
+@pytest.mark.timeout(60)
+def test_sizes_wrong_by_ten_either_way_end_no_worker_under_a_hard_limit(tmp_path):
+    flags = ("--seconds=4", "--limiter=rlimit", "--slack-ratio=1.5")
+    figures, failures = found_by("hard-limit", tmp_path, *flags)
+    assert figures["hard limit", "loads"] > 20
+    assert failures == {}

@@ -77,6 +77,16 @@ async def test_prewarming_stops_when_memory_is_full_and_evicts_nothing(tmp_path:
         await quiet(engine)
 
 
+async def test_a_request_does_not_wait_for_all_that_is_loaded_ahead(tmp_path: Path) -> None:
+    names = [f"m{number}" for number in range(40)]
+    put(tmp_path, "live", *names)
+    async with running_engine(tmp_path, prewarm=tuple(names)) as engine:
+        await ask(engine, "live")
+        assert len(in_memory(engine)) < 40
+        await eventually(lambda: is_warm(engine))
+        assert in_memory(engine) == {"live", *names}
+
+
 async def test_a_load_ahead_that_a_request_joins_may_evict(tmp_path: Path) -> None:
     put(tmp_path, "old", "new")
     async with running_engine(tmp_path, memory=ROOM_FOR_ONE) as engine:

@@ -4,7 +4,7 @@ An artifact appears by one rename with its json before it, and goes by one renam
 At start everything else of ours is debris; `open` looks into `incoming/` only, so that a start
 costs the same whatever lies there. Decision: nothing is synced while serving; after a power cut an
 artifact whose sizes don't add up is debris too. Only names that we make are ever removed: a
-`cache_dir` set to some directory in use loses nothing; one deleted under us is made and locked anew.
+`cache_dir` set to some directory in use loses nothing; one deleted under us is made anew.
 """
 
 from __future__ import annotations

@@ -25,6 +25,7 @@ _NUMBERS = {
 }
 _CONSTANTS = {ord("Z"): None, ord("T"): True, ord("F"): False}
 _OBJECT, _OBJECT_END, _ARRAY, _ARRAY_END, _TEXT, _TYPE, _COUNT = b"{}[]S$#"
+_LONG = ord("L")
 _DEPTH_LIMIT = 32
 
 
@@ -77,21 +78,30 @@ class _Reader:
         return number.unpack_from(self.data, start)[0]
 
     def _size(self) -> int:
-        size = self._number(self.mark()) if self.data[self.at] in _NUMBERS else None
+        start = self.at
+        if self.data[start] == _LONG:  # as XGBoost writes all of them
+            self.at = start + 9
+            size: Any = int.from_bytes(self.data[start + 1 : self.at], "big", signed=True)
+        else:
+            size = self._number(self.mark()) if self.data[start] in _NUMBERS else None
         if type(size) is not int or not 0 <= size <= len(self.data) - self.at:
             raise ValueError(f"no possible length at byte {self.at}")
         return size
 
     def _text(self) -> str:
         size = self._size()
-        self.at += size
-        return self.data[self.at - size : self.at].decode()
+        start = self.at
+        self.at = start + size
+        return self.data[start : self.at].decode()
 
     def _object(self, depth: int) -> dict[str, Any]:
         found: dict[str, Any] = {}
-        while self.data[self.at] != _OBJECT_END:
+        data = self.data
+        while data[self.at] != _OBJECT_END:
             key = self._text()
-            found[key] = self.value(self.mark(), depth + 1)
+            mark = data[self.at]
+            self.at += 1
+            found[key] = self._text() if mark == _TEXT else self.value(mark, depth + 1)
         self.at += 1
         return found
 
@@ -108,9 +118,10 @@ class _Reader:
         return found
 
     def _typed_array(self) -> Any:  # noqa: ANN401 - numpy's array of any number type
-        mark = self.mark()
-        if mark not in _NUMBERS or self.mark() != _COUNT:
+        mark = self.data[self.at]
+        if mark not in _NUMBERS or self.data[self.at + 1] != _COUNT:
             raise ValueError(f"no typed array at byte {self.at}")
+        self.at += 2
         _, dtype = _NUMBERS[mark]
         size, start = self._size(), self.at
         self.at += size * dtype.itemsize

@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from loaders import ubjson
 
@@ -22,6 +23,7 @@ _VERSION = re.compile(
     re.DOTALL,
 )
 _ROOT = 0
+_INDICES = ("left_children", "right_children", "split_indices", "parents")
 
 
 def is_json(data: bytes) -> bool:
@@ -80,29 +82,40 @@ def _check_forest(model: dict[str, Any], sizes: dict[str, int]) -> None:
     for tree in trees:
         if int(tree["tree_param"]["size_leaf_vector"]) not in {0, 1, sizes["num_target"]}:
             raise ValueError("a tree's leaves do not have the model's targets")
-        _check_tree(tree, sizes["num_feature"])
+    if trees:
+        _check_trees(trees, sizes["num_feature"])
 
 
-def _check_tree(tree: dict[str, Any], features: int) -> None:
-    """Every node but the root has one parent at most, so that no walk from the root comes back."""
-    left, right, splits, parents = (
-        np.asarray(tree[name])
-        for name in ("left_children", "right_children", "split_indices", "parents")
-    )
-    nodes = len(left)
-    declared = int(tree["tree_param"]["num_nodes"])
-    if not nodes or {len(right), len(splits), len(parents), declared} != {nodes}:
+def _check_trees(trees: list[dict[str, Any]], features: int) -> None:
+    """Every node but a root has one parent at most, so that no walk from a root comes back.
+
+    All trees at once, end to end: one by one they took a quarter of a load.
+    """
+    columns = [[_indices(tree[name]) for tree in trees] for name in _INDICES]
+    nodes = [int(tree["tree_param"]["num_nodes"]) for tree in trees]
+    if 0 in nodes or any([len(part) for part in column] != nodes for column in columns):
         raise ValueError("a tree's parts differ in length")
+    left, right, splits, parents = map(np.concatenate, columns)
+    firsts = np.repeat(np.cumsum([0, *nodes[:-1]]), nodes)  # where each node's tree begins
     inner = np.flatnonzero(left != -1)  # a leaf may hold anything else
     if not len(inner):
         return
+    owners = np.concatenate([inner, inner])
     children = np.concatenate([left[inner], right[inner]])
-    if not _ROOT < children.min() <= children.max() < nodes:
+    if not ((children > _ROOT) & (children < np.repeat(nodes, nodes)[owners])).all():
         raise ValueError("a tree's child lies outside of it")
+    children = children + firsts[owners]
     if np.bincount(children).max() > 1:
         raise ValueError("a tree's node has two parents")
-    if not np.array_equal(parents[children], np.concatenate([inner, inner])):
+    if not np.array_equal(parents[children], owners - firsts[owners]):
         raise ValueError("a tree's child belongs to another parent")
     used = splits[inner]
     if not 0 <= used.min() <= used.max() < features:
         raise ValueError("a tree splits on a feature that the model does not have")
+
+
+def _indices(found: Any) -> NDArray[Any]:  # noqa: ANN401 - whatever the document holds
+    array = np.asarray(found)
+    if array.size and (array.ndim != 1 or array.dtype.kind not in "iu"):
+        raise TypeError("a tree's part is no list of whole numbers")
+    return array

@@ -26,6 +26,7 @@ _NUMBERS = {
 _CONSTANTS = {ord("Z"): None, ord("T"): True, ord("F"): False}
 _OBJECT, _OBJECT_END, _ARRAY, _ARRAY_END, _TEXT, _TYPE, _COUNT = b"{}[]S$#"
 _LONG = ord("L")
+_read_long = _NUMBERS[_LONG][0].unpack_from
 _DEPTH_LIMIT = 32
 
 
@@ -81,7 +82,7 @@ class _Reader:
         start = self.at
         if self.data[start] == _LONG:  # as XGBoost writes all of them
             self.at = start + 9
-            size: Any = int.from_bytes(self.data[start + 1 : self.at], "big", signed=True)
+            size: Any = _read_long(self.data, start + 1)[0]
         else:
             size = self._number(self.mark()) if self.data[start] in _NUMBERS else None
         if type(size) is not int or not 0 <= size <= len(self.data) - self.at:
@@ -95,13 +96,26 @@ class _Reader:
         return self.data[start : self.at].decode()
 
     def _object(self, depth: int) -> dict[str, Any]:
+        """A member a turn, without `value`'s calls: a document is made of these."""
         found: dict[str, Any] = {}
-        data = self.data
-        while data[self.at] != _OBJECT_END:
-            key = self._text()
-            mark = data[self.at]
-            self.at += 1
-            found[key] = self._text() if mark == _TEXT else self.value(mark, depth + 1)
+        data, end = self.data, len(self.data)
+        while (mark := data[self.at]) != _OBJECT_END:
+            start = self.at + 9
+            size = _read_long(data, self.at + 1)[0] if mark == _LONG else -1
+            if 0 <= size < end - start:
+                stop = start + size
+                key = data[start:stop].decode()
+            else:
+                key, stop = self._text(), self.at
+            self.at = stop + 1
+            mark = data[stop]
+            if mark == _TEXT:
+                found[key] = self._text()
+            elif mark == _ARRAY and data[self.at] == _TYPE:
+                self.at += 1
+                found[key] = self._typed_array()
+            else:
+                found[key] = self.value(mark, depth + 1)
         self.at += 1
         return found
 
@@ -124,5 +138,5 @@ class _Reader:
         self.at += 2
         _, dtype = _NUMBERS[mark]
         size, start = self._size(), self.at
-        self.at += size * dtype.itemsize
+        self.at = start + size * dtype.itemsize
         return np.frombuffer(self.data, dtype, size, start)  # ValueError past the end

@@ -45,6 +45,7 @@ class ManyModels:
     loading: asyncio.Event = field(default_factory=asyncio.Event)
     invoking: asyncio.Event = field(default_factory=asyncio.Event)
     unloading: asyncio.Event = field(default_factory=asyncio.Event)
+    not_found: int = 0  # invocations of models that it does not have
     port: int = 0
 
     def targets(self) -> list[str]:
@@ -126,6 +127,7 @@ class ManyModels:
         if (status := self.on_invoke(target)) is not None:
             return web.Response(status=status, text=f"the model says no: {target}")
         if self._name(request) not in self.models:
+            self.not_found += 1
             return web.Response(status=404)
         _, directory = self.models[self._name(request)]
         return web.Response(body=(directory / "weights").read_bytes() + b"|" + await request.read())

@@ -28,6 +28,7 @@ async def test_a_new_version_takes_over_and_the_old_one_is_unloaded(tmp_path, by
         await until_it_answers(sibling, "newer|x")
         await eventually(lambda: len(container.models) == 1)
         assert await ask(sibling, "a") == "newer|x"
+        assert container.not_found == 0
 
 
 async def until_it_answers(sibling, text):

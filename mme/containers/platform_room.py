@@ -142,6 +142,7 @@ class Room:
             if self.registry.has(entry):
                 log = _log.bind(container=self._container, model=entry.target)
                 log.warning(MODEL_UNLOADED, reason=reason, bytes=entry.size_bytes)
+                self._metrics.evictions.labels("lost").inc()
                 self._drop(entry)
                 self._own(self._release(entry))
 

@@ -19,8 +19,10 @@ from load_tests import (
     simulate,
     steady,
     thrash,
+    zipf,
 )
 from load_tests.measure import GeneratorFailed
+from load_tests.peers import scenario as peers
 from load_tests.report import Report
 from load_tests.server_process import ServerFailed
 from load_tests.tenants import TrainingFailed
@@ -30,6 +32,8 @@ from load_tests.tenants import TrainingFailed
 _SCENARIOS = {
     "steady": steady,
     "floor": floor,
+    "peers": peers,
+    "zipf": zipf,
     "hop": hop,
     "memory-return": memory_return,
     "density": density,

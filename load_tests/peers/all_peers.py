@@ -6,7 +6,8 @@ from load_tests.peers import in_process, java_servers, litserve, mlserver, ray_s
 from load_tests.peers.base import Peer
 
 PEERS: dict[str, Peer] = {
-    "in-process": in_process.PEER,
+    "in-process": in_process.ONE,
+    "in-process-2": in_process.TWO,
     "triton": triton.PEER,
     "mms": java_servers.MMS,
     "torchserve": java_servers.TORCHSERVE,

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from load_tests.plan import Question
 
+CODE = Path(__file__).with_name("model_code.py")  # what their scripts import
 JSON = {"Content-Type": "application/json", "Accept": "application/json"}
 
 
@@ -17,7 +18,7 @@ class PeerModel:
 
     name: str
     framework: str  # xgboost or torch
-    path: Path
+    path: Path  # its suffix tells the framework to `model_code.load`
     row: tuple[float, ...]
     expected: tuple[float, ...]
 
@@ -35,11 +36,20 @@ class Site:
     python: Path  # of its environment
     port: int  # free; and those after it
     models: Sequence[PeerModel]
+    room: int  # models that may be in memory at once, for a peer that evicts
 
     @property
     def bin(self) -> Path:
         """Its environment's commands."""
         return self.python.parent
+
+    def link_models(self) -> Path:
+        """A directory with the models' files, named for their models."""
+        directory = self.directory / "models"
+        directory.mkdir()
+        for model in self.models:
+            (directory / f"{model.name}{model.path.suffix}").symlink_to(model.path)
+        return directory
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,4 +71,5 @@ class Peer:
     requirements: tuple[str, ...]  # of its environment; empty: ours
     prepare: Callable[[Site], Start]  # writes what it wants into the site's directory
     question: Callable[[PeerModel], Question]
+    evicts: bool = False  # it can serve more models than it holds
     needs: str = ""  # a program that has to be there

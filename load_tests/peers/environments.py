@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -20,8 +21,10 @@ def obtain(peer: Peer, place: Path) -> Path:
     """The Python of its environment under `place`, made if it is not there.
 
     Raises:
-        PeerUnavailable: pip failed.
+        PeerUnavailable: pip failed, or a program that it needs is not there.
     """
+    if peer.needs and not shutil.which(peer.needs):
+        raise PeerUnavailable(f"{peer.name} needs {peer.needs}, which is not installed")
     if not peer.requirements:
         return Path(sys.executable)
     identity = hashlib.sha256("\n".join(peer.requirements).encode()).hexdigest()[:12]
@@ -35,7 +38,10 @@ def obtain(peer: Peer, place: Path) -> Path:
                 subprocess.run(
                     command, check=True, capture_output=True, text=True, timeout=_INSTALL_SECONDS
                 )
-            except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
-                raise PeerUnavailable(f"{peer.name} could not be installed: {error}") from error
+            except subprocess.CalledProcessError as error:
+                said = error.stderr.strip()[-500:]
+                raise PeerUnavailable(f"{peer.name} could not be installed: {said}") from error
+            except subprocess.TimeoutExpired as error:
+                raise PeerUnavailable(f"{peer.name} took too long to install") from error
         done.touch()
     return python

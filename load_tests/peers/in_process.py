@@ -2,42 +2,42 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from load_tests.peers.base import Peer, PeerModel, Site, Start
 from load_tests.plan import Question
 
 _SERVER = """
-import sys
-from pathlib import Path
-import numpy, uvloop, xgboost
+import os, sys
+import numpy, uvloop
 from aiohttp import web
+from model_code import Resident
 
-models = {}
-for path in Path(sys.argv[2]).iterdir():
-    models[path.stem] = booster = xgboost.Booster()
-    booster.load_model(path)
-    booster.set_param({"nthread": 1})
+port, directory, room, processes = sys.argv[1:]
+for _ in range(int(processes) - 1):
+    if not os.fork():
+        break
+models = Resident(directory, int(room))
 
 async def predict(request):
     row = numpy.array([(await request.text()).split(",")], dtype=numpy.float32)
-    answer = models[request.match_info["name"]].inplace_predict(row)
+    answer = models.get(request.match_info["name"])(row)[0]
     return web.Response(text=",".join(map(repr, map(float, answer))), content_type="text/csv")
 
 app = web.Application()
 app.add_routes([web.post("/models/{name}", predict), web.get("/ping", lambda _: web.Response())])
 uvloop.install()
-web.run_app(app, host="127.0.0.1", port=int(sys.argv[1]), print=None, access_log=None)
+quiet = {"print": None, "access_log": None}
+web.run_app(app, host="127.0.0.1", port=int(port), reuse_port=True, **quiet)
 """
 
 
-def _prepare(site: Site) -> Start:
+def _prepare(site: Site, *, processes: int) -> Start:
     server = site.directory / "server.py"
     server.write_text(_SERVER)
-    models = site.directory / "models"
-    models.mkdir()
-    for model in site.models:
-        (models / f"{model.name}.ubj").symlink_to(model.path)
+    arguments = map(str, (site.port, site.link_models(), site.room, processes))
     return Start(
-        command=[site.python, server, str(site.port), models],
+        command=[site.python, "-W", "ignore", server, *arguments],
         port=site.port,
         ready_path="/ping",
         environment={"OMP_NUM_THREADS": "1"},
@@ -50,9 +50,17 @@ def _question(model: PeerModel) -> Question:
     )
 
 
-PEER = Peer(
+ONE = Peer(
     name="aiohttp, in process",
-    requirements=("aiohttp", "uvloop", "numpy", "xgboost-cpu"),
-    prepare=_prepare,
+    requirements=(),
+    prepare=partial(_prepare, processes=1),
     question=_question,
+    evicts=True,
+)
+TWO = Peer(
+    name="the same, 2 processes",
+    requirements=(),
+    prepare=partial(_prepare, processes=2),
+    question=_question,
+    evicts=True,
 )

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import json
+import shutil
 from functools import partial
 from pathlib import Path
 
-from load_tests.peers.base import Peer, PeerModel, Site, Start
+from load_tests.peers.base import CODE, Peer, PeerModel, Site, Start
 from load_tests.plan import Question
 
+_REQUIREMENTS = (  # one environment for both
+    "multi-model-server>=1.1.11,<2",
+    "torchserve>=0.12,<0.13",
+    "torch==2.13.0",
+    "xgboost-cpu",
+    "setuptools<81",
+    "pyyaml",
+)
 _PROPERTIES = """
 vmargs=-Xmx1g
 model_store=/
@@ -24,30 +33,30 @@ enable_metrics_api=false
 disable_system_metrics=true
 """
 _LOADED = """
-import numpy, xgboost
+from pathlib import Path
+import numpy
+from model_code import load as load_file
 
 def load(context):
-    booster = xgboost.Booster()
-    booster.load_model(context.system_properties["model_dir"] + "/model.ubj")
-    booster.set_param({"nthread": 1})
-    return booster
+    [path] = Path(context.system_properties["model_dir"]).glob("weights.*")
+    return load_file(path)
 
-def predict(booster, data):
+def predict(model, data):
     bodies = [each.get("body") or each.get("data") for each in data]
     texts = [body if isinstance(body, str) else bytes(body).decode() for body in bodies]
     rows = numpy.array([text.split(",") for text in texts], dtype=numpy.float32)
-    return [repr(float(answer)) for answer in booster.inplace_predict(rows)]
+    return [",".join(map(repr, map(float, answer))) for answer in model(rows)]
 """
 _MMS_SERVICE = (
     _LOADED
     + """
-booster = None
+model = None
 
 def handle(data, context):
-    global booster
-    if booster is None:
-        booster = load(context)
-    return predict(booster, data) if data else None
+    global model
+    if model is None:
+        model = load(context)
+    return predict(model, data) if data else None
 """
 )
 _TORCH_HANDLER = (
@@ -55,10 +64,10 @@ _TORCH_HANDLER = (
     + """
 class Handler:
     def initialize(self, context):
-        self.booster = load(context)
+        self.model = load(context)
 
     def handle(self, data, context):
-        return predict(self.booster, data)
+        return predict(self.model, data)
 """
 )
 
@@ -100,7 +109,8 @@ def _archive(directory: Path, model: PeerModel, *, is_torchserve: bool) -> None:
     manifest = {"runtime": "python", "model": entry, "archiverVersion": "0.12.0"}
     (directory / "MAR-INF" / "MANIFEST.json").write_text(json.dumps(manifest))
     (directory / "service.py").write_text(_TORCH_HANDLER if is_torchserve else _MMS_SERVICE)
-    (directory / "model.ubj").write_bytes(model.path.read_bytes())
+    shutil.copy(CODE, directory)
+    shutil.copy(model.path, directory / f"weights{model.path.suffix}")
 
 
 def _question(model: PeerModel) -> Question:
@@ -115,20 +125,14 @@ def _question(model: PeerModel) -> Question:
 
 MMS = Peer(
     name="multi-model-server",
-    requirements=("multi-model-server>=1.1.11,<2", "xgboost-cpu", "setuptools<81"),
+    requirements=_REQUIREMENTS,
     prepare=partial(_prepare, is_torchserve=False),
     question=_question,
     needs="java",
 )
 TORCHSERVE = Peer(
     name="TorchServe",
-    requirements=(
-        "torchserve>=0.12,<0.13",
-        "torch==2.13.0",
-        "xgboost-cpu",
-        "setuptools<81",
-        "pyyaml",
-    ),
+    requirements=_REQUIREMENTS,
     prepare=partial(_prepare, is_torchserve=True),
     question=_question,
     needs="java",

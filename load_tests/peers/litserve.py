@@ -9,29 +9,25 @@ from load_tests.plan import Question
 
 _SERVER = """
 import sys
-from pathlib import Path
-import litserve, numpy, xgboost
+import litserve, numpy
+from model_code import Resident
 
-class Boosters(litserve.LitAPI):
+class Models(litserve.LitAPI):
     def setup(self, device):
-        self.models = {}
-        for path in Path(sys.argv[2]).iterdir():
-            self.models[path.stem] = booster = xgboost.Booster()
-            booster.load_model(path)
-            booster.set_param({"nthread": 1})
+        self.models = Resident(sys.argv[2], int(sys.argv[3]))
 
     def decode_request(self, request):
         return request["model"], numpy.array([request["row"]], dtype=numpy.float32)
 
     def predict(self, asked):
         name, row = asked
-        return self.models[name].inplace_predict(row)
+        return self.models.get(name)(row)
 
     def encode_response(self, answer):
-        return {"data": answer.tolist()}
+        return {"data": answer.ravel().tolist()}
 
 if __name__ == "__main__":
-    server = litserve.LitServer(Boosters(), accelerator="cpu", workers_per_device=2)
+    server = litserve.LitServer(Models(), accelerator="cpu", workers_per_device=2)
     quiet = {"generate_client_file": False, "log_level": "warning"}
     server.run(host="127.0.0.1", port=int(sys.argv[1]), **quiet)
 """
@@ -40,12 +36,8 @@ if __name__ == "__main__":
 def _prepare(site: Site) -> Start:
     server = site.directory / "server.py"
     server.write_text(_SERVER)
-    models = site.directory / "models"
-    models.mkdir()
-    for model in site.models:
-        (models / f"{model.name}.ubj").symlink_to(model.path)
     return Start(
-        command=[site.python, server, str(site.port), models],
+        command=[site.python, server, str(site.port), site.link_models(), str(site.room)],
         port=site.port,
         ready_path="/health",
         environment={"OMP_NUM_THREADS": "1"},
@@ -65,7 +57,8 @@ def _question(model: PeerModel) -> Question:
 
 PEER = Peer(
     name="LitServe",
-    requirements=("litserve>=0.2.19,<0.3", "xgboost-cpu"),
+    requirements=("litserve>=0.2.19,<0.3", "xgboost-cpu", "torch==2.13.0"),
     prepare=_prepare,
     question=_question,
+    evicts=True,
 )

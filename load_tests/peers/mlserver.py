@@ -8,23 +8,21 @@ from load_tests.peers.base import JSON, Peer, PeerModel, Site, Start
 from load_tests.plan import Question
 
 _RUNTIME = """
-import xgboost
+from pathlib import Path
 from mlserver import MLModel
 from mlserver.codecs import NumpyCodec, NumpyRequestCodec
 from mlserver.types import InferenceResponse
 from mlserver.utils import get_model_uri
+from model_code import load
 
-class Booster(MLModel):
+class Model(MLModel):
     async def load(self):
-        self.booster = xgboost.Booster()
-        self.booster.load_model(await get_model_uri(self._settings))
-        self.booster.set_param({"nthread": 1})
+        self.ask = load(Path(await get_model_uri(self._settings)))
         return True
 
     async def predict(self, payload):
         rows = self.decode_request(payload, default_codec=NumpyRequestCodec)
-        answer = self.booster.inplace_predict(rows)
-        output = NumpyCodec.encode_output("output", answer)
+        output = NumpyCodec.encode_output("output", self.ask(rows))
         return InferenceResponse(model_name=self.name, outputs=[output])
 """
 
@@ -46,7 +44,7 @@ def _prepare(site: Site) -> Start:
         directory.mkdir()
         told = {
             "name": model.name,
-            "implementation": "runtime.Booster",
+            "implementation": "runtime.Model",
             "parameters": {"uri": str(model.path)},
         }
         (directory / "model-settings.json").write_text(json.dumps(told))
@@ -73,7 +71,7 @@ def _question(model: PeerModel) -> Question:
 
 PEER = Peer(
     name="MLServer",
-    requirements=("mlserver==1.7.1", "uvloop<0.22", "xgboost-cpu"),
+    requirements=("mlserver==1.7.1", "uvloop<0.22", "xgboost-cpu", "torch==2.13.0"),
     prepare=_prepare,
     question=_question,
 )

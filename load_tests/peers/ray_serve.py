@@ -10,30 +10,28 @@ from load_tests.plan import Question
 _SERVER = """
 import json, sys, time
 from pathlib import Path
-import numpy, ray, xgboost
+import numpy, ray
 from ray import serve
+from model_code import load
 from starlette.responses import Response
 
-PLACE = Path(sys.argv[2])
+PATHS = {path.stem: path for path in Path(sys.argv[2]).iterdir()}
 
 @serve.deployment(max_ongoing_requests=100, ray_actor_options={"num_cpus": 1})
-class Boosters:
+class Models:
     @serve.multiplexed(max_num_models_per_replica=int(sys.argv[3]))
     async def load(self, name):
-        booster = xgboost.Booster()
-        booster.load_model(PLACE / f"{name}.ubj")
-        booster.set_param({"nthread": 1})
-        return booster
+        return load(PATHS[name])
 
     async def __call__(self, request):
-        booster = await self.load(serve.get_multiplexed_model_id())
+        predict = await self.load(serve.get_multiplexed_model_id())
         row = numpy.array([(await request.json())["row"]], dtype=numpy.float32)
-        told = json.dumps({"data": booster.inplace_predict(row).tolist()}).encode()
+        told = json.dumps({"data": predict(row).ravel().tolist()}).encode()
         return Response(told, headers={"content-length": str(len(told))})
 
 ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
 serve.start(http_options={"host": "127.0.0.1", "port": int(sys.argv[1])})
-serve.run(Boosters.bind())
+serve.run(Models.bind())
 while True:
     time.sleep(60)
 """
@@ -42,12 +40,8 @@ while True:
 def _prepare(site: Site) -> Start:
     server = site.directory / "server.py"
     server.write_text(_SERVER)
-    models = site.directory / "models"
-    models.mkdir()
-    for model in site.models:
-        (models / f"{model.name}.ubj").symlink_to(model.path)
     return Start(
-        command=[site.python, server, str(site.port), models, str(len(site.models))],
+        command=[site.python, server, str(site.port), site.link_models(), str(site.room)],
         port=site.port,
         ready_path="/-/healthz",
         environment={"OMP_NUM_THREADS": "1", "RAY_USAGE_STATS_ENABLED": "0"},
@@ -67,7 +61,8 @@ def _question(model: PeerModel) -> Question:
 
 PEER = Peer(
     name="Ray Serve, multiplexed",
-    requirements=("ray[serve]>=2.50,<3", "xgboost-cpu"),
+    requirements=("ray[serve]>=2.50,<3", "xgboost-cpu", "torch==2.13.0"),
     prepare=_prepare,
     question=_question,
+    evicts=True,
 )

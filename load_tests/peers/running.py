@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import signal
 import socket
 import subprocess
@@ -16,7 +17,7 @@ from pathlib import Path
 
 import psutil
 
-from load_tests.peers.base import Peer, PeerModel, Site, Start
+from load_tests.peers.base import CODE, Peer, PeerModel, Site, Start
 from load_tests.peers.environments import PeerUnavailable
 from load_tests.server_process import RunningServer
 
@@ -29,15 +30,17 @@ _PORT_RANGE = (20_000, 32_000)
 
 @contextmanager
 def running(
-    peer: Peer, python: Path, models: Sequence[PeerModel], directory: Path
+    peer: Peer, python: Path, models: Sequence[PeerModel], room: int, directory: Path
 ) -> Iterator[RunningServer]:
-    """Starts a peer with all models loaded; ends it with everything it started.
+    """Starts a peer with its models loaded, or `room` of them; ends it with all that it started.
 
     Raises:
         PeerUnavailable: it did not come up.
     """
     directory.mkdir(parents=True)
-    site = Site(directory=directory, python=python, port=_free_ports(), models=models)
+    shutil.copy(CODE, directory)
+    port = _free_ports()
+    site = Site(directory=directory, python=python, port=port, models=models, room=room)
     start = peer.prepare(site)
     log = directory / "server.log"
     environment = {**os.environ, **start.environment}

@@ -14,25 +14,24 @@ name: "{name}"
 backend: "python"
 max_batch_size: 64
 input [{{ name: "input" data_type: TYPE_FP32 dims: [ {width} ] }}]
-output [{{ name: "output" data_type: TYPE_FP32 dims: [ 1 ] }}]
+output [{{ name: "output" data_type: TYPE_FP32 dims: [ {answers} ] }}]
 instance_group [{{ kind: KIND_CPU count: 1 }}]
 dynamic_batching {{ }}
 """
 _MODEL = """
-import os
-import numpy, xgboost
+from pathlib import Path
+import numpy
+from model_code import load
 import triton_python_backend_utils as backend
 
 class TritonPythonModel:
     def initialize(self, args):
-        place = os.path.join(args["model_repository"], args["model_version"], "model.ubj")
-        self.booster = xgboost.Booster()
-        self.booster.load_model(place)
-        self.booster.set_param({"nthread": 1})
+        [path] = Path(args["model_repository"], args["model_version"]).glob("weights.*")
+        self.predict = load(path)
 
     def execute(self, requests):
         rows = [backend.get_input_tensor_by_name(each, "input").as_numpy() for each in requests]
-        answers = self.booster.inplace_predict(numpy.concatenate(rows)).reshape(-1, 1)
+        answers = self.predict(numpy.concatenate(rows))
         responses, start = [], 0
         for row in rows:
             part = answers[start : start + len(row)]
@@ -47,10 +46,10 @@ def _prepare(site: Site) -> Start:
     for model in site.models:
         version = repository / model.name / "1"
         version.mkdir(parents=True)
-        config = _CONFIG.format(name=model.name, width=len(model.row))
+        config = _CONFIG.format(name=model.name, width=len(model.row), answers=len(model.expected))
         (repository / model.name / "config.pbtxt").write_text(config)
         (version / "model.py").write_text(_MODEL)
-        (version / "model.ubj").symlink_to(model.path)
+        (version / f"weights{model.path.suffix}").symlink_to(model.path)
     packages = next(site.bin.parent.glob("lib/python3.*/site-packages"))
     server = packages / "pytriton" / "tritonserver"
     return Start(
@@ -68,7 +67,7 @@ def _prepare(site: Site) -> Start:
         ready_path="/v2/health/ready",
         environment={
             "LD_LIBRARY_PATH": str(packages / "nvidia_pytriton.libs"),
-            "PYTHONPATH": str(packages),
+            "PYTHONPATH": f"{packages}:{site.directory}",
             "OMP_NUM_THREADS": "1",
         },
     )
@@ -108,7 +107,7 @@ def _question(model: PeerModel) -> Question:
 
 PEER = Peer(
     name="Triton, python backend",
-    requirements=("nvidia-pytriton>=0.7,<0.8", "xgboost-cpu"),
+    requirements=("nvidia-pytriton>=0.7,<0.8", "xgboost-cpu", "torch==2.13.0"),
     prepare=_prepare,
     question=_question,
 )

@@ -1,0 +1,78 @@
+"""Ours beside every peer: same models, same client, one server at a time, in rounds.
+
+Decisions: peers run as their projects say for throughput on two cores, each in its environment; one
+that can't be installed is told and left out. The mix has rounds of its own, since who has a process
+a model takes a minute or more to start a hundred of them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from load_tests.peers.all_peers import PEERS
+from load_tests.peers.comparison import Comparison
+from load_tests.peers.contestants import Contestant, NullServer, Other, Ours
+from load_tests.peers.environments import PeerUnavailable, obtain
+from load_tests.peers.report import PeersReport
+from load_tests.tenants import installed_frameworks
+
+ARGUMENTS_KEPT = (
+    "seconds", "rounds", "connections", "frameworks", "peers",
+    "models", "exponent", "mix_connections", "mix_peers", "mix_rounds",
+)  # fmt: skip
+REPORT = PeersReport
+
+_MIX_PEERS = ("in-process", "in-process-2", "triton", "litserve")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What can be chosen."""
+    add = parser.add_argument
+    add("--seconds", type=float, default=5, help="of each measurement")
+    add("--rounds", type=int, default=3, help="over which medians are taken")
+    add("--connections", type=_counts, default=(1, 8, 64), help="of xgboost; others: the most")
+    add("--frameworks", default=",".join(installed_frameworks()))
+    add("--peers", type=_names, default=tuple(PEERS), help=f"of {','.join(PEERS)}")
+    place = Path.home() / ".cache" / "mme-load-tests"
+    add("--environments", type=Path, default=place, help="where the peers are installed, and kept")
+    add("--models", type=int, default=100, help="xgboost models in the mix; 0: no mix")
+    add("--exponent", type=float, default=1.1, help="Zipf's, of their popularity")
+    add("--mix-connections", type=int, default=32)
+    add("--mix-peers", type=_names, default=_MIX_PEERS, help="those of --peers that take part")
+    add("--mix-rounds", type=int, default=1)
+
+
+def run(options: argparse.Namespace, report: PeersReport) -> None:
+    """Measures. Raises ServerFailed, GeneratorFailed, TrainingFailed."""
+    with tempfile.TemporaryDirectory(prefix="mme-load-") as name:
+        comparison = Comparison(options, report, Path(name))
+        others = dict(_others(options, report))
+        ours = Ours()
+        contestants: list[Contestant] = [NullServer(), ours, *others.values()]
+        comparison.run_warm(contestants)
+        if options.models:
+            mixed = [each for key, each in others.items() if key in options.mix_peers]
+            comparison.run_mix([ours, *(each for each in mixed if each in contestants)])
+
+
+def _others(options: argparse.Namespace, report: PeersReport) -> Iterator[tuple[str, Contestant]]:
+    for key in options.peers:
+        peer = PEERS[key]
+        try:
+            yield key, Other(peer, obtain(peer, options.environments))
+        except PeerUnavailable as error:
+            report.leave_out(peer.name, str(error))
+
+
+def _counts(text: str) -> tuple[int, ...]:
+    return tuple(int(word) for word in text.split(","))
+
+
+def _names(text: str) -> tuple[str, ...]:
+    names = tuple(text.split(","))
+    if unknown := set(names) - set(PEERS):
+        raise argparse.ArgumentTypeError(f"no such peer: {', '.join(sorted(unknown))}")
+    return names

@@ -1,0 +1,119 @@
+"""What the measured rows say: medians a server and load, the goals, and where we lose.
+
+Decision: goals are ratios to what the peer did in the same run, never to a figure from elsewhere,
+but for the one bound in milliseconds that no isolated peer has a figure for. A goal that is missed
+is told and fails nothing, for a shared machine misses some; a wrong answer does fail the run.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+
+from load_tests.peers.contestants import NULL, OURS
+from load_tests.report import Row
+
+RIVAL = "Triton, python backend"
+ALL_RESIDENT, ROOM_FOR_HALF = "Zipf, all resident", "Zipf, room for half"
+_P99_TARGET_MS = 45.0
+
+
+def warm_mode(framework: str, connections: int) -> str:
+    """The name of a load."""
+    return f"{framework}, {connections} connections"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figures:
+    """Medians over the rounds."""
+
+    per_second: float
+    p50_ms: float
+    p99_ms: float
+
+
+Cells = Mapping[tuple[str, str], Figures]  # by subject and mode
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """One goal beside what was measured."""
+
+    goal: str
+    measured: float | None  # None: one side was not measured
+    target: float
+    is_at_most: bool = False  # else at least
+
+    @property
+    def word(self) -> str:
+        """For the table."""
+        if self.measured is None:
+            return "not measured"
+        if self.is_at_most:
+            return "met" if self.measured <= self.target else "missed"
+        return "met" if self.measured >= self.target else "missed"
+
+
+def work_out(rows: Sequence[Row]) -> Cells:
+    """Medians of the rows that were measured, not of warming up."""
+    groups: dict[tuple[str, str], list[Row]] = defaultdict(list)
+    for row in rows:
+        if row.round and row.outcome.answered:
+            groups[row.subject, row.mode].append(row)
+    return {
+        key: Figures(
+            per_second=median(row.outcome.per_second for row in members),
+            p50_ms=1000 * median(row.outcome.latency["p50_seconds"] for row in members),
+            p99_ms=1000 * median(row.outcome.latency["p99_seconds"] for row in members),
+        )
+        for key, members in groups.items()
+    }
+
+
+def judge(cells: Cells) -> Iterator[Verdict]:
+    """Every goal."""
+    for mode, target in (
+        (warm_mode("xgboost", 64), 5.0),
+        (warm_mode("torch", 64), 2.5),
+        (ALL_RESIDENT, 2.5),
+    ):
+        ratio = _ratio(cells, (OURS, mode), (RIVAL, mode), "per_second")
+        yield Verdict(goal=f"{mode}: answers/s, times Triton's", measured=ratio, target=target)
+    alone = warm_mode("xgboost", 1)
+    for mode, figure, target in ((alone, "p50_ms", 0.6), (ALL_RESIDENT, "p99_ms", 1.0)):
+        ratio = _ratio(cells, (OURS, mode), (RIVAL, mode), figure)
+        name = f"{mode}: {figure.removesuffix('_ms')}, times Triton's"
+        yield Verdict(goal=name, measured=ratio, target=target, is_at_most=True)
+    ratio = _ratio(cells, (OURS, ROOM_FOR_HALF), (OURS, ALL_RESIDENT), "per_second")
+    name = f"{ROOM_FOR_HALF}: answers/s, times our own all resident"
+    yield Verdict(goal=name, measured=ratio, target=0.8)
+    ours = cells.get((OURS, ROOM_FOR_HALF))
+    yield Verdict(
+        goal=f"{ROOM_FOR_HALF}: p99 ms",
+        measured=ours.p99_ms if ours else None,
+        target=_P99_TARGET_MS,
+        is_at_most=True,
+    )
+
+
+def _ratio(
+    cells: Cells, ours: tuple[str, str], theirs: tuple[str, str], figure: str
+) -> float | None:
+    if ours not in cells or theirs not in cells:
+        return None
+    ratio: float = getattr(cells[ours], figure) / getattr(cells[theirs], figure)
+    return ratio
+
+
+def losses(cells: Cells) -> Iterator[str]:
+    """Each load at which a peer is faster than ours, or slow less often."""
+    for (subject, mode), theirs in cells.items():
+        ours = cells.get((OURS, mode))
+        if ours is None or subject in {OURS, NULL}:
+            continue
+        if theirs.per_second > ours.per_second:
+            yield f"{mode}: {subject} {theirs.per_second:,.0f}/s, ours {ours.per_second:,.0f}/s"
+        if theirs.p99_ms < ours.p99_ms:
+            yield f"{mode}: {subject} p99 {theirs.p99_ms:.1f} ms, ours {ours.p99_ms:.1f} ms"

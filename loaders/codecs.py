@@ -194,6 +194,8 @@ DECODERS: Mapping[str, Decoder] = MappingProxyType(
 
 def encode_csv(array: Array) -> bytes:
     """Writes a row a line, however many dimensions a row has; every line ends."""
+    if array.ndim and len(array) == 1:
+        return csv_line(array) + b"\n"
     rows = np.atleast_1d(array)
     return b"".join(csv_line(row) + b"\n" for row in rows.reshape(len(rows), -1))
 

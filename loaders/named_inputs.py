@@ -10,10 +10,10 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from io import StringIO
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from loaders.codecs import Array, decode, read_json, read_jsonlines
@@ -37,8 +37,7 @@ _UNREADABLE = (
 _SHOWN = 5
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Request:
+class Request(msgspec.Struct, frozen=True, kw_only=True):
     """What a payload held."""
 
     feed: Feed

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from loaders.codecs import ENCODERS, Array
+from loaders.codecs import ENCODERS, Array, encode_json
 from loaders.content_types import Accept
 from loaders.contract import Answer, PredictionRaised, UnsupportedAccept
 
@@ -34,6 +34,9 @@ def write_outputs(outputs: Outputs, accept: Accept, envelope: str | None = None)
         UnsupportedAccept: there are names to write, and no place for them in what is accepted.
         PredictionRaised: there are rows to write and the outputs have no rows in common.
     """
+    if accept.name == "json" and envelope is None and len(outputs) == 1:
+        [array] = outputs.values()
+        return Answer(encode_json(array), accept.content_type)
     if accept.name == "json":
         return Answer(msgspec.json.encode(_document(outputs, envelope)), accept.content_type)
     if accept.name == "jsonlines":

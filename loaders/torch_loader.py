@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from loaders.codecs import Array
+from loaders.codecs import Array, as_floats
 from loaders.contract import (
     Answer,
     BadPayload,
@@ -173,9 +173,15 @@ class TorchModel:
             raise PredictionRaised(f"PyTorch could not predict: {reason}") from exc
 
     def _tensor(self, name: str, array: Array) -> torch.Tensor:
+        if array.dtype == np.float64 and self._takes_single(name):
+            return self._torch.from_numpy(as_floats(array, np.float32))
         tensor = self._torch.from_numpy(np.array(array))  # of its own: a module may write to it
         declared = self._program.dtypes.get(name)
         return tensor.to(declared or (self._dtype if tensor.is_floating_point() else tensor.dtype))
+
+    def _takes_single(self, name: str) -> bool:
+        wanted: bool = self._program.dtypes.get(name, self._dtype) == self._torch.float32
+        return wanted
 
     def _array(self, value: Any) -> Array:  # noqa: ANN401 - whatever a module returns
         if not isinstance(value, self._torch.Tensor) or value.is_complex():

@@ -40,8 +40,11 @@ def read_script(path: Path) -> Program:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "`torch.jit.load` is deprecated", DeprecationWarning)
         module: Any = load(str(path), map_location="cpu").eval()
-    specs = []
-    for argument in module.forward.schema.arguments[1:]:  # the first is the module
+    specs, forward = (
+        [],
+        module.forward,
+    )  # which skips the looking for hooks, a third of a small call
+    for argument in forward.schema.arguments[1:]:  # the first is the module
         if str(argument.type) in _TENSORS:
             optional = argument.has_default_value()
             specs.append(InputSpec(name=argument.name, optional=optional))
@@ -53,7 +56,7 @@ def read_script(path: Path) -> Program:
     return Program(
         module=module,
         specs=tuple(specs),
-        call=lambda feed: module(**feed),
+        call=lambda feed: forward(**feed),
         keeps_rows_apart=cache(lambda: script_keeps_rows_apart(module)),
     )
 

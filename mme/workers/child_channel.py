@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from mme.workers.protocol import FrameBuffer, FromWorker, ToWorker, decode_to_worker, encode
 
-_RECEIVE_BYTES = 1 << 18
+_RECEIVE_BYTES = 1 << 16  # from 128 KiB on, each call would map and unmap memory of its own
 
 
 class Channel:

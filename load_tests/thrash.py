@@ -99,31 +99,38 @@ def _measure(
     options: argparse.Namespace,
     asked: int,
 ) -> Measured:
-    with Operator(server.port) as operator, ThreadPoolExecutor(len(groups)) as threads:
-        for question in (question for group in groups for question in group):
-            operator.ask(question)  # a governed server refuses some
-        loads = operator.count(_LOADS)
-        rates = options.hot_rate, options.rest_rate
-        plans = [
-            Plan(
-                port=server.port,
-                server_pid=server.pid,
-                path="/endpoints/mme/invocations",
-                questions=tuple(group),
-                connections=_OPEN_CONNECTIONS,
-                seconds=options.seconds,
-                arrivals_per_second=rate,
-                seed=seed,
-            )
-            for seed, (group, rate) in enumerate(zip(groups, rates, strict=True))
-        ]
-        hot, *rest = threads.map(measure, plans[:asked])
-        return Measured(
-            hot=hot,
-            rest=rest[0] if rest else None,
-            loads=operator.count(_LOADS) - loads,
-            resident_bytes=operator.state()["memory"]["resident_bytes"],
+    loads, _ = _look(server, *groups)
+    rates = options.hot_rate, options.rest_rate
+    plans = [
+        Plan(
+            port=server.port,
+            server_pid=server.pid,
+            path="/endpoints/mme/invocations",
+            questions=tuple(group),
+            connections=_OPEN_CONNECTIONS,
+            seconds=options.seconds,
+            arrivals_per_second=rate,
+            seed=seed,
         )
+        for seed, (group, rate) in enumerate(zip(groups, rates, strict=True))
+    ]
+    with ThreadPoolExecutor(len(groups)) as threads:
+        hot, *rest = threads.map(measure, plans[:asked])
+    loads_after, resident_bytes = _look(server)
+    return Measured(
+        hot=hot,
+        rest=rest[0] if rest else None,
+        loads=loads_after - loads,
+        resident_bytes=resident_bytes,
+    )
+
+
+def _look(server: RunningServer, *asked_first: Sequence[Question]) -> tuple[int, int]:
+    """Loads until now, and bytes in memory; a governed server refuses some of what it is asked."""
+    with Operator(server.port) as operator:
+        for question in (question for group in asked_first for question in group):
+            operator.ask(question)
+        return operator.count(_LOADS), operator.state()["memory"]["resident_bytes"]
 
 
 def _tell(subject: str, measured: Measured, seconds: float, report: Findings) -> None:

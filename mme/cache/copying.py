@@ -122,7 +122,7 @@ class Copying:
     def _has_room(self, entry: Entry) -> bool:
         """Whether a copy fits beside all that is warm."""
         ledger, cold_before = self._residents.ledger, time.monotonic() - _COLD_SECONDS
-        missing_bytes = self._loading.wanted_bytes(entry) - (
+        missing_bytes = self._loading.placing.wanted_bytes(entry) - (
             ledger.budget_bytes - ledger.charged_bytes
         )
         for copy_id in ledger.order() if missing_bytes > 0 and self._residents.may_evict else ():

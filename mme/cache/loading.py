@@ -1,6 +1,7 @@
 """The miss path: fetch and unpack -> make room -> load -> current; one flight a key.
 
-The one place where store and workers meet. A failed load is remembered with its cause, so that a
+The one place where store and workers meet; how room is made and the load done, `placing.py` knows.
+A failed load is remembered with its cause, so that a
 bad model costs one load per back-off; what is refused for want of room is not, since what is
 unloaded next may make some. A load made ahead waits for its turn behind those that someone waits
 for and evicts nothing, until someone joins it.
@@ -12,7 +13,6 @@ import asyncio
 import contextlib
 import time
 from functools import partial
-from itertools import count
 
 import structlog
 
@@ -21,9 +21,9 @@ from mme.cache.entry import Entry
 from mme.cache.failures import Failures
 from mme.cache.flight import Flight
 from mme.cache.lease import Lease
+from mme.cache.placing import Placing
 from mme.cache.records import ABSENT, UNAVAILABLE, Records
 from mme.cache.residents import Residents
-from mme.cache.sizes import SizeEstimates, likeness
 from mme.cache.turns import Turns
 from mme.config import CacheConfig
 from mme.domain import ModelKey
@@ -36,16 +36,13 @@ from mme.errors import (
     ModelError,
     ModelNotReady,
     StoreUnavailable,
-    WorkerLost,
 )
 from mme.metrics import Metrics
 from mme.store.base import Artifact, Artifacts, Versions
 from mme.workers.environments import Environments
-from mme.workers.pool import LoadedModel, LoadRequest, Pool
-from mme.workers.slot import Slot
+from mme.workers.pool import LoadedModel, Pool
 
 _log = structlog.get_logger()
-_numbers = count(1)  # of copies, so that what comes is not taken for what leaves
 
 
 class Loading:
@@ -66,13 +63,15 @@ class Loading:
         self._config = config
         self._store = store
         self._artifacts = artifacts
-        self._pool = pool
-        self._environments = environments
         self._residents = residents
         self._records = records
         self._metrics = metrics
-        self._sizes = SizeEstimates()
-        self._churn = Churn(config.churn_seconds)
+        self.placing = Placing(
+            pool=pool,
+            environments=environments,
+            residents=residents,
+            churn=Churn(config.churn_seconds),
+        )
         self.failures = Failures(config.failure_seconds, config.failure_limit_seconds)
         self._turns: Turns[ModelKey] = Turns(config.load_concurrency)
         self._flight: Flight[ModelKey, Entry, Lease] = Flight(
@@ -93,7 +92,7 @@ class Loading:
             what the load raised, the same to all who waited for it; Draining after `close`.
         Cancellation: stops waiting; the load goes on.
         """
-        self._churn.ask(key, time.monotonic())
+        self.placing.churn.ask(key, time.monotonic())
         self._residents.ahead.discard(key)
         self._turns.hurry(key)
         return await self._flight.join(key, partial(self._load, key))
@@ -127,11 +126,6 @@ class Loading:
                 return await self._fetch_and_place(entry.key, beside=entry, reason=reason)
         except TimeoutError:
             raise ModelNotReady(f"No copy within {self._config.load_seconds:g} s.") from None
-
-    def wanted_bytes(self, entry: Entry) -> int:
-        """What one more copy of `entry` would reserve."""
-        limit_bytes = self._residents.ledger.budget_bytes
-        return self._sizes.estimate(entry.version, entry.unpacked_bytes, limit_bytes)
 
     async def close(self) -> None:
         """Gives up loads under way; who waits for one gets Draining."""
@@ -173,13 +167,13 @@ class Loading:
         artifact: Artifact | None = None
         loaded: LoadedModel | None = None
         try:
-            async with self._turn(key), self._artifacts.lease(key) as artifact:
+            is_copy = beside is not None
+            async with self._turn(key, ahead=is_copy), self._artifacts.lease(key) as artifact:
                 current = self._residents.current(key)
-                is_copy = beside is not None and beside.version == artifact.version
-                if not is_copy and current is not None and current.version == artifact.version:
+                if beside is None and current is not None and current.version == artifact.version:
                     return current.confirm(asked_at, self._config.refresh_seconds)
                 copies = () if beside is None else {beside, *self._residents.copies(key)}
-                loaded = await self._place(artifact, tuple(copy.slot for copy in copies))
+                loaded = await self.placing.place(artifact, tuple(copy.slot for copy in copies))
         except BaseException as error:
             if artifact is not None and loaded is not None:
                 self._residents.abandon(loaded)
@@ -189,10 +183,19 @@ class Loading:
         if not loaded.residency.alive:  # its worker ended since; its reservation went with it
             self._residents.release(loaded.residency.model)
             return await self._fetch_and_place(key, beside=beside, reason=reason)
+        if beside is not None:
+            self._keep_copy(artifact, loaded)
         return self._admit(artifact, loaded, asked_at, reason)
 
-    def _turn(self, key: ModelKey) -> contextlib.AbstractAsyncContextManager[None]:
-        return self._turns.turn(key, ahead=key in self._residents.ahead)
+    def _turn(self, key: ModelKey, *, ahead: bool) -> contextlib.AbstractAsyncContextManager[None]:
+        return self._turns.turn(key, ahead=ahead or key in self._residents.ahead)
+
+    def _keep_copy(self, artifact: Artifact, loaded: LoadedModel) -> None:
+        """Gives a copy up whose original has left, or was overtaken by another version."""
+        copies = self._residents.copies(artifact.version.key)
+        if artifact.version not in {copy.version for copy in copies}:
+            self._residents.abandon(loaded)
+            raise ModelNotReady("What was to be copied is not in memory any more.")
 
     def _admit(
         self, artifact: Artifact, loaded: LoadedModel, asked_at: float, reason: str
@@ -219,62 +222,6 @@ class Loading:
             from_disk=artifact.fetched_bytes == 0,
         )
         return entry
-
-    async def _place(self, artifact: Artifact, avoid: tuple[Slot, ...]) -> LoadedModel:
-        """Reserves, loads, settles; who took more than can be had starts over, its size known."""
-        version, residents = artifact.version, self._residents
-        copy_id = f"{version.digest}+{next(_numbers)}"
-        environment = await self._environments.obtain(artifact.directory, self._pool.environments)
-        known = self._sizes.is_known(version)
-        like = "" if known else await asyncio.to_thread(likeness, artifact.directory)
-        worker_losses = 0
-        while True:
-            wanted = self._sizes.estimate(
-                version, artifact.unpacked_bytes, residents.ledger.budget_bytes, like
-            )
-            self._refuse_churn(version.key, wanted)
-            await residents.reserve(copy_id, version.key, wanted)
-            try:
-                loaded = await self._pool.load(
-                    LoadRequest(
-                        model=copy_id,
-                        name=version.key,
-                        directory=str(artifact.directory),
-                        size_bytes=wanted,
-                        environment=environment,
-                        avoid=avoid,
-                    )
-                )
-                self._learn(artifact, loaded, like)
-                if await residents.settle(copy_id, version.key, loaded.resident_bytes):
-                    return loaded
-                await self._pool.unload([loaded.residency])
-            except WorkerLost:
-                worker_losses += 1
-                if worker_losses > 1:  # the first may have been a neighbour's doing
-                    residents.release(copy_id)
-                    raise
-            except BaseException:
-                residents.release(copy_id)
-                raise
-            residents.release(copy_id)
-
-    def _learn(self, artifact: Artifact, loaded: LoadedModel, like: str) -> None:
-        self._sizes.learn(
-            artifact.version,
-            artifact.unpacked_bytes,
-            loaded.resident_bytes,
-            loaded.peak_bytes,
-            framework=loaded.framework,
-            like=like,
-        )
-
-    def _refuse_churn(self, key: ModelKey, wanted_bytes: int) -> None:
-        ledger, now = self._residents.ledger, time.monotonic()
-        victim = self._residents.find(ledger.first() or "")
-        fits = ledger.charged_bytes + wanted_bytes <= ledger.budget_bytes
-        if not fits and victim is not None and not self._residents.copies(key):
-            self._churn.refuse(key, victim.as_victim(now), now)
 
     async def _refuse_known_failure(self, key: ModelKey) -> None:
         now = time.monotonic()

@@ -41,12 +41,20 @@ class OperatedModels:
 
     def describe_all(self) -> dict[str, dict[str, object]]:
         """What is in memory and answers, by name."""
-        current = (entry for entry in self._cache.residents if not entry.retired)
-        return {entry.key: self._describe(entry) for entry in current}
+        keys = {entry.key for entry in self._cache.residents if not entry.retired}
+        return {key: self.describe(key) for key in keys}
 
     def describe(self, key: ModelKey) -> dict[str, object]:
-        """One of those. Raises ModelMissing."""
-        return self._describe(self._entry(key))
+        """One of those: its first copy, which is the pinned one of several. Raises ModelMissing."""
+        copies = self._copies(key)
+        told = copies[0].describe(time.monotonic())
+        return {
+            "modelName": key,
+            "modelUrl": self._location + key,
+            **{name: told[name] for name in told if name != "model"},
+            "hits": sum(copy.hits for copy in copies),
+            "copies": len(copies),
+        }
 
     async def load(self, key: ModelKey) -> dict[str, object]:
         """Brings a model into memory, and describes it.
@@ -84,7 +92,7 @@ class OperatedModels:
             ArtifactUnavailable: the object is gone, or denied.
             MmeError: why the newest can't be loaded; what was there still answers.
         """
-        self._entry(key)
+        self._copies(key)
         await self._cache.refresh(key)
         return self.describe(key)
 
@@ -100,26 +108,21 @@ class OperatedModels:
 
     def pin(self, key: ModelKey) -> dict[str, object]:
         """Keeps a model that is in memory from being evicted. Raises ModelMissing."""
-        entry = self._entry(key)
+        self._copies(key)
         self._cache.residents.pin(key)
-        return self._describe(entry)
+        return self.describe(key)
 
     def unpin(self, key: ModelKey) -> dict[str, object]:
         """Lets it be evicted again. Raises ModelMissing."""
-        entry = self._entry(key)
+        self._copies(key)
         self._cache.residents.unpin(key)
-        return self._describe(entry)
+        return self.describe(key)
 
-    def _entry(self, key: ModelKey) -> Entry:
-        entry = self._cache.residents.current(key)
-        if entry is None:
+    def _copies(self, key: ModelKey) -> tuple[Entry, ...]:
+        copies = self._cache.residents.copies(key)
+        if not copies:
             raise _missing(key)
-        return entry
-
-    def _describe(self, entry: Entry) -> dict[str, object]:
-        names = {"modelName": entry.key, "modelUrl": self._location + entry.key}
-        told = entry.describe(time.monotonic())
-        return {**names, **{name: told[name] for name in told if name != "model"}}
+        return copies
 
 
 def _missing(key: ModelKey) -> ModelMissing:

@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from mme import ModelKey
+from mme.errors import ModelNotReady
 from tests.engines import (
     ask,
     assert_ledger_is_exact,
@@ -53,6 +54,7 @@ async def asked_without_end(engine, key, callers, **fields):
         await asyncio.wait(tasks)
 
 
+@pytest.mark.timeout(60)  # torch is imported twice
 async def test_a_model_with_a_long_queue_gets_a_copy_and_loses_it_when_it_cools(tmp_path):
     drop(tmp_path / "models", HOT, {"model.pt": spinner()})
     async with running_engine(tmp_path, workers=2, copy_waiting=4, copy_idle_seconds=1.0) as engine:
@@ -72,8 +74,8 @@ async def test_a_model_with_a_long_queue_gets_a_copy_and_loses_it_when_it_cools(
 
 async def test_a_copy_takes_the_room_of_who_is_cold_and_of_nobody_else(tmp_path):
     models = tmp_path / "models"
-    drop(models, HOT, booster(2, trees=100, depth=6).members)
-    drop(models, A, booster(1, trees=100, depth=6).members)
+    drop(models, HOT, booster(2, trees=400, depth=6).members)
+    drop(models, A, booster(1, trees=400, depth=6).members)
     async with running_engine(tmp_path, workers=2, pressure_seconds=3600) as engine:
         cache = cache_of(engine)
         await engine.load(HOT)
@@ -84,7 +86,7 @@ async def test_a_copy_takes_the_room_of_who_is_cold_and_of_nobody_else(tmp_path)
         await cache.copying._add(hot)
         assert (len(workers_of(engine, HOT)), len(workers_of(engine, A))) == (1, 1)
         size = hot.loaded.resident_bytes
-        cache.residents.set_budget(cache.loading.wanted_bytes(hot) + size + size // 2)
+        cache.residents.set_budget(cache.loading.placing.wanted_bytes(hot) + size + size // 2)
         other.used_at -= 60
         await cache.copying._add(hot)
         assert (len(workers_of(engine, HOT)), len(workers_of(engine, A))) == (2, 0)
@@ -114,6 +116,21 @@ async def test_models_move_off_a_worker_without_a_lost_request_and_pins_hold(tmp
         assert [model["model"] for model in engine.state()["models"]] == ["0.tar.gz"]
         for seed in range(4):
             assert len(workers_of(engine, f"{seed}.tar.gz")) == (seed == 0)
+
+
+async def test_a_copy_whose_original_has_left_meanwhile_is_given_up(tmp_path):
+    drop(tmp_path / "models", A, booster(1).members)
+    async with running_engine(tmp_path, workers=2) as engine:
+        cache = cache_of(engine)
+        await engine.load(A)
+        copying = asyncio.create_task(cache.loading.copy(cache.residents.current(A), "a test"))
+        await eventually(lambda: any(worker["loading"] for worker in engine.state()["workers"]))
+        await cache.unload(A)
+        with pytest.raises(ModelNotReady):
+            await copying
+        await quiet(engine)
+        assert engine.state()["models"] == []
+        assert [worker["models"] for worker in engine.state()["workers"]] == [0, 0]
 
 
 async def test_a_new_version_retires_every_copy_of_the_old_one(tmp_path):

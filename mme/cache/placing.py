@@ -1,0 +1,104 @@
+"""A load into a worker: what it reserves, what it is charged in the end, whom it may push out."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from itertools import count
+
+from mme.cache.churn import Churn
+from mme.cache.entry import Entry
+from mme.cache.residents import Residents
+from mme.cache.sizes import SizeEstimates, likeness
+from mme.domain import ModelKey
+from mme.errors import WorkerLost
+from mme.store.base import Artifact
+from mme.workers.environments import Environments
+from mme.workers.pool import LoadedModel, LoadRequest, Pool
+from mme.workers.slot import Slot
+
+_numbers = count(1)  # of copies, so that what comes is not taken for what leaves
+
+
+class Placing:
+    """Loads artifacts that are on disk, and learns what they take."""
+
+    def __init__(
+        self, *, pool: Pool, environments: Environments, residents: Residents, churn: Churn
+    ) -> None:
+        self.churn = churn
+        self._pool = pool
+        self._environments = environments
+        self._residents = residents
+        self._sizes = SizeEstimates()
+
+    def wanted_bytes(self, entry: Entry) -> int:
+        """What one more copy of `entry` would reserve."""
+        limit_bytes = self._residents.ledger.budget_bytes
+        return self._sizes.estimate(entry.version, entry.unpacked_bytes, limit_bytes)
+
+    async def place(self, artifact: Artifact, avoid: tuple[Slot, ...]) -> LoadedModel:
+        """Reserves, loads, settles; who took more than can be had starts over, its size known.
+
+        Args:
+            artifact: what is to be loaded.
+            avoid: workers that it must not go to.
+
+        Raises:
+            CacheThrashing, MemoryRefused: there is no room for it.
+            ModelError: it can't be loaded; WorkerLost when two workers ended at it.
+        Cancellation: nothing is left behind.
+        """
+        version, residents = artifact.version, self._residents
+        copy_id = f"{version.digest}+{next(_numbers)}"
+        environment = await self._environments.obtain(artifact.directory, self._pool.environments)
+        known = self._sizes.is_known(version)
+        like = "" if known else await asyncio.to_thread(likeness, artifact.directory)
+        worker_losses = 0
+        while True:
+            wanted = self._sizes.estimate(
+                version, artifact.unpacked_bytes, residents.ledger.budget_bytes, like
+            )
+            self._refuse_churn(version.key, wanted)
+            await residents.reserve(copy_id, version.key, wanted)
+            try:
+                loaded = await self._pool.load(
+                    LoadRequest(
+                        model=copy_id,
+                        name=version.key,
+                        directory=str(artifact.directory),
+                        size_bytes=wanted,
+                        environment=environment,
+                        avoid=avoid,
+                    )
+                )
+                self._learn(artifact, loaded, like)
+                if await residents.settle(copy_id, version.key, loaded.resident_bytes):
+                    return loaded
+                await self._pool.unload([loaded.residency])
+            except WorkerLost:
+                worker_losses += 1
+                if worker_losses > 1:  # the first may have been a neighbour's doing
+                    residents.release(copy_id)
+                    raise
+            except BaseException:
+                residents.release(copy_id)
+                raise
+            residents.release(copy_id)
+
+    def _learn(self, artifact: Artifact, loaded: LoadedModel, like: str) -> None:
+        self._sizes.learn(
+            artifact.version,
+            artifact.unpacked_bytes,
+            loaded.resident_bytes,
+            loaded.peak_bytes,
+            framework=loaded.framework,
+            like=like,
+        )
+
+    def _refuse_churn(self, key: ModelKey, wanted_bytes: int) -> None:
+        ledger, now = self._residents.ledger, time.monotonic()
+        victim = self._residents.find(ledger.first() or "")
+        fits = ledger.charged_bytes + wanted_bytes <= ledger.budget_bytes
+        if not fits and victim is not None and not self._residents.copies(key):
+            self.churn.refuse(key, victim.as_victim(now), now)

@@ -48,6 +48,7 @@ def container_environment(
     """
     kept = {name: base[name] for name in _PASSED_ON if name in base}
     kept["PYTHONUNBUFFERED"] = "1"  # what it prints is told when it is printed
+    kept["PYTHONDONTWRITEBYTECODE"] = "1"  # its models' directories are the disk tier's
     kept.update(config.environment)
     kept["SAGEMAKER_BIND_TO_PORT"] = str(ports[0])
     kept["SAGEMAKER_SAFE_PORT_RANGE"] = f"{ports[1]}-{ports[-1]}"

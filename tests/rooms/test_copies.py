@@ -81,12 +81,12 @@ async def test_a_copy_takes_the_room_of_who_is_cold_and_of_nobody_else(tmp_path)
         await engine.load(HOT)
         await engine.load(A)
         hot, other = cache.residents.current(HOT), cache.residents.current(A)
+        wanted, size = cache.loading.placing.wanted_bytes(hot), hot.loaded.resident_bytes
         cache.residents.set_budget(cache.residents.ledger.resident_bytes)
         await ask(engine, HOT)
         await cache.copying._add(hot)
         assert (len(workers_of(engine, HOT)), len(workers_of(engine, A))) == (1, 1)
-        size = hot.loaded.resident_bytes
-        cache.residents.set_budget(cache.loading.placing.wanted_bytes(hot) + size + size // 2)
+        cache.residents.set_budget(wanted + size + size // 2)
         other.used_at -= 60
         await cache.copying._add(hot)
         assert (len(workers_of(engine, HOT)), len(workers_of(engine, A))) == (2, 0)

@@ -43,6 +43,7 @@ def mme_server(
         ServerFailed: it did not come up, or SIGTERM did not end it with code 0.
     """
     command = ["-P", "-m", "mme.cli.main", "serve", "--port", "0"]
+    command += ["--restore", "off"]  # a server that starts again on one scratch is to be a cold one
     if models is not None:
         command += ["--models", str(models)]
     with _running(

@@ -36,7 +36,7 @@ def test_every_setting_comes_from_every_source(tmp_path):
         "port": "7", "count": "7", "bytes": "7MB", "seconds": "7", "ratio": "0.7", "factor": "7",
         "trust": "data", "level": "error", "format": "json",
         "switch": "off", "index": "none", "container": "multi", "mode": "Direct",
-        "eviction": "gdsf", "onoff": "off", "models": "a,b",
+        "eviction": "gdsf", "onoff": "off", "models": "a,b", "age": "7",
     }  # fmt: skip
     for setting in SETTINGS:
         text = samples[setting.kind]
@@ -46,6 +46,15 @@ def test_every_setting_comes_from_every_source(tmp_path):
         assert by_flag != Config(), setting.name
         value = getattr(getattr(by_flag, setting.section), setting.attribute)
         assert value == PARSERS[setting.kind](text)
+
+
+def test_models_come_from_a_file_with_a_name_a_line(tmp_path):
+    names = tmp_path / "names"
+    names.write_text("tenant/a.tar.gz\n\n b,c.tar.gz \n")
+    config = load_config({"prewarm": f"@{names}"}, {})
+    assert config.cache.prewarm == ("tenant/a.tar.gz", "b,c.tar.gz")
+    with pytest.raises(ConfigError, match=r"prewarm .*@file"):
+        load_config({"prewarm": f"@{tmp_path / 'nothing'}"}, {})
 
 
 def test_numbers_and_lists_of_toml_need_no_quotes(tmp_path):

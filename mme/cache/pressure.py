@@ -1,6 +1,7 @@
 """How many bytes models may take now: the budget, less what something else has taken.
 
-Measured from the host (psutil) and from the cgroup (v2 or v1), whichever leaves less.
+Measured from the host (psutil) and from the cgroups (v2 or v1) that we are in, whichever leaves
+least: the one that is mounted, which a container takes for the root, and our own below it.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from pathlib import Path
 import psutil
 
 _CGROUP = Path("/sys/fs/cgroup")
+_MEMBERSHIP = Path("/proc/self/cgroup")
 _NO_LIMIT_BYTES = 1 << 60
 
 
@@ -24,18 +26,21 @@ class MemoryReading:
     available_bytes: int
 
 
-def read_memory(cgroup: Path = _CGROUP) -> MemoryReading:
-    """Reads host and cgroup; blocking, some tens of microseconds."""
+def read_memory(cgroup: Path = _CGROUP, membership: Path = _MEMBERSHIP) -> MemoryReading:
+    """Reads host and cgroups; blocking, some tens of microseconds."""
     host = psutil.virtual_memory()
     total, available = host.total, host.available
-    for limit, used, reclaimable in (
-        ("memory.max", "memory.current", "inactive_file"),
-        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "total_inactive_file"),
+    unified, memory = _groups(cgroup, membership)
+    v2 = ("memory.max", "memory.current", "inactive_file")
+    v1 = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+    for group, (limit, used, reclaimable) in (
+        *((group, v2) for group in unified),
+        *((group, v1) for group in memory),
     ):
-        limit_bytes = _read_number(cgroup / limit)
+        limit_bytes = _read_number(group / limit)
         if limit_bytes is None or limit_bytes > _NO_LIMIT_BYTES:
             continue
-        used_bytes = (_read_number(cgroup / used) or 0) - _read_stat(cgroup / limit, reclaimable)
+        used_bytes = (_read_number(group / used) or 0) - _read_stat(group, reclaimable)
         total = min(total, limit_bytes)
         available = min(available, max(0, limit_bytes - used_bytes))
     return MemoryReading(total_bytes=total, available_bytes=available)
@@ -85,9 +90,25 @@ def _read_number(path: Path) -> int | None:
         return None
 
 
-def _read_stat(limit: Path, name: str) -> int:
+def _groups(cgroup: Path, membership: Path) -> tuple[set[Path], set[Path]]:
+    """Directories that limit us: of version 2, and of version 1's memory."""
+    unified, memory = {cgroup}, {cgroup / "memory"}
     try:
-        lines = (limit.parent / "memory.stat").read_text().splitlines()
+        lines = membership.read_text().splitlines()
+    except OSError:
+        return unified, memory
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if not controllers:
+            unified.add(cgroup / path.lstrip("/"))
+        elif "memory" in controllers.split(","):
+            memory.add(cgroup / "memory" / path.lstrip("/"))
+    return unified, memory
+
+
+def _read_stat(group: Path, name: str) -> int:
+    try:
+        lines = (group / "memory.stat").read_text().splitlines()
     except OSError:
         return 0
     return next((int(line.split()[1]) for line in lines if line.split()[0] == name), 0)

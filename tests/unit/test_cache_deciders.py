@@ -145,6 +145,18 @@ def test_a_cgroup_limit_lowers_total_and_available_v1(tmp_path: Path):
     assert read_memory(tmp_path) == MemoryReading(total_bytes=1_000_000, available_bytes=700_000)
 
 
+def test_the_group_that_we_are_in_counts_as_well_as_the_one_above(tmp_path: Path):
+    inner = tmp_path / "memory" / "ours"
+    inner.mkdir(parents=True)
+    (tmp_path / "memory" / "memory.limit_in_bytes").write_text("1000000")
+    (inner / "memory.limit_in_bytes").write_text("300000")
+    (inner / "memory.usage_in_bytes").write_text("100000")
+    membership = tmp_path / "membership"
+    membership.write_text("4:memory:/ours\n0::/elsewhere\n")
+    reading = read_memory(tmp_path, membership)
+    assert reading == MemoryReading(total_bytes=300_000, available_bytes=200_000)
+
+
 def test_without_a_cgroup_limit_the_host_counts(tmp_path: Path):
     (tmp_path / "memory.max").write_text("max\n")
     reading = read_memory(tmp_path)

@@ -8,7 +8,7 @@ an empty one; and what it names is asked of the store and measured like anything
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import msgspec
@@ -52,25 +52,27 @@ class Heat:
 
     def __init__(self, before: Mapping[ModelKey, float], now: float) -> None:
         self._heat = dict(before)
-        self._hits: dict[ModelKey, int] = {}
+        self._hits: dict[str, int] = {}  # by copy
         self._at = now
 
-    def measure(self, hits: Mapping[ModelKey, int], now: float) -> dict[ModelKey, float]:
-        """The heat of each model in `hits`, which counts its uses since it was loaded.
+    def measure(
+        self, copies: Iterable[tuple[str, ModelKey, int]], now: float
+    ) -> dict[ModelKey, float]:
+        """The heat of each model in memory; what is not is forgotten.
 
-        What is not in `hits` is forgotten.
+        Args:
+            copies: the id, the model and the uses of each copy.
+            now: as above.
         """
         faded = 0.5 ** ((now - self._at) / _HALF_LIFE_SECONDS)
-        self._heat = {
-            key: self._heat.get(key, 0.0) * faded + _added(count, self._hits.get(key, 0))
-            for key, count in hits.items()
-        }
-        self._hits, self._at = dict(hits), now
-        return self._heat
-
-
-def _added(count: int, before: int) -> int:
-    return count - before if count >= before else count  # loaded anew: its count began again
+        heat: dict[ModelKey, float] = {}
+        hits: dict[str, int] = {}
+        for copy_id, key, count in copies:
+            before = heat[key] if key in heat else self._heat.get(key, 0.0) * faded
+            heat[key] = before + count - self._hits.get(copy_id, 0)
+            hits[copy_id] = count
+        self._heat, self._hits, self._at = heat, hits, now
+        return heat
 
 
 def write_hot_list(path: Path, location: str, models: list[HotModel]) -> None:

@@ -18,7 +18,6 @@ from pathlib import Path
 
 import structlog
 
-from mme.cache.entry import Entry
 from mme.cache.hot_list import Heat, HotModel, read_hot_list, write_hot_list
 from mme.cache.model_cache import ModelCache
 from mme.config import CacheConfig
@@ -193,13 +192,11 @@ class Warming:
         """Writes down what is in memory; that the disk does not take it is no reason to fail."""
         if self._heat is None:
             return
-        hits: dict[ModelKey, int] = {}
-        latest: dict[ModelKey, Entry] = {}
-        for entry in self._cache.residents:
-            if not entry.retired:
-                hits[entry.key] = hits.get(entry.key, 0) + entry.hits
-                latest[entry.key] = max(latest.get(entry.key, entry), entry, key=_used_at)
-        heat = self._heat.measure(hits, time.monotonic())
+        current = [entry for entry in self._cache.residents if not entry.retired]
+        heat = self._heat.measure(
+            ((entry.copy_id, entry.key, entry.hits) for entry in current), time.monotonic()
+        )
+        latest = {entry.key: entry for entry in sorted(current, key=lambda entry: entry.used_at)}
         coldest_first = sorted(latest.values(), key=lambda entry: (heat[entry.key], entry.used_at))
         versions = [entry.version for entry in coldest_first]
         self._disk.prefer(versions)
@@ -212,10 +209,6 @@ class Warming:
     def _write(self, models: list[HotModel]) -> None:
         with self._writing, contextlib.suppress(OSError):  # the last one may still be at it
             write_hot_list(self._path, self._store.location, models)
-
-
-def _used_at(entry: Entry) -> float:
-    return entry.used_at
 
 
 def _keys(names: Iterable[str]) -> list[ModelKey]:

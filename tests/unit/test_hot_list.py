@@ -54,11 +54,14 @@ def test_of_too_many_the_hottest_are_kept(tmp_path: Path) -> None:
 
 def test_heat_counts_uses_and_halves_in_ten_minutes() -> None:
     heat = Heat({"old": 8.0, "gone": 5.0}, now=0.0)
-    assert heat.measure({"old": 0, "new": 3}, now=600.0) == {"old": 4.0, "new": 3.0}
-    assert heat.measure({"old": 1, "new": 5}, now=1200.0) == {"old": 3.0, "new": 3.5}
+    first = [("o", "old", 0), ("n", "new", 3)]
+    assert heat.measure(first, now=600.0) == {"old": 4.0, "new": 3.0}
+    second = [("o", "old", 1), ("n", "new", 5)]
+    assert heat.measure(second, now=1200.0) == {"old": 3.0, "new": 3.5}
 
 
-def test_a_model_that_was_loaded_anew_counts_from_nothing() -> None:
+def test_the_uses_of_a_models_copies_add_up_though_copies_come_and_go() -> None:
     heat = Heat({}, now=0.0)
-    heat.measure({"m": 100}, now=0.0)
-    assert heat.measure({"m": 2}, now=0.0) == {"m": 102.0}
+    assert heat.measure([("m", "m", 100), ("m+1", "m", 50)], now=0.0) == {"m": 150.0}
+    assert heat.measure([("m", "m", 101)], now=0.0) == {"m": 151.0}
+    assert heat.measure([("m+2", "m", 2)], now=0.0) == {"m": 153.0}

@@ -27,7 +27,8 @@ class DiskBytes:
 
     def __init__(self, config: DiskConfig, free_bytes: Callable[[], int]) -> None:
         self.budget = config.disk_bytes
-        self._high_ratio, self._low_ratio = config.high_ratio, config.low_ratio
+        self._high_ratio = config.high_ratio
+        self._low_ratio = min(config.low_ratio, config.high_ratio)
         self._free_bytes = free_bytes
         self.claimed = 0
         self.resident = 0

@@ -96,6 +96,7 @@ def test_what_is_no_trace_is_named(tmp_path, name, text):
         read_trace(tmp_path / "absent", models=1, seed=0)
 
 
+@pytest.mark.timeout(60)
 def test_the_simulator_tells_both_policies_in_every_cache(tmp_path):
     done = subprocess.run(
         [

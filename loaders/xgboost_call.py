@@ -22,7 +22,7 @@ from loaders.codecs import Array
 
 _FLOAT_BYTES = 4
 _TRIED_ROWS = 5
-_library: Any = xgboost.core._LIB  # noqa: SLF001 - it has no other name
+_library: Any = getattr(xgboost.core, "_LIB", None)  # not ours, so that it may go
 _here = threading.local()
 _verdicts: dict[int, bool] = {}  # dimensions of an answer -> whether both ways gave the same
 

@@ -96,6 +96,12 @@ def test_a_call_that_differs_in_a_bit_or_fails_is_not_used(monkeypatch, other):
     assert direct_call(BOOSTERS["reg:squarederror"], (0, 0), np.nan, dimensions=1) is None
 
 
+def test_an_xgboost_without_such_a_library_is_asked_the_usual_way(monkeypatch):
+    monkeypatch.setattr(xgboost_call, "_verdicts", {})
+    monkeypatch.setattr(xgboost_call, "_library", None)
+    assert direct_call(BOOSTERS["reg:squarederror"], (0, 0), np.nan, dimensions=1) is None
+
+
 def test_without_the_call_a_model_answers_the_same(tmp_path, monkeypatch):
     BOOSTERS["binary:logistic"].save_model(tmp_path / "m.ubj")
     payload = Payload(b"1,2,,4\n5,6,7,8", "text/csv")

@@ -1,7 +1,7 @@
 """multi-model-server and TorchServe behind `mme serve --config`, called by boto3: no fakes at all.
 
-One server and both containers for all of these tests, for they take seconds to start. Each loads
-two models at most.
+One server for all of these tests, for its containers take seconds to start: those two, which load
+two models at most, a small one of a team's own, and the built-in engine, called directly.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import shutil
 import signal
+import sys
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,11 +20,12 @@ import psutil
 import pytest
 import torch
 
+from tests import models
 from tests.engines import drop
 from tests.eventually import eventually
 from tests.leaks import SESSION_CHILDREN, SESSION_DESCRIPTORS
 from tests.model_servers import mms_model, mms_table, torchserve_model, torchserve_table
-from tests.servers import Served, runtime_client, serving
+from tests.servers import Served, predict, runtime_client, serving
 
 pytestmark = [
     pytest.mark.timeout(90),
@@ -32,6 +34,7 @@ pytestmark = [
 BOTH = pytest.mark.parametrize("hostname", ["mms", "torchserve"])
 ROW = [1.0, 2.0, 3.0]
 NUMBERS = range(3)
+BOOSTER = models.booster(7)
 
 
 @dataclass
@@ -60,6 +63,10 @@ class Siblings:
     def loaded(self, hostname: str) -> set[str]:
         return {model["model"] for model in self.state(hostname)["models"]}
 
+    def metrics(self) -> str:
+        with urllib.request.urlopen(f"{self.served.url}/metrics", timeout=10) as page:
+            return page.read().decode()
+
     def listed(self, hostname: str) -> int:
         """How many models the container says that it has."""
         starts = [line for line in self.served.log() if line["event"] == "container_started"]
@@ -71,20 +78,27 @@ class Siblings:
 @pytest.fixture(scope="module")
 def siblings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Siblings]:
     root = tmp_path_factory.mktemp("siblings")
-    models = root / "models"
-    models.mkdir()
+    store = root / "models"
+    store.mkdir()
     layers = [torch.nn.Linear(3, 1) for _ in NUMBERS]
     for number in NUMBERS:
-        drop(models, f"mms/{number}.tar.gz", mms_model([number, 1, 2]))
-        drop(models, f"torchserve/{number}.tar.gz", torchserve_model(layers[number]))
+        drop(store, f"mms/{number}.tar.gz", mms_model([number, 1, 2]))
+        drop(store, f"torchserve/{number}.tar.gz", torchserve_model(layers[number]))
     for hostname in ("mms", "torchserve"):
-        drop(models, f"{hostname}/bad.tar.gz", {**mms_model([]), "service.py": b"1 / 0"})
+        drop(store, f"{hostname}/bad.tar.gz", {**mms_model([]), "service.py": b"1 / 0"})
     expected = {
         "mms": [{"sum": pytest.approx(number + 2 + 6)} for number in NUMBERS],
         "torchserve": [pytest.approx(layer(torch.tensor(ROW)).tolist()) for layer in layers],
     }
     config = root / "mme.toml"
-    tables = mms_table(root, models), torchserve_table(root, models)
+    drop(store, "built-in/0.tar.gz", BOOSTER.members)
+    small = json.dumps([sys.executable, "-m", "tests.small_container", "prepare"])
+    tables = (
+        mms_table(root, store),
+        torchserve_table(root, store),
+        f'[[containers]]\nhostname = "built-in"\nmodels = "{store}"',
+        f'[[containers]]\nhostname = "prepare"\ncommand = {small}',
+    )
     config.write_text("\n".join(['mode = "Direct"', "failure_seconds = 0.1", *tables]))
     with serving(root, None, "--config", str(config)) as served:
         pid, pipe = served.process.pid, served.process.stdout.fileno()
@@ -97,6 +111,26 @@ def siblings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Siblings]:
 
 async def ready(siblings, hostname):
     await eventually(lambda: siblings.state(hostname)["problem"] is None, 0.1)
+
+
+async def test_four_containers_of_four_kinds_are_called_directly_by_name(siblings):
+    for hostname in ("mms", "torchserve", "built-in", "prepare"):
+        await ready(siblings, hostname)
+    with runtime_client(siblings.served.url) as client:
+        built_in = {"TargetContainerHostname": "built-in"}
+        assert predict(client, "built-in/0.tar.gz", **built_in) == pytest.approx(BOOSTER.prediction)
+        reply = client.invoke_endpoint(
+            EndpointName="mme",
+            TargetContainerHostname="prepare",
+            Body=json.dumps({"percent": [100 * number for number in models.ROW]}),
+            ContentType="application/json",
+        )
+        assert reply["Body"].read() == models.CSV
+    for hostname in ("mms", "torchserve"):
+        assert siblings.ask(hostname, 0) == siblings.expected[hostname][0]
+    text = siblings.metrics()
+    for hostname in ("mms", "torchserve", "built-in", "prepare"):
+        assert f'ContainerInvocations_total{{ContainerName="{hostname}"' in text
 
 
 @BOTH

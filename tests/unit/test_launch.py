@@ -29,6 +29,7 @@ def test_a_container_may_set_what_is_not_ours_to_say():
         "PATH": "/bin",
         "A": "b",
         "PYTHONUNBUFFERED": "1",
+        "PYTHONDONTWRITEBYTECODE": "1",
         "SAGEMAKER_BIND_TO_PORT": "12000",
         "SAGEMAKER_SAFE_PORT_RANGE": "12001-12003",
     }

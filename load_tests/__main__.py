@@ -10,9 +10,12 @@ from pathlib import Path
 from rich.console import Console
 
 from load_tests import (
+    cold,
     density,
     floor,
+    growth,
     hard_limit,
+    herd,
     hop,
     memory_return,
     overwrite,
@@ -34,6 +37,9 @@ _SCENARIOS = {
     "floor": floor,
     "peers": peers,
     "zipf": zipf,
+    "cold": cold,
+    "herd": herd,
+    "growth": growth,
     "hop": hop,
     "memory-return": memory_return,
     "density": density,

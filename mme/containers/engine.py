@@ -6,7 +6,6 @@ that had begun is not, for it may be what ended the worker.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final
@@ -117,8 +116,7 @@ class MultiModelEngine:
             invocation.custom_attributes,
         )
         try:
-            async with asyncio.timeout_at(invocation.deadline):
-                return await self._pool.predict(lease.residency, ask)
+            return await self._pool.predict(lease.residency, ask, invocation.deadline)
         except TimeoutError:
             raise InvocationTimeout(
                 "Your invocation timed out while waiting for a response from container "

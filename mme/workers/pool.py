@@ -12,6 +12,7 @@ the first of them and ended when they have had none for a while.
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from mme.config import WorkerConfig
 from mme.domain import Signature
 from mme.errors import LoadFailed, Overloaded, WorkerLost
 from mme.metrics import Metrics
+from mme.workers.deadlines import Deadlines
 from mme.workers.environments import Environment
 from mme.workers.group import Group
 from mme.workers.process import WorkerStartError
@@ -91,6 +93,7 @@ class Pool:
         self._recycler = Recycler(config, on_recycle, self._regroup)
         self._regroup()
         self._reaper: asyncio.Task[None] | None = None
+        self._deadlines = Deadlines()
 
     async def start(self) -> None:
         """Starts all workers at once.
@@ -117,6 +120,7 @@ class Pool:
         async with asyncio.TaskGroup() as closing:
             for group in (self._base, *self._others.values()):
                 closing.create_task(group.close())
+        self._deadlines.close()
 
     @property
     def environments(self) -> list[str]:
@@ -131,7 +135,10 @@ class Pool:
     @property
     def waiting_count(self) -> int:
         """Requests queued for any worker."""
-        return sum(slot.queue.waiting_count for slot in self._slots)
+        waiting = 0
+        for slot in self._slots:  # for every request, when there is a queue: no generator
+            waiting += slot.queue.waiting_count
+        return waiting
 
     async def load(self, wanted: LoadRequest) -> LoadedModel:
         """Loads an artifact into the worker with the fewest bytes.
@@ -169,11 +176,17 @@ class Pool:
             if (home := self._group_of(slot)) is not None:
                 self._recycler.consider(slot, home)
 
-    async def predict(self, residency: Residency, ask: Ask) -> Outcome:
+    async def predict(self, residency: Residency, ask: Ask, deadline: float = math.inf) -> Outcome:
         """Queues a request for its model's worker and waits for the answer.
+
+        Args:
+            residency: where the model is.
+            ask: the request.
+            deadline: on the loop's clock, in seconds; how long to wait.
 
         Raises:
             Overloaded: the queues are full.
+            TimeoutError: no answer by the deadline; as with cancellation.
             WorkerLost: the worker ended; `started` tells whether the request may have run.
         Cancellation: a request not yet handed over is dropped; one that runs, runs unheard.
         """
@@ -187,14 +200,19 @@ class Pool:
         if not residency.alive:
             raise WorkerLost("The worker has ended.", started=False)
         loop = asyncio.get_running_loop()
-        ticket = Ticket(residency.model, ask, loop.create_future(), time.monotonic())
+        outcome: asyncio.Future[Outcome] = loop.create_future()
+        ticket = Ticket(residency.model, ask, outcome, time.monotonic())
+        waiting = self._deadlines.until(deadline) if deadline < math.inf else set()
+        waiting.add(outcome)
         queue.put(ticket)
         slot.dispatch(ticket.queued_at)
         try:
-            return await ticket.outcome
-        except asyncio.CancelledError:
+            return await outcome
+        except (asyncio.CancelledError, TimeoutError):
             queue.discard(ticket)
             raise
+        finally:
+            waiting.discard(outcome)
 
     def crowds(self, limit: int) -> list[str]:
         """Copies of models with so many unanswered requests or more."""

@@ -1,4 +1,8 @@
-"""The frozen nouns between rooms: what was asked, which bytes answer it, what came back."""
+"""The frozen nouns between rooms: what was asked, which bytes answer it, what came back.
+
+Decision: those made for every request are msgspec's structs: a frozen dataclass of ten fields takes
+ten calls to be made, 2 us, and a struct 0.3. Their `replace` is in `msgspec.structs`.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,8 @@ import hashlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import NewType, TypeAlias
+
+from msgspec import Struct
 
 ModelKey = NewType("ModelKey", str)
 """A target model as the store names it: relative, no leading slash, found harmless."""
@@ -61,8 +67,7 @@ class BodyStream:
 Body: TypeAlias = bytes | BodyStream
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Invocation:
+class Invocation(Struct, frozen=True, kw_only=True):
     """One request as the engine sees it, whatever dialect it arrived in."""
 
     request_id: str
@@ -79,8 +84,7 @@ class Invocation:
     session_id: str | None = None
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Timings:
+class Timings(Struct, frozen=True, kw_only=True):
     """Where a request's time went, in seconds."""
 
     load_seconds: float = 0.0  # waiting for the model to be in memory; 0 on a hit
@@ -105,8 +109,7 @@ class Handover:
     custom_attributes: str | None = None
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Reply:
+class Reply(Struct, frozen=True, kw_only=True):
     """What a container answered."""
 
     body: bytes

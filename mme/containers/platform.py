@@ -12,8 +12,9 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
-from dataclasses import replace
 from typing import Final, TypeVar
+
+from msgspec.structs import replace
 
 from mme.config import CacheConfig, ContainerConfig
 from mme.containers.platform_calls import PlatformCalls, invoke_path

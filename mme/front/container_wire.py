@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import msgspec
+from msgspec import structs
 from multidict import CIMultiDict, MultiMapping
 
 from mme.domain import Invocation, ModelKey, Reply
@@ -106,7 +107,7 @@ def read_payload(  # noqa: PLR0913 - what `read_invocation` takes, and the model
     invocation = read_invocation(
         kept, request_id=request_id, endpoint=endpoint, body=body, deadline=deadline
     )
-    return replace(invocation, target_model=key)
+    return structs.replace(invocation, target_model=key)
 
 
 def payload_answer(reply: Reply, request_id: str) -> Answer:

@@ -11,8 +11,9 @@ from __future__ import annotations
 import random
 import time
 from contextlib import AsyncExitStack
-from dataclasses import replace
 from typing import Self
+
+from msgspec.structs import replace
 
 from mme.containers.base import Container
 from mme.domain import Body, BodyStream, Handover, Hop, Invocation, Reply

@@ -13,6 +13,8 @@ from collections import OrderedDict, deque
 from dataclasses import dataclass
 from typing import Final
 
+from msgspec import Struct
+
 from mme.workers.protocol import Answered, Ask, Faulted
 
 WINDOW: Final = 2
@@ -29,8 +31,7 @@ class Ticket:
     sent_at: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(Struct, frozen=True):
     """One request's outcome, with what its batch took."""
 
     result: Answered | Faulted

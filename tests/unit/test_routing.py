@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import pytest
+from msgspec.structs import replace
 
 from mme.domain import BodyStream, Handover, Invocation, ModelKey, Reply
 from mme.errors import HandoverTooLarge, InvalidRequest, ModelError, PredictionFailed

@@ -28,6 +28,7 @@ from mme.domain import Signature
 from mme.workers import memory
 from mme.workers.child_channel import Channel
 from mme.workers.load_watch import LoadWatch
+from mme.workers.losses import Losses
 from mme.workers.protocol import (
     Answered,
     Beat,
@@ -68,8 +69,7 @@ class Worker:
         self._predictions = Channel(options.predict_fd)
         self._control = Channel(options.control_fd)
         self._models: dict[str, tuple[Model, Sink, str]] = {}
-        self._charged_bytes: dict[str, int] = {}  # by model
-        self._own_bytes = 0  # private memory without any model
+        self._losses = Losses()
         self._prepared: set[str] = set()
         self._rehearsed: set[str] = set()
 
@@ -77,7 +77,6 @@ class Worker:
         """Preloads, reports ready, then predicts until the server closes the channel."""
         for name in self._options.preload:
             self._prepare(loader_by_name(name))
-        self._own_bytes = memory.private_bytes()
         self._control.send(Ready(pid=os.getpid()))
         threading.Thread(target=self._serve_control, name="load", daemon=True).start()
         threading.Thread(target=self._beat, name="beat", daemon=True).start()
@@ -151,7 +150,9 @@ class Worker:
         finally:
             watch.close()
         self._models[message.model] = model, self._sink(message.name), message.name
-        self._charged_bytes[message.model] = taken.resident_bytes
+        self._losses.came(
+            message.model, charged_bytes=taken.resident_bytes, grown_bytes=taken.grown_bytes
+        )
         return Loaded(
             call=message.call,
             resident_bytes=taken.resident_bytes,
@@ -167,11 +168,9 @@ class Worker:
         name = found.loader.name
         if name in self._prepared and name in self._rehearsed:
             return False
-        before_bytes = memory.private_bytes()
         self._prepare(found.loader)
         if name not in self._rehearsed:
             self._rehearse(found)
-        self._own_bytes += max(0, memory.private_bytes() - before_bytes)
         return True
 
     def _sink(self, name: str) -> Sink:
@@ -197,21 +196,21 @@ class Worker:
 
     def _unload(self, message: Unload) -> Unloaded:
         started = time.perf_counter()
+        before_bytes = memory.private_bytes()
         for key in message.models:
             self._drop(key)
         memory.give_back()
         private_bytes = memory.private_bytes()
-        charged_bytes = self._own_bytes + sum(self._charged_bytes.values())
+        self._losses.went(message.models, returned_bytes=before_bytes - private_bytes)
         return Unloaded(
             call=message.call,
             seconds=time.perf_counter() - started,
             private_bytes=private_bytes,
-            lost_bytes=max(0, private_bytes - charged_bytes),
+            lost_bytes=self._losses.lost_bytes,
         )
 
     def _drop(self, key: str) -> None:  # its own frame: no name may hold the model any longer
         model, sink, _ = self._models.pop(key)
-        del self._charged_bytes[key]
         try:
             with speaking(sink):
                 model.close()

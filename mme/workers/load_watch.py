@@ -26,6 +26,7 @@ class Taken:
     resident_bytes: int  # private, for as long as the model stays
     peak_bytes: int  # private, while it was loaded; never less than `resident_bytes`
     file_bytes: int  # of the model's own files, mapped: page cache
+    grown_bytes: int  # by which the process is larger; less if the model filled what others left
 
 
 class LoadWatch:
@@ -67,6 +68,7 @@ class LoadWatch:
             resident_bytes=resident_bytes,
             peak_bytes=max(resident_bytes, peak_bytes - self._resident.all_bytes - files_bytes),
             file_bytes=mapped_bytes,
+            grown_bytes=memory.private_bytes() - self._before.private_bytes,
         )
 
     def close(self) -> None:

@@ -101,7 +101,7 @@ class Unload(_Message, tag=22):
 class Unloaded(_Message, tag=23):
     """Worker: the memory is back, but for `lost_bytes`.
 
-    Lost is what it holds beyond its own weight and its models': a heap that would not shrink.
+    Lost is what models have left behind so far: a heap that would not shrink.
     """
 
     call: int

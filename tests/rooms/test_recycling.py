@@ -46,6 +46,18 @@ def model_fn(model_dir):
 def transform_fn(model, data, content_type, accept):
     return "[1]"
 """
+MAPPING = """
+import mmap
+
+def model_fn(model_dir):
+    with open(f"{model_dir}/weights", "rb") as file:
+        weights = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
+    sum(weights[::4096])
+    return weights
+
+def transform_fn(model, data, content_type, accept):
+    return "[1]"
+"""
 
 
 @asynccontextmanager
@@ -211,6 +223,16 @@ async def test_the_peak_of_a_load_is_told_apart_from_what_stays(tmp_path):
         assert loaded.resident_bytes == pytest.approx(8_000_000, rel=0.2)
         assert loaded.peak_bytes == pytest.approx(72_000_000, rel=0.1)
         assert loaded.file_bytes == 0
+
+
+async def test_mapped_weights_are_told_as_files_and_not_charged_as_private_memory(tmp_path):
+    directory = write_script(tmp_path / "mapping", MAPPING)
+    (directory / "weights").write_bytes(b"x" * 32_000_000)
+    async with running_pool() as pool:
+        loaded = await load(pool, directory, "mapping")
+        assert loaded.file_bytes == pytest.approx(32_000_000, rel=0.001)
+        assert loaded.resident_bytes < 4_000_000
+        assert loaded.peak_bytes < 4_000_000
 
 
 async def private_bytes(pool: Pool, loaded: LoadedModel) -> int:

@@ -13,7 +13,7 @@ from mme.cache.sizes import SizeEstimates, likeness
 from mme.domain import ModelKey
 from mme.errors import WorkerLost
 from mme.store.base import Artifact
-from mme.workers.environments import Environments
+from mme.workers.environments import Environment, Environments
 from mme.workers.pool import LoadedModel, LoadRequest, Pool
 from mme.workers.slot import Slot
 
@@ -49,42 +49,55 @@ class Placing:
             ModelError: it can't be loaded; WorkerLost when two workers ended at it.
         Cancellation: nothing is left behind.
         """
-        version, residents = artifact.version, self._residents
-        copy_id = f"{version.digest}+{next(_numbers)}"
         environment = await self._environments.obtain(artifact.directory, self._pool.environments)
-        known = self._sizes.is_known(version)
+        known = self._sizes.is_known(artifact.version)
         like = "" if known else await asyncio.to_thread(likeness, artifact.directory)
         worker_losses = 0
         while True:
-            wanted = self._sizes.estimate(
-                version, artifact.unpacked_bytes, residents.ledger.budget_bytes, like
-            )
-            self._refuse_churn(version.key, wanted)
-            await residents.reserve(copy_id, version.key, wanted)
             try:
-                loaded = await self._pool.load(
-                    LoadRequest(
-                        model=copy_id,
-                        name=version.key,
-                        directory=str(artifact.directory),
-                        size_bytes=wanted,
-                        environment=environment,
-                        avoid=avoid,
-                    )
-                )
-                self._learn(artifact, loaded, like)
-                if await residents.settle(copy_id, version.key, loaded.resident_bytes):
-                    return loaded
-                await self._pool.unload([loaded.residency])
+                loaded = await self._attempt(artifact, environment, avoid, like)
             except WorkerLost:
                 worker_losses += 1
                 if worker_losses > 1:  # the first may have been a neighbour's doing
-                    residents.release(copy_id)
                     raise
-            except BaseException:
-                residents.release(copy_id)
-                raise
+                continue
+            if loaded is not None:
+                return loaded
+
+    async def _attempt(
+        self,
+        artifact: Artifact,
+        environment: Environment | None,
+        avoid: tuple[Slot, ...],
+        like: str,
+    ) -> LoadedModel | None:
+        """None where it took more than it had reserved and than can be had without waiting."""
+        version, residents = artifact.version, self._residents
+        copy_id = f"{version.digest}+{next(_numbers)}"
+        wanted_bytes = self._sizes.estimate(
+            version, artifact.unpacked_bytes, residents.ledger.budget_bytes, like
+        )
+        self._refuse_churn(version.key, wanted_bytes)
+        await residents.reserve(copy_id, version.key, wanted_bytes)
+        request = LoadRequest(
+            model=copy_id,
+            name=version.key,
+            directory=str(artifact.directory),
+            size_bytes=wanted_bytes,
+            environment=environment,
+            avoid=avoid,
+        )
+        try:
+            loaded = await self._pool.load(request)
+            self._learn(artifact, loaded, like)
+            if await residents.settle(copy_id, version.key, loaded.resident_bytes):
+                return loaded
+            await self._pool.unload([loaded.residency])
+        except BaseException:
             residents.release(copy_id)
+            raise
+        residents.release(copy_id)
+        return None
 
     def _learn(self, artifact: Artifact, loaded: LoadedModel, like: str) -> None:
         self._sizes.learn(

@@ -11,6 +11,7 @@ from email.utils import formatdate
 from functools import lru_cache
 from http import HTTPStatus
 
+_KEPT, _CLOSED = "Connection: keep-alive\r\n", "Connection: close\r\n"
 _REASONS = {status.value: status.phrase for status in HTTPStatus}
 
 
@@ -36,25 +37,23 @@ def format_head(  # noqa: PLR0913 - what a head is made of
     Raises:
         ValueError: a header holds a line break, and so would be two.
     """
-    lines = [_status_line(status, is_http_11)]
-    lines += [f"{name}: {value}" for name, value in headers.items()]
-    if body_bytes and "Content-Type" not in headers:
-        lines.append("Content-Type: application/octet-stream")
-    lines.append(f"Server: mme\r\nContent-Length: {body_bytes}\r\n{_date(int(now))}")
-    if keep != is_http_11:  # what goes without saying in its version is not said
-        lines.append("Connection: keep-alive" if keep else "Connection: close")
-    head = "\r\n".join([*lines, "", ""])
-    breaks = len(lines) + 3
-    if head.count("\n") != breaks or head.count("\r") != breaks:
+    own = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
+    if own.count("\n") != len(headers) or own.count("\r") != len(headers):
         raise ValueError("a header holds a line break")
-    return head.encode()
+    if body_bytes and "Content-Type" not in headers:
+        own += "Content-Type: application/octet-stream\r\n"
+    # what goes without saying in its version is not said
+    connection = "" if keep == is_http_11 else _KEPT if keep else _CLOSED
+    status_line, date = _status_line(status, is_http_11), _date(int(now))
+    server = f"Server: mme\r\nContent-Length: {body_bytes}\r\n{date}{connection}\r\n"
+    return f"{status_line}{own}{server}".encode()
 
 
 @lru_cache(maxsize=64)
 def _status_line(status: int, is_http_11: bool) -> str:
-    return f"HTTP/1.{int(is_http_11)} {status} {_REASONS.get(status, '')}"
+    return f"HTTP/1.{int(is_http_11)} {status} {_REASONS.get(status, '')}\r\n"
 
 
 @lru_cache(maxsize=2)
 def _date(seconds: int) -> str:
-    return f"Date: {formatdate(seconds, usegmt=True)}"
+    return f"Date: {formatdate(seconds, usegmt=True)}\r\n"

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 
 import structlog
@@ -62,6 +63,7 @@ class Front:
         self._dialect, routes = open_dialects(service, self._readiness, config, management)
         self._routes = RouteTable(routes)
         self._in_flight: set[Exchange] = set()
+        self._request_ids = _draw_request_ids()
         self._emptied = asyncio.Event()
         self._draining = self._failing = False
 
@@ -132,7 +134,7 @@ class Front:
     async def _answer(self, request: Request) -> None:
         exchange = Exchange(
             request=request,
-            request_id=format_request_id(os.urandom(16)),
+            request_id=next(self._request_ids),
             clock=self._clock,
             started=time.perf_counter(),
             server=self._config,
@@ -180,7 +182,7 @@ class Front:
         self._recorder.answered(None, answer.status, exchange, InvalidRequest(message))
 
     def _unreadable(self, error: HttpProcessingError) -> Answer:
-        request_id, reason = format_request_id(os.urandom(16)), type(error).__name__
+        request_id, reason = next(self._request_ids), type(error).__name__
         answer = self._dialect.unreadable(request_id, reason)
         self._recorder.unreadable(answer.status, request_id, reason)
         return answer
@@ -189,3 +191,10 @@ class Front:
         # Where the body was not read, the next request can't be told from the rest of it.
         ends = answer.close or request.should_close or not request.content.is_eof()
         request.client.send(request, answer, keep=not (ends or self._draining))
+
+
+def _draw_request_ids() -> Iterator[str]:
+    while True:
+        drawn = os.urandom(4096)  # for many at once: it is a system call
+        for start in range(0, len(drawn), 16):
+            yield format_request_id(drawn[start : start + 16])

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from multidict import MultiMapping, istr
 
@@ -98,6 +99,7 @@ def read_endpoint(name: str) -> str:
     return name
 
 
+@lru_cache(maxsize=4096)
 def read_target_model(value: str) -> ModelKey:
     """The store's key for a TargetModel header, as text decoded from UTF-8 with `surrogateescape`.
 

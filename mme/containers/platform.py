@@ -72,9 +72,8 @@ class MultiModelSibling:
         self._upkeep = upkeep
         self._of_endpoint = metrics
         on_disk = int(artifacts.budget_bytes * _DISK_SHARE_RATIO)
-        self._registry = Registry(
-            config.loaded_models, min(config.loaded_bytes or on_disk, on_disk)
-        )
+        limit_bytes = min(config.loaded_bytes or on_disk, on_disk)
+        self._registry = Registry(config.loaded_models, limit_bytes)
         self._calls = PlatformCalls(client)
         self._room = Room(config.hostname, self._registry, self._calls, metrics, of_container)
         self._loading = Loading(

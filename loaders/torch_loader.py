@@ -53,6 +53,8 @@ _RAISED_BY_TORCH = (
 )
 _RELATIVE, _ABSOLUTE = 1e-5, 1e-6  # how much an answer may depend on the size of its batch
 _TRIED_ROWS = 4
+_SMALL_BYTES = 4 * 1024**2  # matrices of so many in all are multiplied before a second thread is up
+_MATRIX = 2  # dimensions
 _ABOUT_THE_INPUT = re.compile(r"(?i)shape|size|dim|\dD\b|expected|guard failed|out of range|dtype")
 
 
@@ -114,6 +116,8 @@ class TorchModel:
         self._size_bytes: int = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
         floats = (tensor.dtype for tensor in tensors if tensor.is_floating_point())
         self._dtype = next(floats, torch.float32)
+        has_matrices_only = {tensor.dim() <= _MATRIX for tensor in tensors} == {True}
+        self._is_small = has_matrices_only and self._size_bytes <= _SMALL_BYTES
         self._runs_together: bool | None = None  # not known yet
         self.tensors = self._predictor = TensorPredictor(
             specs=program.specs, run=self._run, independent=True, joint=self._run_together
@@ -162,6 +166,8 @@ class TorchModel:
         )
 
     def _forward(self, feed: Feed) -> dict[str, Array]:
+        threads = self._torch.get_num_threads()
+        self._torch.set_num_threads(1 if self._is_small else threads)
         try:
             with self._torch.inference_mode():
                 found = self._program.call({name: self._tensor(name, feed[name]) for name in feed})
@@ -171,6 +177,8 @@ class TorchModel:
             if _ABOUT_THE_INPUT.search(reason) and not isinstance(exc, MemoryError):
                 raise BadPayload(f"Unable to evaluate payload provided: {reason}") from exc
             raise PredictionRaised(f"PyTorch could not predict: {reason}") from exc
+        finally:
+            self._torch.set_num_threads(threads)  # of this worker, whose other models count on it
 
     def _tensor(self, name: str, array: Array) -> torch.Tensor:
         if array.dtype == np.float64 and self._takes_single(name):

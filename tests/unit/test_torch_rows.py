@@ -228,3 +228,27 @@ def test_an_exported_program_runs_rows_together_where_their_number_is_free(expor
     together = [json.loads(answer.body) for answer in model.predict(asked)]
     assert runs == expected
     np.testing.assert_allclose(together, alone, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("module", "threads"),
+    [
+        (torch.nn.Linear(WIDTH, 4), 1),
+        (torch.nn.Linear(WIDTH, 200_000), 3),
+        (torch.nn.Conv1d(1, 2, 3), 3),
+    ],
+)
+def test_small_matrices_run_on_one_thread_and_others_on_the_workers(tmp_path, module, threads):
+    model = load(module, tmp_path)
+    seen, call, before = [], model._program.call, torch.get_num_threads()
+    object.__setattr__(
+        model._program, "call", lambda feed: seen.append(torch.get_num_threads()) or call(feed)
+    )
+    torch.set_num_threads(3)
+    try:
+        [answer] = model.predict(payloads(1))
+        assert isinstance(answer, Answer)
+        assert seen == [threads]
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)

@@ -10,10 +10,12 @@ from pathlib import Path
 import pytest
 
 from mme.config import WorkerConfig
+from mme.domain import ModelKey
 from mme.metrics import Metrics
 from mme.workers.pool import LoadedModel, LoadRequest, Pool
 from mme.workers.protocol import Answered, Ask
 from mme.workers.slot import Residency
+from tests.engines import ask, cache_of, drop, running_engine
 from tests.eventually import eventually
 from tests.models import CSV, booster
 from tests.scripts import write_script
@@ -202,6 +204,27 @@ async def test_a_worker_that_dies_while_it_leaves_has_one_successor(tmp_path):
         await eventually(lambda: told)
         told[0].slot._serving().kill("the test said so")
         await eventually(lambda: [worker["worker"] for worker in pool.describe()] == [1])
+
+
+async def test_an_engine_moves_its_models_off_a_worker_that_lost_memory_and_answers_throughout(
+    tmp_path,
+):
+    (tmp_path / "models").mkdir()
+    for name, source in (("kept", KEPT), ("leaking", LEAKING)):
+        members = {"code/inference.py": source.encode()}
+        drop(tmp_path / "models", f"{name}.tar.gz", members)
+    settings = {"recycle": 8 * MEGABYTE, "recycle_seconds": 0.0, "heartbeat_seconds": 0.1}
+    async with running_engine(tmp_path, **settings) as engine:
+        answers = [await ask(engine, "kept.tar.gz")]
+        await engine.load(ModelKey("leaking.tar.gz"))
+        async with asyncio.TaskGroup() as group:
+            unloading = cache_of(engine).unload(ModelKey("leaking.tar.gz"))
+            group.create_task(unloading)
+            while [worker["worker"] for worker in engine.state()["workers"]] != [1]:
+                answers.append(await ask(engine, "kept.tar.gz"))
+        answers.append(await ask(engine, "kept.tar.gz"))
+        assert set(answers) == {0.5}
+        assert [worker["restarts"] for worker in engine.state()["workers"]] == [0]
 
 
 async def test_what_models_are_charged_is_what_their_worker_has_grown_by(tmp_path):

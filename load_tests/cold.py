@@ -28,10 +28,10 @@ from load_tests.s3_server import BUCKET, ObjectStore, object_store
 from load_tests.server_process import ROOT, mme_server
 from load_tests.tenants import TrainingFailed, pack
 
-ARGUMENTS_KEPT = ("models", "large_megabytes", "large_models", "workers")
+ARGUMENTS_KEPT = ("models", "large_megabytes", "large_models", "boosters", "workers")
 REPORT = Findings
 
-_BOOSTERS = 8
+
 _PARTS_TARGET = 1.5  # times the sum of its parts
 _LARGER_TARGET = 1.3  # times the larger of download and decompression
 _DISK_TARGET_MS = 10.0
@@ -42,6 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--models", type=int, default=50, help="small ones, of xgboost")
     parser.add_argument("--large-megabytes", type=float, default=50, help="of torch models")
     parser.add_argument("--large-models", type=int, default=8, help="so many; 0: none")
+    parser.add_argument("--boosters", type=int, default=8, help="different ones among them")
     parser.add_argument("--workers", type=int, help="as in mme serve; default: its own")
 
 
@@ -60,7 +61,7 @@ def run(options: argparse.Namespace, report: Findings) -> None:
         scratch = Path(name)
         objects = scratch / "objects"
         objects.mkdir()
-        questions = make_replicas(objects, options.models + 1, _BOOSTERS)
+        questions = make_replicas(objects, options.models + 1, options.boosters)
         subjects = [Subject(name="xgboost", questions=questions)]
         if options.large_models:
             large = _make_large(options, scratch / "large", objects / BUCKET)

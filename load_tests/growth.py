@@ -23,10 +23,9 @@ from load_tests.plan import Plan, Question
 from load_tests.replicas import make_replicas
 from load_tests.server_process import RunningServer, mme_server
 
-ARGUMENTS_KEPT = ("models", "few", "seconds", "rounds", "connections", "workers")
+ARGUMENTS_KEPT = ("models", "few", "seconds", "rounds", "connections", "boosters", "workers")
 REPORT = Findings
 
-_BOOSTERS = 8
 _LOADERS = 4
 _LOST_TARGET = 5.0  # per cent
 
@@ -38,6 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seconds", type=float, default=5, help="of each measurement")
     parser.add_argument("--rounds", type=int, default=5, help="over which medians are taken")
     parser.add_argument("--connections", type=int, default=32)
+    parser.add_argument("--boosters", type=int, default=8, help="different ones among them")
     parser.add_argument("--workers", type=int, help="as in mme serve; default: its own")
 
 
@@ -45,7 +45,7 @@ def run(options: argparse.Namespace, report: Findings) -> None:
     """Measures. Raises ServerFailed, GeneratorFailed, TrainingFailed."""
     with tempfile.TemporaryDirectory(prefix="mme-load-") as name:
         scratch = Path(name)
-        questions = make_replicas(scratch, options.models, _BOOSTERS)
+        questions = make_replicas(scratch, options.models, options.boosters)
         places = [scratch / name for name in ("small", "large")]
         for place in places:
             place.mkdir()

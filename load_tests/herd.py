@@ -28,10 +28,11 @@ from load_tests.replicas import make_replicas
 from load_tests.s3_server import BUCKET, ObjectStore, object_store
 from load_tests.server_process import mme_server
 
-ARGUMENTS_KEPT = ("models", "rounds", "workers")
+ARGUMENTS_KEPT = ("models", "rounds", "boosters", "workers")
 REPORT = Findings
 
-_BOOSTERS = 8
+
+_WORKED = 32  # models that the work floor is the median of
 _S3_CONNECTIONS = 32  # as `mme serve` has by default
 _LIMIT_SECONDS = 120.0
 
@@ -40,6 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What can be chosen."""
     parser.add_argument("--models", type=int, default=500, help="asked for at once, each cold")
     parser.add_argument("--rounds", type=int, default=3, help="over which medians are taken")
+    parser.add_argument("--boosters", type=int, default=8, help="different ones among them")
     parser.add_argument("--workers", type=int, help="as in mme serve; default: its own")
 
 
@@ -49,7 +51,7 @@ def run(options: argparse.Namespace, report: Findings) -> None:
         scratch = Path(name)
         objects = scratch / "objects"
         objects.mkdir()
-        questions = make_replicas(objects, options.models + 1, _BOOSTERS)
+        questions = make_replicas(objects, options.models + 1, options.boosters)
         flags = [f"--workers={options.workers}"] if options.workers else []
         with object_store(objects, scratch / "rclone.log") as store:
             fetched, herds = [], []
@@ -105,7 +107,7 @@ def _stampede(
 
 def _work_alone(store: ObjectStore, bucket: Path, questions: Sequence[Question]) -> float:
     """Seconds of one core that unpacking, loading and asking one model takes."""
-    bench, asked = Bench(store.port), questions[: 4 * _BOOSTERS]
+    bench, asked = Bench(store.port), questions[:_WORKED]
     signed = store.sign([question.target for question in asked])
     found = [
         bench.take(path, bucket / question.target, question)

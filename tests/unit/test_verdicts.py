@@ -1,0 +1,77 @@
+"""The verdicts of a comparison: medians, goals met and missed, and every load at which we lose."""
+
+from __future__ import annotations
+
+import pytest
+
+from load_tests.peers.verdicts import ALL_RESIDENT, RIVAL, ROOM_FOR_HALF, judge, losses, work_out
+from load_tests.plan import Outcome
+from load_tests.report import Row
+
+
+def row(subject, mode, *, rate, p50=0.001, p99=0.002, number=1):
+    latency = {"p50_seconds": p50, "p99_seconds": p99}
+    outcome = Outcome(
+        answered=rate, seconds=1.0, latency=latency if rate else {}, lateness={}, checked=rate,
+        errors={}, first_wrong=None, processors={},
+    )  # fmt: skip
+    return Row(subject=subject, mode=mode, round=number, outcome=outcome)
+
+
+def words(*rows):
+    return {verdict.goal: verdict.word for verdict in judge(work_out(rows))}
+
+
+def test_figures_are_medians_of_the_rounds_and_warming_up_is_none():
+    rates = {0: 9000, 1: 10, 2: 30, 3: 20}
+    cells = work_out([row("mme", "a", rate=rate, number=number) for number, rate in rates.items()])
+    assert cells["mme", "a"].per_second == 20
+
+
+def test_a_round_without_a_right_answer_makes_no_figure():
+    assert work_out([row("mme", "a", rate=0)]) == {}
+
+
+@pytest.mark.parametrize(("rate", "word"), [(5000, "met"), (4999, "missed")])
+def test_a_throughput_goal_is_a_ratio_to_the_rival_in_the_same_run(rate, word):
+    mode = "xgboost, 64 connections"
+    found = words(row("mme", mode, rate=rate), row(RIVAL, mode, rate=1000))
+    assert found["xgboost, 64 connections: answers/s, times Triton's"] == word
+
+
+@pytest.mark.parametrize(("p50", "word"), [(0.0006, "met"), (0.00061, "missed")])
+def test_a_latency_goal_is_met_from_below(p50, word):
+    mode = "xgboost, 1 connections"
+    found = words(row("mme", mode, rate=9, p50=p50), row(RIVAL, mode, rate=9, p50=0.001))
+    assert found["xgboost, 1 connections: p50, times Triton's"] == word
+
+
+@pytest.mark.parametrize(("rate", "p99", "word"), [(80, 0.045, "met"), (79, 0.046, "missed")])
+def test_room_for_half_is_held_to_our_own_figure_and_to_a_bound(rate, p99, word):
+    ours = row("mme", ROOM_FOR_HALF, rate=rate, p99=p99)
+    found = words(ours, row("mme", ALL_RESIDENT, rate=100))
+    assert found["Zipf, room for half: answers/s, times our own all resident"] == word
+    assert found["Zipf, room for half: p99 ms"] == word
+
+
+def test_without_the_rival_nothing_is_claimed():
+    found = words(row("mme", "xgboost, 64 connections", rate=1_000_000))
+    assert set(found.values()) == {"not measured"}
+
+
+def test_every_load_at_which_a_peer_is_ahead_is_told_and_the_null_server_is_no_peer():
+    told = list(
+        losses(
+            work_out(
+                [
+                    row("mme", "a", rate=100, p99=0.002),
+                    row("null server", "a", rate=900, p99=0.001),
+                    row("fast", "a", rate=101, p99=0.003),
+                    row("steady", "a", rate=99, p99=0.001),
+                    row("slow", "a", rate=99, p99=0.003),
+                    row("fast", "b", rate=101),
+                ]
+            )
+        )
+    )
+    assert told == ["a: fast 101/s, ours 100/s", "a: steady p99 1.0 ms, ours 2.0 ms"]

@@ -1,10 +1,10 @@
 """A cache that is too small: what its hottest models feel, and how often it loads again.
 
 Decisions: the hottest tenth and the rest are asked by generators of their own, in open loops, so
-that each has its own latencies; the rest is asked evenly, which is the worst case for LRU. Four
-servers in turn: the hottest alone, room for all, room for one part in 1.2, and the same governed by
-`--churn-seconds`. That the rest is refused is told and no failure, for that is what a governor is
-for; anything else that is not right is one, and so is a refusal of the hottest.
+that each has its own latencies; the rest is asked evenly, which is the worst case for LRU. Three
+servers in turn: room for all, with the hottest alone and with everyone; room for one part in 1.2;
+and the same governed by `--churn-seconds`. That the rest is refused is told and no failure, for
+that is what a governor is for; anything else not right is one, and so is a refusal of the hottest.
 """
 
 from __future__ import annotations
@@ -23,13 +23,20 @@ from load_tests.plan import Outcome, Plan, Question
 from load_tests.replicas import make_replicas
 from load_tests.server_process import RunningServer, mme_server
 
-ARGUMENTS_KEPT = ("models", "seconds", "hot_rate", "rest_rate", "churn_seconds", "workers")
+ARGUMENTS_KEPT = (
+    "models",
+    "boosters",
+    "seconds",
+    "hot_rate",
+    "rest_rate",
+    "churn_seconds",
+    "workers",
+)
 REPORT = Findings
 
 _PRESSURE_RATIO = 1.2  # of the working set to the cache
 _HOT_RATIO = 0.1
 _P99_TARGET = 1.2  # times the unloaded value
-_BOOSTERS = 8
 _OPEN_CONNECTIONS = 64
 _REFUSED = "status 503"
 _LOADS = 'mme_loads_total{outcome="loaded"}'
@@ -53,6 +60,7 @@ class Measured:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What can be chosen."""
     parser.add_argument("--models", type=int, default=240, help="in the working set")
+    parser.add_argument("--boosters", type=int, default=8, help="different ones among them")
     parser.add_argument("--seconds", type=float, default=20, help="of each measurement")
     parser.add_argument("--hot-rate", type=float, default=100, help="asks/s of the hottest tenth")
     parser.add_argument("--rest-rate", type=float, default=60, help="asks/s of all others")
@@ -64,22 +72,22 @@ def run(options: argparse.Namespace, report: Findings) -> None:
     """Measures. Raises ServerFailed, GeneratorFailed, TrainingFailed."""
     with tempfile.TemporaryDirectory(prefix="mme-load-") as name:
         scratch = Path(name)
-        questions = make_replicas(scratch, options.models, _BOOSTERS)
+        questions = make_replicas(scratch, options.models, options.boosters)
         hot_count = max(1, int(_HOT_RATIO * len(questions)))
         groups = questions[:hot_count], questions[hot_count:]
 
-        def serve(subject: str, *flags: str, asked: int = 2) -> Measured:
+        def serve(asked: dict[str, int], *flags: str) -> list[Measured]:
             workers = [f"--workers={options.workers}"] if options.workers else []
             with mme_server(scratch / "models", scratch, [*flags, *workers]) as server:
-                measured = _measure(server, groups, options, asked)
-            _tell(subject, measured, options.seconds, report)
+                measured = [_measure(server, groups, options, count) for count in asked.values()]
+            for subject, each in zip(asked, measured, strict=True):
+                _tell(subject, each, options.seconds, report)
             return measured
 
-        alone = serve("alone", asked=1)
-        roomy = serve("room for all")
+        alone, roomy = serve({"alone": 1, "room for all": 2})
         small = f"--memory={int(roomy.resident_bytes / _PRESSURE_RATIO)}"
-        lru = serve("too small", small)
-        governed = serve("governed", small, f"--churn-seconds={options.churn_seconds}")
+        [lru] = serve({"too small": 2}, small)
+        [governed] = serve({"governed": 2}, small, f"--churn-seconds={options.churn_seconds}")
     resident_count = options.models * governed.resident_bytes / roomy.resident_bytes
     # one whole cache in each --churn-seconds is what the governor lets turn over at most
     limit = resident_count / options.churn_seconds

@@ -136,6 +136,7 @@ class Loading:
         await self._refuse_known_failure(key)
         try:
             async with asyncio.timeout(self._config.load_seconds):
+                self.placing.refuse_again(key)
                 return await self._fetch_and_place(key, reason=reason)
         except TimeoutError:
             late = LoadFailed(f"Not loaded within {self._config.load_seconds:g} s.")

@@ -17,6 +17,7 @@ from mme.workers.environments import Environment, Environments
 from mme.workers.pool import LoadedModel, LoadRequest, Pool
 from mme.workers.slot import Slot
 
+_REFUSED_LIMIT = 100_000
 _numbers = count(1)  # of copies, so that what comes is not taken for what leaves
 
 
@@ -31,6 +32,7 @@ class Placing:
         self._environments = environments
         self._residents = residents
         self._sizes = SizeEstimates()
+        self._refused: dict[ModelKey, int] = {}  # the bytes that they wanted
 
     def wanted_bytes(self, entry: Entry) -> int:
         """What one more copy of `entry` would reserve."""
@@ -109,9 +111,18 @@ class Placing:
             like=like,
         )
 
+    def refuse_again(self, key: ModelKey) -> None:
+        """Raises CacheThrashing where that would be the end of it, before anything is fetched."""
+        if (wanted_bytes := self._refused.get(key)) is not None:
+            self._refuse_churn(key, wanted_bytes)
+
     def _refuse_churn(self, key: ModelKey, wanted_bytes: int) -> None:
         ledger, now = self._residents.ledger, time.monotonic()
         victim = self._residents.find(ledger.first() or "")
         fits = ledger.charged_bytes + wanted_bytes <= ledger.budget_bytes
         if not fits and victim is not None and not self._residents.copies(key):
+            self._refused[key] = wanted_bytes
+            if len(self._refused) > _REFUSED_LIMIT:
+                del self._refused[next(iter(self._refused))]
             self.churn.refuse(key, victim.as_victim(now), now)
+        self._refused.pop(key, None)

@@ -29,11 +29,15 @@ async def test_newcomers_are_refused_while_all_that_is_in_memory_is_asked_for_mo
         for _ in range(3):
             for key in KEYS[:2]:
                 await ask(engine, key)
-        for _ in range(6):
+        for _ in range(5):
             with pytest.raises(CacheThrashing) as refused:
                 await ask(engine, new)
             assert 0 < refused.value.retry_after_seconds <= 60
         assert len(engine.state()["models"]) == 2
+        (tmp_path / "models" / new).unlink()
+        with pytest.raises(CacheThrashing):  # nothing is fetched for a refusal that is known
+            await ask(engine, new)
+        drop(tmp_path / "models", new, booster(2, trees=60, depth=4).members)
         for _ in range(20):  # who insists gets in
             try:
                 await ask(engine, new)

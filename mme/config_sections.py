@@ -19,6 +19,13 @@ class ServerConfig:
     variant_name: str = "AllTraffic"
     region: str = "us-east-1"  # appears in error texts only
     account_id: str = "000000000000"  # appears in error texts only
+    access_keys: str | None = None  # None: nobody is asked who they are
+    no_auth: bool = False  # said aloud, where others could reach it
+    tls_cert: str | None = None
+    tls_key: str | None = None
+    tls_client_ca: str | None = None
+    admin_host: str = "127.0.0.1"
+    admin_port: int | None = None  # None: operators ask on the same port as clients
     body_limit_bytes: int = 25_000_000
     body_seconds: float = 30.0
     invocation_seconds: float = 60.0

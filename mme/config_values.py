@@ -64,6 +64,10 @@ def _one_of(*choices: str) -> Callable[[str], str]:
     return parse
 
 
+def _flag(text: str) -> bool:
+    return _one_of("on", "off")(text) == "on"
+
+
 def _text(text: str) -> str:
     if not text.strip():
         raise ValueError("must not be empty")
@@ -112,6 +116,7 @@ PARSERS: Mapping[str, Callable[[str], Any]] = {
     "factor": _number(1, 1_000_000, "times"),
     "trust": _one_of("code", "data"),
     "onoff": _one_of("on", "off"),
+    "flag": _flag,
     "switch": _one_of("auto", "on", "off"),
     "container": _one_of("auto", "off", "multi", "single"),
     "eviction": _one_of("lru", "gdsf"),
@@ -128,7 +133,9 @@ def parse_value(kind: str, value: Any) -> Any:  # noqa: ANN401 - TOML gives numb
     if isinstance(value, list):
         value = ",".join(str(item) for item in value)
     if isinstance(value, bool):
-        raise ValueError("must not be a boolean")  # noqa: TRY004 - one kind of error for the caller
+        if kind == "flag":
+            return value
+        raise ValueError("must not be a boolean")
     return PARSERS[kind](value if isinstance(value, str) else str(value))
 
 

@@ -9,6 +9,8 @@ HTTP statuses are given in `front/wire.py` only.
     │  ├─ ArtifactUnavailable   the store has no such object, or denies it
     │  ├─ ModelMissing          no such model is registered or in memory
     │  ├─ ModelConflict         a model of that name is registered already
+    │  ├─ Unauthenticated       who asks has not shown who they are
+    │  ├─ AccessDenied          they have, and may not do this
     │  ├─ PayloadTooLarge       body over the limit
     │  └─ PayloadTimeout        body not received in time
     ├─ ModelError             model: what a SageMaker container would answer with a 4xx or 5xx
@@ -97,6 +99,18 @@ class ModelMissing(RequestError):
 
 class ModelConflict(RequestError):
     """A model of that name is registered already."""
+
+
+class Unauthenticated(RequestError):
+    """Who asks has not shown who they are; `code` is AWS's name for what is wrong."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class AccessDenied(RequestError):
+    """Who asks is known, and may not do this."""
 
 
 class PayloadTooLarge(RequestError):

@@ -33,6 +33,8 @@ SERVING: Final = "serving"
 DRAINING: Final = "draining"
 STOPPED: Final = "stopped"
 LIBRARY: Final = "library"
+RELOADED: Final = "reloaded"
+RELOAD_FAILED: Final = "reload_failed"
 LINES_LOST: Final = "lines_lost"
 
 _LINES_LIMIT = 20_000

@@ -19,7 +19,10 @@ from mme import logs
 from mme.app.engine import Engine
 from mme.config import Config
 from mme.errors import ConfigError
+from mme.front.credentials import KeyFile
+from mme.front.exposure import check_exposure
 from mme.front.server import Front
+from mme.front.tls import Tls, open_tls
 
 if TYPE_CHECKING:
     from mme.front.oip_grpc import OipGrpc
@@ -69,18 +72,22 @@ async def _serve(config: Config) -> int:
 
 async def _start(config: Config) -> _Started:
     async with AsyncExitStack() as stack:
+        server = config.server
+        check_exposure(server)
+        keys = KeyFile(server.access_keys) if server.access_keys is not None else None
+        tls = open_tls(server)
         engine = await stack.enter_async_context(Engine(config))
-        front = Front(engine, config.server, engine.metrics, engine.management)
-        await front.start()
+        front = Front(engine, server, engine.metrics, engine.management, keys=keys, tls=tls)
         stack.push_async_callback(front.close)
-        grpc = _over_grpc(config, engine) if config.server.grpc_port else None
+        await front.start()
+        grpc = _over_grpc(config, engine, keys, tls) if server.grpc_port else None
         if grpc is not None:
             await grpc.start()
         stack.pop_all()
     return engine, front, grpc
 
 
-def _over_grpc(config: Config, engine: Engine) -> OipGrpc:
+def _over_grpc(config: Config, engine: Engine, keys: KeyFile | None, tls: Tls | None) -> OipGrpc:
     management = engine.management
     if management.operated is None or not management.is_alone:
         raise ConfigError("grpc_port: there is gRPC for the built-in engine alone only")
@@ -88,7 +95,7 @@ def _over_grpc(config: Config, engine: Engine) -> OipGrpc:
         from mme.front.oip_grpc import OipGrpc  # noqa: PLC0415 - an extra
     except ImportError as error:
         raise ConfigError("grpc_port: gRPC is not installed: pip install 'mme[grpc]'") from error
-    return OipGrpc(engine, config.server, management.operated)
+    return OipGrpc(engine, config.server, management.operated, keys=keys, tls=tls)
 
 
 def _spare_the_collector() -> None:
@@ -109,5 +116,5 @@ def _stop(stop: asyncio.Event, starting: asyncio.Task[_Started]) -> None:
 def _banner(config: Config, models: str, port: int) -> str:
     server = config.server
     host = f"[{server.host}]" if ":" in server.host else server.host
-    address = f"http://{host}:{port}"
+    address = f"{'http' if server.tls_cert is None else 'https'}://{host}:{port}"
     return f"mme is serving {models} at {address} as endpoint {server.endpoint_name}"

@@ -31,6 +31,7 @@ UNITS = {
     "factor": "factor",
     "trust": "code or data",
     "onoff": "on or off",
+    "flag": "alone; elsewhere on or off",
     "switch": "auto, on or off",
     "container": "auto, off, multi or single",
     "eviction": "lru or gdsf",
@@ -56,6 +57,8 @@ _SIZES = (
 def describe_default(setting: Setting) -> str:
     """The default as one would type it, in words where there is none to type."""
     value = setting.default
+    if isinstance(value, bool):
+        return "on" if value else "off"
     if value is None or value in ("", ()):
         return _ABSENT.get(setting.kind, "worked out")
     if setting.kind == "bytes":
@@ -78,10 +81,11 @@ def takes_settings(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _as_parameter(setting: Setting) -> inspect.Parameter:
+    kind = bool if setting.kind == "flag" else str
     option = typer.Option(
         setting.flag,
         help=escape(f"{setting.help} [default: {describe_default(setting)}]"),
-        metavar=f"<{setting.kind}>",
+        metavar=None if setting.kind == "flag" else f"<{setting.kind}>",
         show_default=False,
         rich_help_panel=f"Settings: {setting.section}",
     )
@@ -89,5 +93,5 @@ def _as_parameter(setting: Setting) -> inspect.Parameter:
         setting.name,
         inspect.Parameter.KEYWORD_ONLY,
         default=None,
-        annotation=Annotated[str | None, option],
+        annotation=Annotated[kind | None, option],
     )

@@ -14,6 +14,7 @@ from typing import Protocol
 from mme.config import ServerConfig
 from mme.domain import ModelKey
 from mme.errors import InvalidRequest
+from mme.front.access import Action
 from mme.front.container_wire import (
     json_body,
     miss_answer,
@@ -71,15 +72,21 @@ class ContainerApi:
     def routes(self) -> list[Route]:
         """The paths it answers."""
         route = partial(Route, refuse=self.refuse)
-        model, invoke = "/models/{}", "/models/{}/invoke"
+        managing = partial(route, action=Action.LOAD)
+        model = "/models/{}"
         return [
-            route(name="ping", method="GET", path="/ping", answer=self._ping),
-            route(name="load_model", method="POST", path="/models", answer=self._load),
-            route(name="list_models", method="GET", path="/models", answer=self._list),
-            route(name="describe_model", method="GET", path=model, answer=self._describe),
-            route(name="unload_model", method="DELETE", path=model, answer=self._unload),
+            route(name="ping", method="GET", path="/ping", answer=self._ping, action=Action.OPEN),
+            managing(name="load_model", method="POST", path="/models", answer=self._load),
+            managing(name="list_models", method="GET", path="/models", answer=self._list),
+            managing(name="describe_model", method="GET", path=model, answer=self._describe),
+            managing(name="unload_model", method="DELETE", path=model, answer=self._unload),
             route(
-                name="invoke_model", method="POST", path=invoke, answer=self._invoke, invokes=True
+                name="invoke_model",
+                method="POST",
+                path=f"{model}/invoke",
+                answer=self._invoke,
+                action=Action.INVOKE,
+                invokes=True,
             ),
         ]
 
@@ -103,29 +110,31 @@ class ContainerApi:
 
     async def _load(self, exchange: Exchange) -> Answer:
         key, url = read_load(await exchange.receive())
+        exchange.may_use(key)
         await self._hosted.load(key, url)
         return json_body(200, {"status": f"Model {key} loaded"}, exchange.request_id)
 
     async def _list(self, exchange: Exchange) -> Answer:
-        page, token = read_page(self._hosted.names(), exchange.request.rel_url.query)
+        names = filter(exchange.sees, self._hosted.names())
+        page, token = read_page(names, exchange.request.rel_url.query)
         members: dict[str, object] = {"models": [self._named(ModelKey(name)) for name in page]}
         if token is not None:
             members["nextPageToken"] = token
         return json_body(200, members, exchange.request_id)
 
     async def _describe(self, exchange: Exchange) -> Answer:
-        key = read_model_name(exchange.segment)
+        key = exchange.may_use(read_model_name(exchange.segment))
         return json_body(200, self._named(key), exchange.request_id)
 
     async def _unload(self, exchange: Exchange) -> Answer:
-        key = read_model_name(exchange.segment)
+        key = exchange.may_use(read_model_name(exchange.segment))
         await self._hosted.unload(key)
         return json_body(200, {"status": f"Model {key} unloaded"}, exchange.request_id)
 
     async def _invoke(self, exchange: Exchange) -> Answer:
-        key = read_model_name(exchange.segment)
+        key = exchange.may_use(read_model_name(exchange.segment))
         self._hosted.url(key)
-        exchange.invocation = invocation = read_payload(
+        invocation = read_payload(
             exchange.request.headers,
             key,
             request_id=exchange.request_id,
@@ -133,6 +142,7 @@ class ContainerApi:
             body=await exchange.receive(),
             deadline=exchange.clock() + self._server.invocation_seconds,
         )
+        exchange.admit(invocation)
         exchange.reply = reply = await self._service.invoke(invocation)
         return payload_answer(reply, exchange.request_id)
 

@@ -17,6 +17,7 @@ from multidict import CIMultiDict, MultiMapping
 
 from mme.domain import Invocation, ModelKey, Reply
 from mme.errors import (
+    AccessDenied,
     ArtifactUnavailable,
     InvalidRequest,
     MemoryRefused,
@@ -27,6 +28,7 @@ from mme.errors import (
     PayloadTimeout,
     PayloadTooLarge,
     RequestError,
+    Unauthenticated,
     WorkerLost,
 )
 from mme.front.wire import (
@@ -53,6 +55,8 @@ class _Form:
 _UNEXPECTED = _Form(500, "InternalServerException")
 _FORMS: Mapping[type[BaseException], _Form] = {
     RequestError: _Form(400, "BadRequestException"),
+    Unauthenticated: _Form(401, "UnauthorizedException"),
+    AccessDenied: _Form(403, "AccessDeniedException"),
     ModelMissing: _Form(404, "ModelNotFoundException"),
     ArtifactUnavailable: _Form(404, "ModelNotFoundException"),
     ModelConflict: _Form(409, "ConflictStatusException"),

@@ -19,6 +19,7 @@ from aiohttp.web import RequestPayloadError
 from mme.config import ServerConfig
 from mme.domain import Invocation, ModelKey, Reply
 from mme.errors import InvalidRequest, PayloadTimeout, PayloadTooLarge
+from mme.front.access import Caller
 from mme.front.wire import Answer
 
 
@@ -89,26 +90,51 @@ class Exchange:
     started: float  # by `time.perf_counter`: uvloop's own clock moves in milliseconds
     server: ServerConfig
     segment: str = ""  # what stood in the place of `{}` in the route's path
-    body_bytes: int = 0
+    body: bytes | None = None  # once it was received
+    caller: Caller | None = None  # None: nobody is asked who they are
     invocation: Invocation | None = None
     reply: Reply | None = None
     given_up: bool = False  # by the server, which ends
 
+    def admit(self, invocation: Invocation) -> None:
+        """Notes what is asked for. Raises AccessDenied where the caller may not ask for it."""
+        self.invocation = invocation
+        if self.caller is not None:
+            self.caller.check(
+                invocation.endpoint, invocation.target_model, invocation.target_container
+            )
+
+    def may_use(self, model: ModelKey) -> ModelKey:
+        """That model. Raises AccessDenied where the caller may not do this to it."""
+        if self.caller is not None:
+            self.caller.check(self.server.endpoint_name, model)
+        return model
+
+    def may_use_all(self) -> None:
+        """Raises AccessDenied where the caller may not do this to every model."""
+        if self.caller is not None:
+            self.caller.check_all()
+
+    def sees(self, model: str) -> bool:
+        """Whether the caller may know of a model."""
+        return self.caller is None or self.caller.sees(model)
+
     async def receive(self) -> bytes:
-        """The whole body, within the limits on bytes and time.
+        """The whole body, within the limits on bytes and time; again, if it is asked again.
 
         Raises:
             PayloadTooLarge: announced or found to be over the limit; the rest is not kept.
             PayloadTimeout: the client was too slow.
             InvalidRequest: the body broke off or is not what its framing says.
         """
+        if self.body is not None:
+            return self.body
         content, limit_bytes = self.request.content, self.server.body_limit_bytes
         if content.is_eof() and content.total_bytes <= limit_bytes:
-            body = content.read_nowait()  # it came with its head, as small ones do
+            self.body = content.read_nowait()  # it came with its head, as small ones do
         else:
-            body = await self._await_body(content, limit_bytes)
-        self.body_bytes = len(body)
-        return body
+            self.body = await self._await_body(content, limit_bytes)
+        return self.body
 
     async def _await_body(self, content: StreamReader, limit_bytes: int) -> bytes:
         headers, seconds = self.request.headers, self.server.body_seconds

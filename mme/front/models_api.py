@@ -21,6 +21,7 @@ import msgspec
 
 from mme.domain import ModelKey
 from mme.errors import InvalidRequest
+from mme.front.access import Action
 from mme.front.container_wire import json_body, refusal_answer
 from mme.front.exchange import Exchange
 from mme.front.pages import read_page
@@ -81,45 +82,49 @@ class ModelsApi:
         """The paths it answers."""
         operated = self._operated
         route = partial(Route, refuse=_refuse)
-        post = partial(route, method="POST")
+        get = partial(route, method="GET", action=Action.LOAD)
+        load = partial(route, method="POST", action=Action.LOAD)
+        pin, model = partial(route, method="POST", action=Action.ADMIN), "/models/{}"
         return [
-            route(name="list_models", method="GET", path="/models", answer=self._list),
+            get(name="list_models", path="/models", answer=self._list),
+            get(name="describe_model", path=model, answer=_telling(operated.describe)),
             route(
-                name="describe_model",
-                method="GET",
-                path="/models/{}",
-                answer=_telling(operated.describe),
+                name="unload_model",
+                method="DELETE",
+                path=model,
+                answer=self._unload,
+                action=Action.ADMIN,
             ),
-            route(name="unload_model", method="DELETE", path="/models/{}", answer=self._unload),
-            post(name="prewarm_models", path="/prewarm", answer=self._prewarm),
-            post(name="load_model", path="/models/{}/load", answer=self._load),
-            post(name="refresh_model", path="/models/{}/refresh", answer=self._refresh),
-            post(name="pin_model", path="/models/{}/pin", answer=_telling(operated.pin)),
-            post(name="unpin_model", path="/models/{}/unpin", answer=_telling(operated.unpin)),
+            load(name="prewarm_models", path="/prewarm", answer=self._prewarm),
+            load(name="load_model", path=f"{model}/load", answer=self._load),
+            load(name="refresh_model", path=f"{model}/refresh", answer=self._refresh),
+            pin(name="pin_model", path=f"{model}/pin", answer=_telling(operated.pin)),
+            pin(name="unpin_model", path=f"{model}/unpin", answer=_telling(operated.unpin)),
         ]
 
     async def _list(self, exchange: Exchange) -> Answer:
         models = self._operated.describe_all()
-        page, token = read_page(models, exchange.request.rel_url.query)
+        page, token = read_page(filter(exchange.sees, models), exchange.request.rel_url.query)
         members: _Description = {"models": [models[name] for name in page]}
         if token is not None:
             members["nextPageToken"] = token
         return json_body(200, members, exchange.request_id)
 
     async def _load(self, exchange: Exchange) -> Answer:
-        told = await self._operated.load(read_target_model(exchange.segment))
+        told = await self._operated.load(exchange.may_use(read_target_model(exchange.segment)))
         return json_body(200, told, exchange.request_id)
 
     async def _prewarm(self, exchange: Exchange) -> Answer:
-        told = await self._operated.prewarm(_read_names(await exchange.receive()))
+        names = _read_names(await exchange.receive())
+        told = await self._operated.prewarm([exchange.may_use(name) for name in names])
         return json_body(202, told, exchange.request_id)
 
     async def _refresh(self, exchange: Exchange) -> Answer:
-        told = await self._operated.refresh(read_target_model(exchange.segment))
+        told = await self._operated.refresh(exchange.may_use(read_target_model(exchange.segment)))
         return json_body(200, told, exchange.request_id)
 
     async def _unload(self, exchange: Exchange) -> Answer:
-        key = read_target_model(exchange.segment)
+        key = exchange.may_use(read_target_model(exchange.segment))
         await self._operated.unload(key)
         return json_body(200, {"status": f"Model {key} unloaded"}, exchange.request_id)
 
@@ -138,7 +143,7 @@ def _telling(
     act: Callable[[ModelKey], _Description],
 ) -> Callable[[Exchange], Awaitable[Answer]]:
     async def answer(exchange: Exchange) -> Answer:
-        told = act(read_target_model(exchange.segment))
+        told = act(exchange.may_use(read_target_model(exchange.segment)))
         return json_body(200, told, exchange.request_id)
 
     return answer

@@ -16,6 +16,7 @@ from typing import Protocol
 from mme.config import ServerConfig
 from mme.domain import ModelKey
 from mme.errors import ModelMissing
+from mme.front.access import Action
 from mme.front.exchange import Exchange, Service
 from mme.front.oip_wire import (
     check_load,
@@ -77,20 +78,26 @@ class OipApi:
 
     def routes(self) -> list[Route]:
         """The paths it answers; of those that overlap the longer ones first."""
-        get = partial(Route, method="GET", refuse=_refuse)
-        post = partial(Route, method="POST", refuse=_refuse)
+        get = partial(Route, method="GET", refuse=_refuse, action=Action.INVOKE)
+        post = partial(Route, method="POST", refuse=_refuse, action=Action.INVOKE)
+        look, load = partial(get, action=Action.OPEN), partial(post, action=Action.LOAD)
         model, managed = "/v2/models/{...}", "/v2/repository/models/{...}"
         return [
             get(name="oip_server", path="/v2", answer=self._describe_server),
             get(name="oip_server", path="/v2/", answer=self._describe_server),
-            get(name="oip_live", path="/v2/health/live", answer=self._live),
-            get(name="oip_ready", path="/v2/health/ready", answer=self._ready),
+            look(name="oip_live", path="/v2/health/live", answer=self._live),
+            look(name="oip_ready", path="/v2/health/ready", answer=self._ready),
             post(name="oip_infer", path=f"{model}/infer", answer=self._infer, invokes=True),
             get(name="oip_model_ready", path=f"{model}/ready", answer=self._model_ready),
             get(name="oip_model", path=model, answer=self._describe_model),
-            post(name="oip_index", path="/v2/repository/index", answer=self._index),
-            post(name="oip_load", path=f"{managed}/load", answer=self._load),
-            post(name="oip_unload", path=f"{managed}/unload", answer=self._unload),
+            load(name="oip_index", path="/v2/repository/index", answer=self._index),
+            load(name="oip_load", path=f"{managed}/load", answer=self._load),
+            post(
+                name="oip_unload",
+                path=f"{managed}/unload",
+                answer=self._unload,
+                action=Action.ADMIN,
+            ),
             get(name="oip_unknown", path="/v2/{...}", answer=_decline),
             post(name="oip_unknown", path="/v2/{...}", answer=_decline),
         ]
@@ -108,7 +115,7 @@ class OipApi:
         return json_reply(200, {"ready": True}, exchange.request_id)
 
     async def _model_ready(self, exchange: Exchange) -> Answer:
-        key = read_model(exchange.request.rel_url.raw_path, "/ready")
+        key = exchange.may_use(read_model(exchange.request.rel_url.raw_path, "/ready"))
         told: _DESCRIBED = {"name": key, "ready": True}
         try:
             self._repository.describe(key)
@@ -117,14 +124,14 @@ class OipApi:
         return json_reply(200 if told["ready"] else 400, told, exchange.request_id)
 
     async def _describe_model(self, exchange: Exchange) -> Answer:
-        key = read_model(exchange.request.rel_url.raw_path)
+        key = exchange.may_use(read_model(exchange.request.rel_url.raw_path))
         told = metadata(key, await self._repository.load(key))
         return json_reply(200, told, exchange.request_id)
 
     async def _infer(self, exchange: Exchange) -> Answer:
         key = read_model(exchange.request.rel_url.raw_path, "/infer")
         headers = exchange.request.headers
-        exchange.invocation = invocation = read_infer(
+        invocation = read_infer(
             headers,
             key,
             request_id=exchange.request_id,
@@ -132,22 +139,24 @@ class OipApi:
             body=await exchange.receive(),
             deadline=exchange.clock() + self._server.invocation_seconds,
         )
+        exchange.admit(invocation)
         exchange.reply = reply = await self._service.invoke(invocation)
         return infer_answer(reply, headers.get("Content-Type", ""), exchange.request_id)
 
     async def _index(self, exchange: Exchange) -> Answer:
         read_options(await exchange.receive())
-        entries = [index_entry(name) for name in self._repository.describe_all()]
+        names = filter(exchange.sees, self._repository.describe_all())
+        entries = [index_entry(name) for name in names]
         return json_reply(200, entries, exchange.request_id)
 
     async def _load(self, exchange: Exchange) -> Answer:
-        key = read_target_model(exchange.segment)
+        key = exchange.may_use(read_target_model(exchange.segment))
         check_load(read_options(await exchange.receive()).get("parameters"))
         await self._repository.load(key)
         return Answer(status=200, headers={REQUEST_ID: exchange.request_id})
 
     async def _unload(self, exchange: Exchange) -> Answer:
-        key = read_target_model(exchange.segment)
+        key = exchange.may_use(read_target_model(exchange.segment))
         read_options(await exchange.receive())
         with contextlib.suppress(ModelMissing):
             await self._repository.unload(key)

@@ -11,7 +11,9 @@ import asyncio
 import contextlib
 import os
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -20,9 +22,12 @@ from google.protobuf.message import DecodeError
 
 from mme import logs
 from mme.config import ServerConfig
-from mme.domain import Invocation
+from mme.domain import Invocation, ModelKey
 from mme.errors import ConfigError, InvalidRequest, ModelMissing
+from mme.front.access import Action, Caller
+from mme.front.credentials import KeyFile
 from mme.front.exchange import Service
+from mme.front.gate import Gate
 from mme.front.oip_api import EXTENSIONS, Repository
 from mme.front.oip_messages import MESSAGES
 from mme.front.oip_tensors import read_reply, write_body
@@ -34,11 +39,15 @@ from mme.front.oip_wire import (
     metadata,
     status_of,
 )
+from mme.front.tls import Tls
+from mme.front.watch import Watch
 from mme.front.wire import format_request_id, read_target_model
 
 _SERVICE = "inference.GRPCInferenceService"
 _CODES = {
     400: grpc.StatusCode.INVALID_ARGUMENT,
+    401: grpc.StatusCode.UNAUTHENTICATED,
+    403: grpc.StatusCode.PERMISSION_DENIED,
     404: grpc.StatusCode.NOT_FOUND,
     503: grpc.StatusCode.UNAVAILABLE,
     504: grpc.StatusCode.DEADLINE_EXCEEDED,
@@ -46,11 +55,44 @@ _CODES = {
 _Message = Any  # its classes are made at run time
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Call:
+    """Who asks, and how long they wait."""
+
+    endpoint: str
+    remaining_seconds: float | None  # None: for ever
+    caller: Caller | None  # None: nobody is asked who they are
+
+    def may_use(self, name: str) -> ModelKey:
+        """The model of that name. Raises InvalidRequest, AccessDenied."""
+        key = read_target_model(name)
+        if self.caller is not None:
+            self.caller.check(self.endpoint, key)
+        return key
+
+    def sees(self, model: str) -> bool:
+        """Whether the caller may know of a model."""
+        return self.caller is None or self.caller.sees(model)
+
+
+_Act = Callable[[_Message, _Call], Awaitable[_Message]]
+
+
 class OipGrpc:
     """One listening port."""
 
-    def __init__(self, service: Service, server: ServerConfig, repository: Repository) -> None:
+    def __init__(
+        self,
+        service: Service,
+        server: ServerConfig,
+        repository: Repository,
+        *,
+        keys: KeyFile | None = None,
+        tls: Tls | None = None,
+    ) -> None:
         self._service = service
+        self._gate = Gate(keys, server) if keys is not None else None
+        self._tls = tls
         self._config = server
         self._repository = repository
 
@@ -64,27 +106,33 @@ class OipGrpc:
                 ("grpc.so_reuseport", 0),
             ]
         )
-        calls = {
-            "ServerLive": self._live,
-            "ServerReady": self._ready,
-            "ServerMetadata": self._describe_server,
-            "ModelReady": self._model_ready,
-            "ModelMetadata": self._describe_model,
-            "ModelInfer": self._infer,
-            "RepositoryIndex": self._index,
-            "RepositoryModelLoad": self._load,
-            "RepositoryModelUnload": self._unload,
+        calls: dict[str, tuple[_Act, Action]] = {
+            "ServerLive": (self._live, Action.OPEN),
+            "ServerReady": (self._ready, Action.OPEN),
+            "ServerMetadata": (self._describe_server, Action.INVOKE),
+            "ModelReady": (self._model_ready, Action.INVOKE),
+            "ModelMetadata": (self._describe_model, Action.INVOKE),
+            "ModelInfer": (self._infer, Action.INVOKE),
+            "RepositoryIndex": (self._index, Action.LOAD),
+            "RepositoryModelLoad": (self._load, Action.LOAD),
+            "RepositoryModelUnload": (self._unload, Action.ADMIN),
         }
         handlers = {
-            name: grpc.unary_unary_rpc_method_handler(_call(MESSAGES[f"{name}Request"], act))
-            for name, act in calls.items()
+            name: grpc.unary_unary_rpc_method_handler(
+                self._call(MESSAGES[f"{name}Request"], act, action)
+            )
+            for name, (act, action) in calls.items()
+            if self._config.admin_port is None or not action.manages
         }
         self._server.add_generic_rpc_handlers(
             (grpc.method_handlers_generic_handler(_SERVICE, handlers),)
         )
         address = f"{self._config.host}:{self._config.grpc_port}"
         try:
-            self._server.add_insecure_port(address)
+            if self._tls is None:
+                self._server.add_insecure_port(address)
+            else:
+                self._server.add_secure_port(address, _credentials(self._tls))
         except RuntimeError as error:
             raise ConfigError(f"grpc_port: cannot listen on {address}") from error
         await self._server.start()
@@ -93,19 +141,19 @@ class OipGrpc:
         """No new calls; those in flight have the drain time, and are then cancelled."""
         await self._server.stop(self._config.drain_seconds)
 
-    async def _live(self, _: _Message, __: float | None) -> _Message:
+    async def _live(self, _: _Message, __: _Call) -> _Message:
         return MESSAGES["ServerLiveResponse"](live=True)
 
-    async def _ready(self, _: _Message, __: float | None) -> _Message:
+    async def _ready(self, _: _Message, __: _Call) -> _Message:
         return MESSAGES["ServerReadyResponse"](ready=not self._service.readiness())
 
-    async def _describe_server(self, _: _Message, __: float | None) -> _Message:
+    async def _describe_server(self, _: _Message, __: _Call) -> _Message:
         return MESSAGES["ServerMetadataResponse"](
             name="mme", version=version("mme"), extensions=EXTENSIONS
         )
 
-    async def _model_ready(self, request: _Message, _: float | None) -> _Message:
-        key = read_target_model(request.name)
+    async def _model_ready(self, request: _Message, call: _Call) -> _Message:
+        key = call.may_use(request.name)
         check_version(key, request.version)
         response = MESSAGES["ModelReadyResponse"]()
         with contextlib.suppress(ModelMissing):
@@ -113,19 +161,19 @@ class OipGrpc:
             response.ready = True
         return response
 
-    async def _describe_model(self, request: _Message, _: float | None) -> _Message:
-        key = read_target_model(request.name)
+    async def _describe_model(self, request: _Message, call: _Call) -> _Message:
+        key = call.may_use(request.name)
         check_version(key, request.version)
         told = metadata(key, await self._repository.load(key))
         return MESSAGES["ModelMetadataResponse"](**told)
 
-    async def _infer(self, request: _Message, remaining_seconds: float | None) -> _Message:
-        key = read_target_model(request.model_name)
+    async def _infer(self, request: _Message, call: _Call) -> _Message:
+        key = call.may_use(request.model_name)
         check_version(key, request.model_version)
         body, content_type = write_body(request)
         limit_seconds = self._config.invocation_seconds
-        if remaining_seconds is not None:
-            limit_seconds = min(limit_seconds, max(0.0, remaining_seconds))
+        if call.remaining_seconds is not None:
+            limit_seconds = min(limit_seconds, max(0.0, call.remaining_seconds))
         invocation = Invocation(
             request_id=format_request_id(os.urandom(16)),
             endpoint=self._config.endpoint_name,
@@ -136,36 +184,64 @@ class OipGrpc:
         )
         return read_reply(await self._service.invoke(invocation))
 
-    async def _index(self, _: _Message, __: float | None) -> _Message:
-        models = [index_entry(name) for name in self._repository.describe_all()]
+    async def _index(self, _: _Message, call: _Call) -> _Message:
+        models = [index_entry(name) for name in self._repository.describe_all() if call.sees(name)]
         return MESSAGES["RepositoryIndexResponse"](models=models)
 
-    async def _load(self, request: _Message, _: float | None) -> _Message:
+    async def _load(self, request: _Message, call: _Call) -> _Message:
         check_load(request.parameters)
-        await self._repository.load(read_target_model(request.model_name))
+        await self._repository.load(call.may_use(request.model_name))
         return MESSAGES["RepositoryModelLoadResponse"]()
 
-    async def _unload(self, request: _Message, _: float | None) -> _Message:
+    async def _unload(self, request: _Message, call: _Call) -> _Message:
         with contextlib.suppress(ModelMissing):
-            await self._repository.unload(read_target_model(request.model_name))
+            await self._repository.unload(call.may_use(request.model_name))
         return MESSAGES["RepositoryModelUnloadResponse"]()
 
+    def _call(
+        self, kind: _Message, act: _Act, action: Action
+    ) -> Callable[[bytes, Any], Awaitable[bytes]]:
+        async def call(data: bytes, context: Any) -> bytes:  # noqa: ANN401 - grpc has no types
+            try:
+                asked = _Call(
+                    endpoint=self._config.endpoint_name,
+                    remaining_seconds=context.time_remaining(),
+                    caller=self._caller(context, action),
+                )
+                response = await act(_parse(kind, data), asked)
+                return bytes(response.SerializeToString())
+            except Exception as error:
+                code = _CODES.get(status_of(error), grpc.StatusCode.INTERNAL)
+                if code is grpc.StatusCode.INTERNAL:
+                    structlog.get_logger().error(logs.INTERNAL_ERROR, exc_info=error)
+                await context.abort(code, message_of(error))
+                raise
 
-def _call(
-    kind: _Message, act: Callable[[_Message, float | None], Awaitable[_Message]]
-) -> Callable[[bytes, Any], Awaitable[bytes]]:
-    async def call(data: bytes, context: Any) -> bytes:  # noqa: ANN401 - grpc has no types
-        try:
-            response = await act(_parse(kind, data), context.time_remaining())
-            return bytes(response.SerializeToString())
-        except Exception as error:
-            code = _CODES.get(status_of(error), grpc.StatusCode.INTERNAL)
-            if code is grpc.StatusCode.INTERNAL:
-                structlog.get_logger().error(logs.INTERNAL_ERROR, exc_info=error)
-            await context.abort(code, message_of(error))
-            raise
+        return call
 
-    return call
+    def _caller(self, context: Any, action: Action) -> Caller | None:  # noqa: ANN401
+        if self._gate is None or action is Action.OPEN:
+            return None
+        return self._gate.admit_bearer(_bearer(context), action)
+
+
+def _bearer(context: Any) -> str:  # noqa: ANN401 - grpc has no types
+    values = [value for name, value in context.invocation_metadata() if name == "authorization"]
+    return values[0] if len(values) == 1 else ""
+
+
+def _credentials(tls: Tls) -> Any:  # noqa: ANN401
+    """The certificate as it is on disk, for each new connection."""
+
+    def read() -> Any:  # noqa: ANN401
+        pair = (Path(tls.key).read_bytes(), Path(tls.cert).read_bytes())
+        root = Path(tls.client_ca).read_bytes() if tls.client_ca is not None else None
+        return grpc.ssl_server_certificate_configuration([pair], root)
+
+    watch = Watch([tls.cert, tls.key])
+    return grpc.dynamic_ssl_server_credentials(
+        read(), lambda: read() if watch.changed() else None, tls.client_ca is not None
+    )
 
 
 def _parse(kind: _Message, data: bytes) -> _Message:

@@ -17,6 +17,7 @@ from multidict import MultiMapping
 
 from mme.domain import Invocation, ModelKey, Reply
 from mme.errors import (
+    AccessDenied,
     ArtifactUnavailable,
     InvalidRequest,
     InvocationTimeout,
@@ -27,6 +28,7 @@ from mme.errors import (
     PayloadTimeout,
     PayloadTooLarge,
     RequestError,
+    Unauthenticated,
     WorkerLost,
 )
 from mme.front.runtime_errors import retry_after
@@ -42,6 +44,8 @@ _VERSIONED = re.compile(r"(.+)/versions/([^/]+)")
 _HEADER_SIZE = re.compile(r";json-header-size=([0-9]+)\Z")
 _STATUSES: Mapping[type[BaseException], int] = {
     RequestError: 400,
+    Unauthenticated: 401,
+    AccessDenied: 403,
     ModelMissing: 404,
     ArtifactUnavailable: 404,
     PayloadTooLarge: 413,

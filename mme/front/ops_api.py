@@ -13,6 +13,7 @@ from collections.abc import Callable
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from mme.errors import InvalidRequest, ModelMissing
+from mme.front.access import Action
 from mme.front.exchange import Exchange, Service
 from mme.front.routes import Route
 from mme.front.runtime_errors import clean, json_answer
@@ -40,12 +41,12 @@ class OpsApi:
     def routes(self) -> list[Route]:
         """The paths it answers."""
         answers = {
-            "livez": self._alive,
-            "readyz": self._ready,
-            "state": self._state,
-            "metrics": self._metrics,
-            "state/accesses": self._accesses,
-            "state/models/{...}": self._explain,
+            "livez": (self._alive, Action.OPEN),
+            "readyz": (self._ready, Action.OPEN),
+            "state": (self._state, Action.ADMIN),
+            "metrics": (self._metrics, Action.ADMIN),
+            "state/accesses": (self._accesses, Action.ADMIN),
+            "state/models/{...}": (self._explain, Action.ADMIN),
         }
         return [
             Route(
@@ -54,8 +55,9 @@ class OpsApi:
                 path=f"/{path}",
                 answer=answer,
                 refuse=self._refuse,
+                action=action,
             )
-            for path, answer in answers.items()
+            for path, (answer, action) in answers.items()
         ]
 
     async def _alive(self, exchange: Exchange) -> Answer:
@@ -67,15 +69,17 @@ class OpsApi:
         return json_answer(503 if reasons else 200, members, request_id=exchange.request_id)
 
     async def _state(self, exchange: Exchange) -> Answer:
+        exchange.may_use_all()  # it names them
         return json_answer(200, self._service.state(), request_id=exchange.request_id)
 
     async def _accesses(self, exchange: Exchange) -> Answer:
+        exchange.may_use_all()
         told = await self._service.accesses()  # megabytes: not for the loop to encode
         return await asyncio.to_thread(json_answer, 200, told, request_id=exchange.request_id)
 
     async def _explain(self, exchange: Exchange) -> Answer:
         try:
-            told = self._service.explain(read_target_model(exchange.segment))
+            told = self._service.explain(exchange.may_use(read_target_model(exchange.segment)))
         except (InvalidRequest, ModelMissing) as error:  # no name of a model, or nothing to know it
             message = {"Message": clean(str(error))}
             return json_answer(404, message, request_id=exchange.request_id)

@@ -53,8 +53,10 @@ class Recorder:
             "status": status,
             "outcome": "ok" if error is None else type(error).__name__,
             "seconds": seconds,
-            "bytes_in": exchange.body_bytes,
+            "bytes_in": len(exchange.body or b""),
         }
+        if exchange.caller is not None:
+            told["caller"] = exchange.caller.grant.name
         _tell(exchange, told)
         if route is not None and route.invokes:
             self._count_invocation(seconds, exchange.reply, error)

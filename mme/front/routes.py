@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from urllib.parse import unquote
 
+from mme.front.access import Action
 from mme.front.exchange import Exchange
 from mme.front.wire import Answer
 
@@ -25,6 +26,7 @@ class Route:
     path: str  # e.g. /ping, or /endpoints/{}/invocations
     answer: Callable[[Exchange], Awaitable[Answer]]
     refuse: Callable[[Exception, Exchange], Answer]  # in the shape that the dialect's clients read
+    action: Action  # that a caller must be allowed
     invokes: bool = False  # it is work: refused while draining, logged at info, counted as such
 
 

@@ -11,6 +11,7 @@ from functools import partial
 
 from mme.config import ServerConfig
 from mme.errors import InvalidRequest
+from mme.front.access import Action
 from mme.front.exchange import Exchange, Service
 from mme.front.routes import NoMatch, Route
 from mme.front.runtime_errors import error_answer, json_answer
@@ -38,7 +39,7 @@ class RuntimeApi:
 
     def routes(self) -> list[Route]:
         """The paths it answers."""
-        route = partial(Route, method="POST", refuse=self.refuse)
+        route = partial(Route, method="POST", refuse=self.refuse, action=Action.INVOKE)
         return [
             route(
                 path="/endpoints/{}/invocations",
@@ -51,7 +52,7 @@ class RuntimeApi:
                 route(path=path, name=operation, answer=partial(self._decline, operation))
                 for path, operation in _OTHER_OPERATIONS.items()
             ),
-            route(path="/ping", name="ping", answer=self._ping, method="GET"),
+            route(path="/ping", name="ping", answer=self._ping, method="GET", action=Action.OPEN),
         ]
 
     def refuse(self, error: Exception, exchange: Exchange) -> Answer:
@@ -83,13 +84,14 @@ class RuntimeApi:
     async def _invoke(self, exchange: Exchange) -> Answer:
         endpoint = read_endpoint(exchange.segment or self._server.endpoint_name)
         body = await exchange.receive()
-        exchange.invocation = invocation = read_invocation(
+        invocation = read_invocation(
             exchange.request.headers,
             request_id=exchange.request_id,
             endpoint=endpoint,
             body=body,
             deadline=exchange.clock() + self._server.invocation_seconds,
         )
+        exchange.admit(invocation)
         exchange.reply = reply = await self._service.invoke(invocation)
         return reply_answer(reply, exchange.request_id)
 

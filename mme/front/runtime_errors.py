@@ -16,6 +16,7 @@ import msgspec
 
 from mme.config import ServerConfig
 from mme.errors import (
+    AccessDenied,
     CacheThrashing,
     DiskUnavailable,
     Draining,
@@ -29,6 +30,7 @@ from mme.errors import (
     RequestError,
     SiblingFailed,
     StoreUnavailable,
+    Unauthenticated,
     WorkerLost,
 )
 from mme.front.wire import REQUEST_ID, Answer
@@ -60,6 +62,7 @@ _UNAVAILABLE = _Form(503, "ServiceUnavailable", retry_after_seconds=1)
 _UNEXPECTED = _Form(500, "InternalFailure")
 _FORMS: Mapping[type[BaseException], _Form] = {
     RequestError: _Form(400, "ValidationError"),
+    AccessDenied: _Form(403, "AccessDeniedException"),
     PayloadTooLarge: _Form(413, close=True),
     PayloadTimeout: _Form(408, close=True),
     ModelError: _Form(424, "ModelError"),
@@ -83,7 +86,7 @@ def error_answer(
         server: gives the region and account that appear in texts.
         close: the connection is not to be used again.
     """
-    form = next((_FORMS[kind] for kind in type(error).__mro__ if kind in _FORMS), _UNEXPECTED)
+    form = _form(error)
     headers = {}
     if form.error_type is not None:
         headers[ERROR_TYPE] = form.error_type
@@ -101,6 +104,12 @@ def error_answer(
     return json_answer(
         form.status, members, request_id=request_id, headers=headers, close=close or form.close
     )
+
+
+def _form(error: Exception) -> _Form:
+    if isinstance(error, Unauthenticated):
+        return _Form(400 if error.code == "IncompleteSignature" else 403, error.code)
+    return next((_FORMS[kind] for kind in type(error).__mro__ if kind in _FORMS), _UNEXPECTED)
 
 
 def retry_after(error: Exception, otherwise_seconds: int) -> str:

@@ -13,25 +13,30 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import partial
 
 import structlog
 from aiohttp.http_exceptions import HttpProcessingError
 
 from mme import logs
 from mme.config import ServerConfig
-from mme.errors import ConfigError, Draining, InvalidRequest, MmeError
+from mme.errors import Draining, InvalidRequest, MmeError
+from mme.front.access import Action
 from mme.front.connection import Connections
+from mme.front.credentials import KeyFile
 from mme.front.dialects import Management, open_dialects
 from mme.front.exchange import Exchange, Request, Service
+from mme.front.gate import Gate
+from mme.front.listen import Listener
 from mme.front.record import CLIENT_GONE_STATUS, Recorder
 from mme.front.routes import NoMatch, Route, RouteTable
 from mme.front.runtime_errors import clean
+from mme.front.tls import Tls
 from mme.front.wire import Answer, format_request_id
 from mme.metrics import Metrics
 
 __all__ = ["Front", "Service"]
 
-_BACKLOG = 2048
 _SILENT_SECONDS = 1.0  # a kept connection on which nothing came for so long has nothing on its way
 _LOOK_SECONDS = 0.02
 _FAIL_SECONDS = 0.5  # for those whose time is up to say so
@@ -39,29 +44,38 @@ _PATH_SHOWN = 200
 
 
 class Front:
-    """One listening socket and what answers behind it.
+    """One listening socket, or one more for operators, and what answers behind them.
 
     Args:
         service: what is served.
         config: where to listen and what to let in.
         metrics: where requests are counted.
         management: what can be done to models; decides on the dialects.
+        keys: who may ask for what; None: nobody is asked who they are.
+        tls: None: plain HTTP.
     """
 
     port: int  # that it listens on, from `start` on
+    admin_port: int  # as `port`, where operators have no other
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what it is made of
         self,
         service: Service,
         config: ServerConfig,
         metrics: Metrics,
         management: Management = Management(),  # noqa: B008 - frozen
+        *,
+        keys: KeyFile | None = None,
+        tls: Tls | None = None,
     ) -> None:
         self._service = service
         self._config = config
         self._recorder = Recorder(metrics)
         self._dialect, routes = open_dialects(service, self._readiness, config, management)
-        self._routes = RouteTable(routes)
+        self._gate = Gate(keys, config) if keys is not None else None
+        self._tls = tls
+        self._tables = _tables(routes, apart=config.admin_port is not None)
+        self._listeners: list[Listener] = []
         self._in_flight: set[Exchange] = set()
         self._request_ids = _draw_request_ids()
         self._emptied = asyncio.Event()
@@ -73,17 +87,16 @@ class Front:
         Raises:
             ConfigError: the address can't be had.
         """
-        loop = asyncio.get_running_loop()
-        self._clock = loop.time
-        self._connections = Connections(self._answer, self._unreadable, self._config.body_seconds)
-        host, port = self._config.host, self._config.port
-        try:
-            self._listener = await loop.create_server(
-                self._connections, host, port, backlog=_BACKLOG, reuse_address=True
-            )
-        except OSError as error:
-            raise ConfigError(f"host, port: cannot listen on {host}:{port}: {error}") from error
-        self.port = self._listener.sockets[0].getsockname()[1]
+        config, self._clock = self._config, asyncio.get_running_loop().time
+        for table in self._tables:
+            answer, patience_seconds = partial(self._answer, table), config.body_seconds
+            connections = Connections(answer, self._unreadable, patience_seconds)
+            self._listeners.append(Listener(connections, self._tls))
+        await self._listeners[0].start(config.host, config.port, "host, port")
+        if config.admin_port is not None:
+            at = config.admin_host, config.admin_port
+            await self._listeners[1].start(*at, "admin_host, admin_port")
+        self.port, self.admin_port = self._listeners[0].port, self._listeners[-1].port
 
     async def drain(self) -> None:
         """Not ready, no new connections; answers what is in flight or on its way, fails the rest.
@@ -92,11 +105,12 @@ class Front:
         is over.
         """
         self._draining = True
-        self._listener.close()
+        for listener in self._listeners:
+            listener.stop()
         structlog.get_logger().info(logs.DRAINING, in_flight=len(self._in_flight))
         ends_at = busy_at = self._clock()
         ends_at += self._config.drain_seconds
-        while self._connections.connections and self._clock() < ends_at:
+        while self._is_connected() and self._clock() < ends_at:
             if self._in_flight:
                 busy_at = self._clock()
             elif self._clock() - busy_at >= _SILENT_SECONDS:
@@ -107,10 +121,14 @@ class Front:
     async def close(self) -> None:
         """Fails what is still in flight and ends every connection."""
         self._draining = True
-        self._listener.close()
+        for listener in self._listeners:
+            listener.stop()
         await self._fail_all()
-        await self._connections.close(_FAIL_SECONDS)
-        await self._listener.wait_closed()
+        for listener in self._listeners:
+            await listener.close(_FAIL_SECONDS)
+
+    def _is_connected(self) -> bool:
+        return any(listener.is_connected for listener in self._listeners)
 
     async def _fail_all(self) -> None:
         if self._failing:
@@ -131,7 +149,7 @@ class Front:
     def _readiness(self) -> list[str]:
         return ["draining"] if self._draining else self._service.readiness()
 
-    async def _answer(self, request: Request) -> None:
+    async def _answer(self, table: RouteTable, request: Request) -> None:
         exchange = Exchange(
             request=request,
             request_id=next(self._request_ids),
@@ -139,7 +157,7 @@ class Front:
             started=time.perf_counter(),
             server=self._config,
         )
-        found = self._routes.find(request.method, request.rel_url.raw_path)
+        found = table.find(request.method, request.rel_url.raw_path)
         if isinstance(found, NoMatch):
             self._miss(exchange, found)
             return
@@ -163,6 +181,8 @@ class Front:
             raise Draining("The server is shutting down.")
         self._in_flight.add(exchange)
         try:
+            if self._gate is not None and route.action is not Action.OPEN:
+                await self._gate.admit(exchange, route.action)
             return await route.answer(exchange)
         except asyncio.CancelledError:
             if exchange.given_up and not exchange.request.client.task.uncancel():
@@ -191,6 +211,15 @@ class Front:
         # Where the body was not read, the next request can't be told from the rest of it.
         ends = answer.close or request.should_close or not request.content.is_eof()
         request.client.send(request, answer, keep=not (ends or self._draining))
+
+
+def _tables(routes: list[Route], *, apart: bool) -> list[RouteTable]:
+    """For clients and, where operators have an address of their own, for them."""
+    if not apart:
+        return [RouteTable(routes)]
+    clients = [route for route in routes if not route.action.manages]
+    operators = [route for route in routes if route.action is not Action.INVOKE]
+    return [RouteTable(clients), RouteTable(operators)]
 
 
 def _draw_request_ids() -> Iterator[str]:

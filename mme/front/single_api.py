@@ -13,6 +13,7 @@ from typing import Protocol
 from mme.config import ServerConfig
 from mme.domain import ModelKey
 from mme.errors import InvalidRequest
+from mme.front.access import Action
 from mme.front.container_wire import (
     json_body,
     miss_answer,
@@ -60,7 +61,7 @@ class SingleModelApi:
 
     def routes(self) -> list[Route]:
         """The paths it answers."""
-        get = partial(Route, method="GET", refuse=self.refuse)
+        get = partial(Route, method="GET", refuse=self.refuse, action=Action.OPEN)
         return [
             get(name="ping", path="/ping", answer=self._ping),
             get(name="execution_parameters", path="/execution-parameters", answer=self._parameters),
@@ -70,6 +71,7 @@ class SingleModelApi:
                 path="/invocations",
                 answer=self._invoke,
                 refuse=self.refuse,
+                action=Action.INVOKE,
                 invokes=True,
             ),
         ]
@@ -104,7 +106,7 @@ class SingleModelApi:
         return json_body(200, members, exchange.request_id)
 
     async def _invoke(self, exchange: Exchange) -> Answer:
-        exchange.invocation = invocation = read_payload(
+        invocation = read_payload(
             exchange.request.headers,
             self._single.key,
             request_id=exchange.request_id,
@@ -112,5 +114,6 @@ class SingleModelApi:
             body=await exchange.receive(),
             deadline=exchange.clock() + self._server.invocation_seconds,
         )
+        exchange.admit(invocation)
         exchange.reply = reply = await self._service.invoke(invocation)
         return payload_answer(reply, exchange.request_id)

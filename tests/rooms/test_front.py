@@ -186,7 +186,7 @@ async def test_an_answer_that_nobody_reads_is_given_up():
         wire.reader._transport.pause_reading()
         wire.post(b"x")
         async with asyncio.timeout(10):
-            while front._connections.connections:
+            while front._is_connected():
                 async with connected(front) as other:  # lives as long as the patience does
                     await other.closed()
         wire.reader._transport.resume_reading()

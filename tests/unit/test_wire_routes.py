@@ -6,9 +6,10 @@ from functools import partial
 
 import pytest
 
+from mme.front.access import Action
 from mme.front.routes import Match, NoMatch, Route, RouteTable
 
-route = partial(Route, answer=None, refuse=None)
+route = partial(Route, action=Action.INVOKE, answer=None, refuse=None)
 EXACT = route(name="exact", method="GET", path="/ping")
 POST = route(name="post", method="POST", path="/endpoints/{}/invocations")
 DELETE = route(name="delete", method="DELETE", path="/endpoints/{}/invocations")

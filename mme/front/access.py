@@ -1,0 +1,104 @@
+"""Pure: what a caller may do: which actions, to which endpoints, target models and containers.
+
+Decision: what a request does not name is the empty text, which only patterns such as `*` fit: a key
+for some models can't ask for the one that is answered with where none is named.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import Enum
+from fnmatch import translate
+
+from mme.config import ServerConfig
+from mme.errors import AccessDenied
+
+
+class Action(Enum):
+    """What a route does, in the words of the key file; OPEN asks nobody who they are."""
+
+    OPEN = "open"
+    INVOKE = "invoke"
+    LOAD = "load"
+    ADMIN = "admin"
+
+    @property
+    def manages(self) -> bool:
+        """Whether it is for operators, and so for their address where they have one."""
+        return self in {Action.LOAD, Action.ADMIN}
+
+
+_AWS_NAMES = {
+    Action.INVOKE: "sagemaker:InvokeEndpoint",
+    Action.LOAD: "mme:LoadModel",
+    Action.ADMIN: "mme:Administer",
+}
+
+
+class Patterns:
+    """Those of `fnmatch`, in which `*` fits slashes too; compiled once, as there may be many."""
+
+    def __init__(self, patterns: Iterable[str]) -> None:
+        texts = tuple(patterns)
+        self.fit_all = "*" in texts
+        self._fits = re.compile("|".join(map(translate, texts)) or "(?!)").fullmatch
+
+    def fit(self, name: str) -> bool:
+        """Whether any fits all of the name, case and all."""
+        return self.fit_all or self._fits(name) is not None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Grant:
+    """A key's permissions."""
+
+    name: str
+    actions: frozenset[Action]
+    endpoints: Patterns
+    models: Patterns
+    containers: Patterns
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Caller:
+    """Who asks, and by which action; made anew for every request."""
+
+    grant: Grant
+    action: Action
+    server: ServerConfig
+
+    def check_action(self) -> None:
+        """Raises AccessDenied where the key may not do this at all."""
+        if self.action not in self.grant.actions:
+            raise self._denied(f"endpoint/{self.server.endpoint_name.lower()}")
+
+    def check(self, endpoint: str, model: str | None, container: str | None = None) -> None:
+        """Raises AccessDenied where the key may not do it to these."""
+        grant = self.grant
+        resource = f"endpoint/{endpoint.lower()}"
+        if not grant.endpoints.fit(endpoint):
+            raise self._denied(resource)
+        if not grant.models.fit(model or ""):
+            raise self._denied(f"{resource} with target model {model!r}")
+        if not grant.containers.fit(container or ""):
+            raise self._denied(f"{resource} with target container {container!r}")
+
+    def check_all(self) -> None:
+        """Raises AccessDenied where the key may not do this to every model."""
+        if not self.grant.models.fit_all:
+            raise self._denied(f"endpoint/{self.server.endpoint_name.lower()} with all its models")
+
+    def sees(self, model: str) -> bool:
+        """Whether the key may know of this model."""
+        return self.grant.models.fit(model)
+
+    def _denied(self, resource: str) -> AccessDenied:
+        region, account = self.server.region, self.server.account_id
+        action = _AWS_NAMES[self.action]
+        return AccessDenied(
+            f"User: arn:aws:iam::{account}:user/{self.grant.name} is not authorized to perform: "
+            f"{action} on resource: arn:aws:sagemaker:{region}:{account}:{resource} "
+            f"because no identity-based policy allows the {action} action"
+        )

@@ -1,0 +1,48 @@
+"""Files that may be replaced while we run: have they changed since they were last looked at."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Sequence
+
+_LOOK_SECONDS = 1.0
+_Identity = tuple[tuple[int, int, int] | None, ...]
+
+
+class Watch:
+    """Looks at most once a second, which takes microseconds.
+
+    Args:
+        paths: the files.
+        clock: in seconds, monotonic.
+    """
+
+    def __init__(self, paths: Sequence[str], clock: Callable[[], float] = time.monotonic) -> None:
+        self._paths = paths
+        self._clock = clock
+        self._seen = self._look()
+        self._due = clock() + _LOOK_SECONDS
+
+    def changed(self) -> bool:
+        """Whether any has since the last time that this said so, or since the start."""
+        now = self._clock()
+        if now < self._due:
+            return False
+        self._due = now + _LOOK_SECONDS
+        found = self._look()
+        if found == self._seen:
+            return False
+        self._seen = found
+        return True
+
+    def _look(self) -> _Identity:
+        return tuple(map(_identity, self._paths))
+
+
+def _identity(path: str) -> tuple[int, int, int] | None:
+    try:
+        found = os.stat(path)  # noqa: PTH116 - a Path would be made each time
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size, found.st_ino

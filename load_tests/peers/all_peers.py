@@ -8,7 +8,8 @@ from load_tests.peers.base import Peer
 PEERS: dict[str, Peer] = {
     "in-process": in_process.ONE,
     "in-process-2": in_process.TWO,
-    "triton": triton.PEER,
+    "triton": triton.BATCHING,
+    "triton-default": triton.DEFAULT,
     "mms": java_servers.MMS,
     "torchserve": java_servers.TORCHSERVE,
     "mlserver": mlserver.PEER,

@@ -13,6 +13,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from load_tests.peers.markdown import write_markdown
 from load_tests.peers.verdicts import judge, losses, work_out
 from load_tests.plot import Bar, write_plot
 from load_tests.processes import MEGABYTE
@@ -64,7 +65,7 @@ class PeersReport(Report):
             self._console.print(f"{title}:\n{told}", markup=False, highlight=False)
 
     def write(self, directory: Path, arguments: Mapping[str, Any]) -> Path:
-        """Writes the run's file and, where matplotlib is, its plot."""
+        """Writes the run's file, its tables in Markdown and, where matplotlib is, its plot."""
         cells = work_out(self.rows)
         path = write_result(
             directory,
@@ -81,6 +82,8 @@ class PeersReport(Report):
                 "notes": self._notes,
             },
         )
+        text = write_markdown(cells, judge(cells), self._memory_bytes)
+        path.with_suffix(".md").write_text(text)
         panels: dict[str, list[Bar]] = defaultdict(list)
         for (subject, mode), figures in cells.items():
             panels[f"{mode}: answers/s"].append(Bar(name=subject, value=figures.per_second))

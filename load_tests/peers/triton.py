@@ -1,9 +1,13 @@
-"""Triton with its python backend, the one that its wheel brings: a process a model."""
+"""Triton with its python backend, the one that its wheel brings: a process a model.
+
+Decision: two of them, for its dynamic batching makes more than twice of it and is off by default.
+"""
 
 from __future__ import annotations
 
 import json
 import shutil
+from functools import partial
 from pathlib import Path
 
 from load_tests.peers.base import JSON, Peer, PeerModel, Site, Start
@@ -16,8 +20,8 @@ max_batch_size: 64
 input [{{ name: "input" data_type: TYPE_FP32 dims: [ {width} ] }}]
 output [{{ name: "output" data_type: TYPE_FP32 dims: [ {answers} ] }}]
 instance_group [{{ kind: KIND_CPU count: 1 }}]
-dynamic_batching {{ }}
 """
+_BATCHING = "dynamic_batching { }\n"
 _MODEL = """
 from pathlib import Path
 import numpy
@@ -41,12 +45,13 @@ class TritonPythonModel:
 """
 
 
-def _prepare(site: Site) -> Start:
+def _prepare(site: Site, *, is_batching: bool) -> Start:
     repository = site.directory / "models"
     for model in site.models:
         version = repository / model.name / "1"
         version.mkdir(parents=True)
         config = _CONFIG.format(name=model.name, width=len(model.row), answers=len(model.expected))
+        config += _BATCHING if is_batching else ""
         (repository / model.name / "config.pbtxt").write_text(config)
         (version / "model.py").write_text(_MODEL)
         (version / f"weights{model.path.suffix}").symlink_to(model.path)
@@ -105,9 +110,16 @@ def _question(model: PeerModel) -> Question:
     )
 
 
-PEER = Peer(
-    name="Triton, python backend",
-    requirements=("nvidia-pytriton>=0.7,<0.8", "xgboost-cpu", "torch==2.13.0"),
-    prepare=_prepare,
+_REQUIREMENTS = ("nvidia-pytriton>=0.7,<0.8", "xgboost-cpu", "torch==2.13.0")
+BATCHING = Peer(
+    name="Triton, dynamic batching",
+    requirements=_REQUIREMENTS,
+    prepare=partial(_prepare, is_batching=True),
+    question=_question,
+)
+DEFAULT = Peer(
+    name="Triton, as by default",
+    requirements=_REQUIREMENTS,
+    prepare=partial(_prepare, is_batching=False),
     question=_question,
 )

@@ -45,6 +45,8 @@ def test_a_short_comparison_has_every_server_under_the_same_loads_with_every_ans
     assert all(outcome["checked"] > 0 for outcome in rows.values())
     assert all(size > 0 for held in result["memory_bytes"].values() for [size] in held.values())
     assert {goal["word"] for goal in result["goals"]} == {"not measured"}
+    [tables] = tmp_path.glob("*.md")
+    assert f"| {PEER} | " in tables.read_text()
 
 
 @pytest.mark.timeout(120)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from load_tests.peers.verdicts import ALL_RESIDENT, RIVAL, ROOM_FOR_HALF, judge, losses, work_out
+from load_tests.peers.verdicts import ALL_RESIDENT, RIVALS, ROOM_FOR_HALF, judge, losses, work_out
 from load_tests.plan import Outcome
 from load_tests.report import Row
 
@@ -35,15 +35,17 @@ def test_a_round_without_a_right_answer_makes_no_figure():
 @pytest.mark.parametrize(("rate", "word"), [(5000, "met"), (4999, "missed")])
 def test_a_throughput_goal_is_a_ratio_to_the_rival_in_the_same_run(rate, word):
     mode = "xgboost, 64 connections"
-    found = words(row("mme", mode, rate=rate), row(RIVAL, mode, rate=1000))
-    assert found["xgboost, 64 connections: answers/s, times Triton's"] == word
+    rivals = [row(name, mode, rate=1000) for name in RIVALS]
+    found = words(row("mme", mode, rate=rate), *rivals)
+    assert [found[f"{mode}: answers/s beside {name}, times"] for name in RIVALS] == [word] * 2
 
 
 @pytest.mark.parametrize(("p50", "word"), [(0.0006, "met"), (0.00061, "missed")])
 def test_a_latency_goal_is_met_from_below(p50, word):
     mode = "xgboost, 1 connections"
-    found = words(row("mme", mode, rate=9, p50=p50), row(RIVAL, mode, rate=9, p50=0.001))
-    assert found["xgboost, 1 connections: p50, times Triton's"] == word
+    found = words(row("mme", mode, rate=9, p50=p50), row(RIVALS[0], mode, rate=9, p50=0.001))
+    assert found[f"{mode}: p50 beside {RIVALS[0]}, times"] == word
+    assert found[f"{mode}: p50 beside {RIVALS[1]}, times"] == "not measured"
 
 
 @pytest.mark.parametrize(("rate", "p99", "word"), [(80, 0.045, "met"), (79, 0.046, "missed")])

@@ -36,7 +36,14 @@ def test_overwrites_fail_nobody_and_are_noticed_within_the_refresh_time(tmp_path
 
 @pytest.mark.timeout(120)
 def test_a_governed_cache_stops_loading_again_and_never_refuses_the_hottest(tmp_path):
-    flags = ("--models=30", "--boosters=2", "--seconds=2", "--rest-rate=100", "--workers=1")
+    flags = (
+        "--models=30",
+        "--boosters=2",
+        "--seconds=2",
+        "--rounds=1",
+        "--rest-rate=100",
+        "--workers=1",
+    )
     figures, failures = found_by("thrash", tmp_path, *flags)
     assert figures["too small", "loads a second"] > 5
     assert figures["governed", "loads a second"] <= 1

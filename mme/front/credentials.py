@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import re
+import time
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -69,13 +70,17 @@ class Keys:
 class KeyFile:
     """The keys of a file, as it is now.
 
+    Args:
+        path: of the file.
+        clock: in seconds, monotonic.
+
     Raises:
         ConfigError: it can't be read, or is wrong; the message names the entry and the field.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, clock: Callable[[], float] = time.monotonic) -> None:
         self._path = path
-        self._watch = Watch([path])  # before reading: what changes meanwhile is seen later
+        self._watch = Watch([path], clock)  # before reading: what changes meanwhile is seen later
         self._keys = read_keys(path)
 
     def keys(self) -> Keys:

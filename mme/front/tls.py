@@ -8,6 +8,8 @@ certificates is read at the start only: nothing can be taken out of a context ag
 from __future__ import annotations
 
 import ssl
+import time
+from collections.abc import Callable
 
 import structlog
 
@@ -20,13 +22,25 @@ from mme.front.watch import Watch
 class Tls:
     """The server's certificate.
 
+    Args:
+        cert: the chain, in PEM.
+        key: its private key, not encrypted.
+        client_ca: who must have signed clients' certificates; None: they need none.
+        clock: in seconds, monotonic.
+
     Raises:
         ConfigError: a file can't be read, or is none of its kind.
     """
 
-    def __init__(self, cert: str, key: str, client_ca: str | None) -> None:
+    def __init__(
+        self,
+        cert: str,
+        key: str,
+        client_ca: str | None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.cert, self.key, self.client_ca = cert, key, client_ca
-        self._watch = Watch([cert, key])
+        self._watch = Watch([cert, key], clock)
         self.context = _context()
         try:
             self._load(self.context)

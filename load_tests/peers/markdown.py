@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from statistics import median
 
-from load_tests.peers.verdicts import Cells, Figures, Verdict
+from load_tests.peers.verdicts import ALL_RESIDENT, ROOM_FOR_HALF, Cells, Figures, Verdict
 from load_tests.processes import MEGABYTE
 
 
@@ -14,12 +14,11 @@ def write_markdown(
     verdicts: Iterable[Verdict],
     memory_bytes: Mapping[str, Mapping[str, Sequence[int]]],
 ) -> str:
-    """Answers a second / p50 ms / p99 ms by server and load; memory; goals."""
+    """What was measured by server and load; memory; goals."""
     servers = list(dict.fromkeys(server for server, _mode in cells))
     modes = list(dict.fromkeys(mode for _server, mode in cells))
-    figures = (
-        [server, *(_cell(cells.get((server, mode))) for mode in modes)] for server in servers
-    )
+    mixes = [mode for mode in modes if mode in {ALL_RESIDENT, ROOM_FOR_HALF}]
+    warm = [mode for mode in modes if mode not in mixes]
     held = (
         [server, *(_megabytes(found.get(server)) for found in memory_bytes.values())]
         for server in servers
@@ -30,11 +29,17 @@ def write_markdown(
         for each in verdicts
     )  # fmt: skip
     tables = (
-        _table(["answers/s, p50 ms, p99 ms", *modes], figures),
+        *(_figures(cells, group) for group in (warm, mixes) if group),
         _table(["memory, MiB", *memory_bytes], held),
         _table(["goal", "measured", "target", ""], goals),
     )
     return "\n\n".join(tables) + "\n"
+
+
+def _figures(cells: Cells, modes: Sequence[str]) -> str:
+    servers = dict.fromkeys(server for server, mode in cells if mode in modes)
+    rows = ([server, *(_cell(cells.get((server, mode))) for mode in modes)] for server in servers)
+    return _table(["answers/s, p50 ms, p99 ms, server us", *modes], rows)
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -49,7 +54,8 @@ def _lines(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
 def _cell(figures: Figures | None) -> str:
     if figures is None:
         return "-"
-    return f"{figures.per_second:,.0f} / {figures.p50_ms:.2f} / {figures.p99_ms:.1f}"
+    latencies = f"{figures.p50_ms:.2f} / {figures.p99_ms:.1f}"
+    return f"{figures.per_second:,.0f} / {latencies} / {figures.server_us:,.0f}"
 
 
 def _megabytes(found: Sequence[int] | None) -> str:

@@ -34,6 +34,7 @@ class Figures:
     per_second: float
     p50_ms: float
     p99_ms: float
+    server_us: float  # of processor time an answer: least disturbed by neighbours
 
 
 Cells = Mapping[tuple[str, str], Figures]  # by subject and mode
@@ -69,9 +70,14 @@ def work_out(rows: Sequence[Row]) -> Cells:
             per_second=median(row.outcome.per_second for row in members),
             p50_ms=1000 * median(row.outcome.latency["p50_seconds"] for row in members),
             p99_ms=1000 * median(row.outcome.latency["p99_seconds"] for row in members),
+            server_us=1e6 * median(_processor_seconds(row) for row in members),
         )
         for key, members in groups.items()
     }
+
+
+def _processor_seconds(row: Row) -> float:
+    return row.outcome.processors["server_seconds"] / row.outcome.checked
 
 
 def judge(cells: Cells) -> Iterator[Verdict]:

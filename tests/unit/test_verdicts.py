@@ -13,7 +13,7 @@ def row(subject, mode, *, rate, p50=0.001, p99=0.002, number=1):
     latency = {"p50_seconds": p50, "p99_seconds": p99}
     outcome = Outcome(
         answered=rate, seconds=1.0, latency=latency if rate else {}, lateness={}, checked=rate,
-        errors={}, first_wrong=None, processors={},
+        errors={}, first_wrong=None, processors={"server_seconds": 0.5},
     )  # fmt: skip
     return Row(subject=subject, mode=mode, round=number, outcome=outcome)
 

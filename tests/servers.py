@@ -20,7 +20,7 @@ from botocore.config import Config
 
 from tests.models import CSV
 
-_LINE = re.compile(r"mme is serving .* at (http://\S+) as endpoint (\S+)")
+_LINE = re.compile(r"mme is serving .* at (https?://\S+) as endpoint (\S+)")
 
 
 @dataclass

@@ -1,0 +1,150 @@
+"""The whole server with keys and TLS, as boto3 and tritonclient see it; and open, as it refuses."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import ssl
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+
+import boto3
+import grpc
+import numpy as np
+import pytest
+import tritonclient.grpc as triton
+from botocore.config import Config
+from tritonclient.utils import InferenceServerException
+
+from tests.certificates import issue
+from tests.engines import drop
+from tests.models import ROW, booster
+from tests.servers import predict, serving
+
+pytestmark = pytest.mark.timeout(90)
+EVERYWHERE = "0.0.0.0"  # noqa: S104 - what has to be guarded
+MINE, ANOTHERS = "acme/m.tar.gz", "umbrella/m.tar.gz"
+SECRET, ACME, OPERATORS = "the-secret-of-acme", "the-api-key-of-acme", "the-api-key-of-operators"
+KEYS = f"""
+[[keys]]
+name = "acme"
+access_key_id = "AKIDACME"
+secret_access_key = "{SECRET}"
+api_key = "{ACME}"
+models = ["acme/*"]
+
+[[keys]]
+name = "operators"
+api_key = "{OPERATORS}"
+actions = ["load", "admin"]
+"""
+
+
+def free_port():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+def got(url, certificate, key=None):
+    """The status of a GET."""
+    context = ssl.create_default_context(cafile=certificate)
+    request = urllib.request.Request(url, headers={"Authorization": f"Bearer {key}"} if key else {})
+    try:
+        with urllib.request.urlopen(request, timeout=10, context=context) as reply:
+            return reply.status
+    except urllib.error.HTTPError as error:
+        error.close()
+        return error.code
+
+
+def infer(address, certificate, model, **headers):
+    credentials = triton.InferenceServerClient(
+        address, ssl=True, root_certificates=str(certificate)
+    )
+    with contextlib.closing(credentials) as client:
+        assert client.is_server_live()
+        given = triton.InferInput("x", [1, 4], "FP32")
+        given.set_data_from_numpy(np.array([ROW], dtype=np.float32))
+        return client.infer(model, [given], headers=headers).as_numpy("output__0").tolist()
+
+
+def test_keys_tls_and_an_admin_port_hold_for_https_and_grpc(tmp_path):
+    (tmp_path / "models").mkdir()
+    for model in (MINE, ANOTHERS):
+        drop(tmp_path / "models", model, booster(1).members)
+    (tmp_path / "keys.toml").write_text(KEYS)
+    cert, key = issue(tmp_path, "server")
+    grpc_port, admin_port = free_port(), free_port()
+    flags = [
+        *("--host", EVERYWHERE, "--access-keys", str(tmp_path / "keys.toml")),
+        *("--tls-cert", str(cert), "--tls-key", str(key)),
+        *("--grpc-port", str(grpc_port), "--admin-port", str(admin_port)),
+    ]
+    with serving(tmp_path, tmp_path / "models", *flags) as served:
+        assert served.url.startswith(f"https://{EVERYWHERE}:")
+        url = served.url.replace(EVERYWHERE, "127.0.0.1")
+        client = boto3.client(
+            "sagemaker-runtime",
+            endpoint_url=url,
+            region_name="eu-central-1",
+            aws_access_key_id="AKIDACME",
+            aws_secret_access_key=SECRET,
+            verify=str(cert),
+            config=Config(retries={"max_attempts": 0}),
+        )
+        with contextlib.closing(client):
+            assert predict(client, MINE) == pytest.approx(booster(1).prediction)
+            with pytest.raises(client.exceptions.ClientError, match="AccessDeniedException"):
+                predict(client, ANOTHERS)
+
+        operators = f"https://127.0.0.1:{admin_port}"
+        assert got(f"{url}/readyz", cert) == 200
+        assert got(f"{url}/state", cert, OPERATORS) == 404
+        assert got(f"{operators}/state", cert, OPERATORS) == 200
+        assert got(f"{operators}/state", cert, ACME) == 403
+        assert got(f"{operators}/metrics", cert) == 403
+
+        address = f"127.0.0.1:{grpc_port}"
+        bearing = {"authorization": f"Bearer {ACME}"}
+        assert infer(address, cert, MINE, **bearing) == [booster(1).prediction]
+        for model, headers, code in (
+            (ANOTHERS, bearing, "PERMISSION_DENIED"),
+            (MINE, {}, "UNAUTHENTICATED"),
+            (MINE, {"authorization": "Bearer wrong"}, "UNAUTHENTICATED"),
+            (MINE, {"authorization": f"Bearer {OPERATORS}"}, "PERMISSION_DENIED"),
+        ):
+            with pytest.raises(InferenceServerException, match=code):
+                infer(address, cert, model, **headers)
+        trusted = grpc.ssl_channel_credentials(cert.read_bytes())
+        with grpc.secure_channel(address, trusted) as channel:
+            unload = channel.unary_unary("/inference.GRPCInferenceService/RepositoryModelUnload")
+            with pytest.raises(grpc.RpcError) as caught:
+                unload(b"", metadata=[("authorization", f"Bearer {OPERATORS}")])
+        assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
+
+        asked = [line for line in served.log() if line["event"] == "request"]
+        assert [line["caller"] for line in asked if line.get("model") == MINE] == ["acme"]
+        for secret in (SECRET, ACME, OPERATORS, "Signature"):
+            assert secret not in served.log_path.read_text()
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (("--host", EVERYWHERE), "mme: host: 0.0.0.0 can be reached by others"),
+        (("--access-keys", "/none"), "mme: access_keys: cannot read /none"),
+    ],
+)
+def test_a_server_that_would_lie_open_or_has_no_keys_ends_with_2(tmp_path, flags, said):
+    command = [sys.executable, "-m", "mme.cli.main", "serve", "--models", str(tmp_path), *flags]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(said)
+
+
+def test_no_auth_says_so_aloud_and_serves(tmp_path):
+    with serving(tmp_path, tmp_path, "--host", EVERYWHERE, "--no-auth") as served:
+        assert served.url.startswith(f"http://{EVERYWHERE}:")

@@ -13,8 +13,9 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from load_tests.peers.contestants import NULL, OURS
 from load_tests.peers.markdown import write_markdown
-from load_tests.peers.verdicts import judge, losses, work_out
+from load_tests.peers.verdicts import Verdict, judge, losses, work_out
 from load_tests.plot import Bar, write_plot
 from load_tests.processes import MEGABYTE
 from load_tests.report import Report
@@ -51,7 +52,7 @@ class PeersReport(Report):
         goals = Table(title="Goals")
         for name in ("goal", "measured", "target", ""):
             goals.add_column(name, justify="left" if name == "goal" else "right")
-        for each in judge(cells):
+        for each in self._verdicts():
             measured = "-" if each.measured is None else f"{each.measured:.2f}"
             bound = "<=" if each.is_at_most else ">="
             goals.add_row(each.goal, measured, f"{bound} {each.target:g}", each.word)
@@ -76,19 +77,26 @@ class PeersReport(Report):
                 "failures": self.failures(),
                 "rows": [asdict(row) for row in self.rows],
                 "memory_bytes": self._memory_bytes,
-                "goals": [{**asdict(each), "word": each.word} for each in judge(cells)],
+                "goals": [{**asdict(each), "word": each.word} for each in self._verdicts()],
                 "losses": list(losses(cells)),
                 "left_out": self._left_out,
                 "notes": self._notes,
             },
         )
-        text = write_markdown(cells, judge(cells), self._memory_bytes)
+        text = write_markdown(cells, self._verdicts(), self._memory_bytes)
         path.with_suffix(".md").write_text(text)
         panels: dict[str, list[Bar]] = defaultdict(list)
         for (subject, mode), figures in cells.items():
             panels[f"{mode}: answers/s"].append(Bar(name=subject, value=figures.per_second))
         self._console.print(write_plot(path.with_suffix(".png"), panels), soft_wrap=True)
         return path
+
+    def _verdicts(self) -> list[Verdict]:
+        """All goals; without any peer those alone that need none."""
+        told = list(judge(work_out(self.rows)))
+        if {row.subject for row in self.rows} <= {OURS, NULL}:
+            return [each for each in told if each.measured is not None]
+        return told
 
     def _memory_table(self) -> Table:
         table = Table(title="Memory of all processes, MiB")

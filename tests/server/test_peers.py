@@ -55,7 +55,8 @@ def test_a_mix_with_room_for_half_loads_again_and_answers_rightly(tmp_path):
     done, result = run("zipf", tmp_path, *flags)
     assert done.returncode == 0, done.stdout
     words = {goal["goal"]: goal["word"] for goal in result["goals"]}
-    assert words["Zipf, room for half: p99 ms"] in {"met", "missed"}
+    assert len(words) == 2  # nothing beside anyone
+    assert set(words.values()) <= {"met", "missed"}
     [note] = [note for note in result["notes"] if note.startswith("Zipf, room for half")]
     assert int(note.split(" loaded ")[1].split()[0]) > 0
 

@@ -47,6 +47,9 @@ __all__ = [
 ]
 
 
+_CLIENTS = {"MME_CONFIG", "MME_API_KEY"}  # the command line's own: settings of no server
+
+
 def load_config(
     flags: Mapping[str, Any],
     environment: Mapping[str, str],
@@ -132,5 +135,5 @@ def _read_environment(environment: Mapping[str, str]) -> dict[str, str]:
     return {
         key[len(prefix) :].lower(): value
         for key, value in environment.items()
-        if key.startswith(prefix) and key != "MME_CONFIG"
+        if key.startswith(prefix) and key not in _CLIENTS
     }

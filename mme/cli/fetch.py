@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import urllib.error
 import urllib.request
 from typing import Annotated, Any
@@ -19,7 +20,7 @@ ENDPOINT_URL = "http://127.0.0.1:8080"
 
 
 def fetch(endpoint_url: str, path: str) -> dict[str, Any]:
-    """The answer to a GET of `path`.
+    """The answer to a GET of `path`, asked with the API key in MME_API_KEY, if there is one.
 
     Raises:
         RequestError: the server refused; its message.
@@ -28,8 +29,11 @@ def fetch(endpoint_url: str, path: str) -> dict[str, Any]:
     if not endpoint_url.startswith(("http://", "https://")):
         raise StoreUnavailable(f"{endpoint_url!r} is no URL such as http://127.0.0.1:8080")
     url = endpoint_url.rstrip("/") + path
+    key = os.environ.get("MME_API_KEY")
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    request = urllib.request.Request(url, headers=headers)  # noqa: S310 - http only, see above
     try:
-        with urllib.request.urlopen(url, timeout=ANSWER_SECONDS) as reply:  # noqa: S310 - http only, see above
+        with urllib.request.urlopen(request, timeout=ANSWER_SECONDS) as reply:  # noqa: S310 - http only, see above
             told: dict[str, Any] = json.load(reply)
     except urllib.error.HTTPError as error:
         raise RequestError(_message(error)) from error

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from enum import Enum
 from fnmatch import translate
 
+from msgspec import Struct
+
 from mme.config import ServerConfig
 from mme.errors import AccessDenied
 
@@ -61,8 +63,7 @@ class Grant:
     containers: Patterns
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Caller:
+class Caller(Struct, frozen=True, kw_only=True):
     """Who asks, and by which action; made anew for every request."""
 
     grant: Grant

@@ -150,7 +150,11 @@ def refusal_answer(error: Exception, request_id: str, *, close: bool = False) ->
     if isinstance(error, MmeError):
         message = str(error).encode("utf-8", "replace").decode()[:_MESSAGE_LIMIT]
     answer = _refusal(form, message, request_id)
-    headers = {**answer.headers, "Retry-After": "1"} if _again(error) else answer.headers
+    headers = dict(answer.headers)
+    if _again(error):
+        headers["Retry-After"] = "1"
+    if isinstance(error, Unauthenticated):
+        headers["WWW-Authenticate"] = "Bearer"  # as HTTP asks of a 401
     return replace(answer, headers=headers, close=close or form.close)
 
 

@@ -67,7 +67,7 @@ class Gate:
     async def _signer(self, exchange: Exchange, authorization: str) -> AccessKey:
         request, now_seconds = exchange.request, self._clock()
         claim = read_claim(request.headers, authorization, now_seconds)
-        key = self._file.keys().signing.get(claim.access_key_id)
+        key = self._file.keys().signing.get(claim.credential.access_key_id)
         if key is None or not _is_same_token(claim.token, key.session_token):
             raise Unauthenticated("UnrecognizedClientException", _INVALID)
         verify(

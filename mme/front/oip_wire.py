@@ -179,4 +179,6 @@ def error_reply(error: Exception, request_id: str) -> Answer:
     answer = json_reply(status_of(error), {"error": message_of(error)}, request_id)
     if isinstance(error, MmeError) and error.retryable:
         answer = replace(answer, headers={**answer.headers, "Retry-After": retry_after(error, 1)})
+    if isinstance(error, Unauthenticated):  # HTTP asks a 401 to say how
+        answer = replace(answer, headers={**answer.headers, "WWW-Authenticate": "Bearer"})
     return replace(answer, close=isinstance(error, PayloadTooLarge | PayloadTimeout))

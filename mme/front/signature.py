@@ -12,41 +12,46 @@ import hashlib
 import hmac
 import re
 from calendar import timegm
-from dataclasses import dataclass
 from functools import lru_cache
 from time import gmtime, strftime, strptime
 from urllib.parse import quote
 
-from multidict import MultiMapping
+from msgspec import Struct
+from multidict import MultiMapping, istr
 
 from mme.errors import Unauthenticated
 
 ALGORITHM = "AWS4-HMAC-SHA256"
-SECURITY_TOKEN = "x-amz-security-token"  # noqa: S105 - a header's name
+SECURITY_TOKEN = istr("x-amz-security-token")
 _SERVICE, _END = "sagemaker", "aws4_request"
-_MOMENT, _CONTENT_HASH = "x-amz-date", "x-amz-content-sha256"
+_MOMENT, _CONTENT_HASH = istr("x-amz-date"), istr("x-amz-content-sha256")
 _UNSIGNED = "UNSIGNED-PAYLOAD"
 _SKEW_SECONDS = 300
-_ACTING = frozenset({_MOMENT, _CONTENT_HASH, SECURITY_TOKEN})
+_ACTING = frozenset({"x-amz-date", "x-amz-content-sha256", "x-amz-security-token"})
 _ACTING_PREFIX = "x-amzn-sagemaker-"
 _FORM = "%Y%m%dT%H%M%SZ"
-_PARAMETERS = ("Credential", "SignedHeaders", "Signature")
+_PARAMETERS = ("Credential", "SignedHeaders")
 _WRONG = (
     "The request signature we calculated does not match the signature you provided. Check your AWS "
     "Secret Access Key and signing method. Consult the service documentation for details."
 )
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Claim:
-    """What a request says of its own signature."""
+class Credential(Struct, frozen=True, kw_only=True):
+    """What stands before the signature; the same in many requests of a day."""
 
     access_key_id: str
-    date: str  # of the credential's scope, e.g. 20260102
+    date: str  # e.g. 20260102
     region: str
-    moment: str  # when it was signed, e.g. 20260102T030405Z
     signed_headers: tuple[str, ...]  # in lower case
+
+
+class Claim(Struct, frozen=True, kw_only=True):
+    """What a request says of its own signature."""
+
+    credential: Credential
     signature: str
+    moment: str  # when it was signed, e.g. 20260102T030405Z
     content_hash: str | None  # of the body, as the request announces it
     token: str | None  # of the session
 
@@ -62,21 +67,21 @@ def read_claim(headers: MultiMapping[str], authorization: str, now_seconds: floa
     Raises:
         Unauthenticated: it is incomplete, not for this service, or not of these five minutes.
     """
-    given = _read_parameters(authorization)
-    access_key_id, date, region = _read_scope(given["Credential"])
+    head, _, signature = authorization.removeprefix(ALGORITHM).rpartition("Signature=")
+    credential = _read_credential(head)
+    if not signature:
+        raise _incomplete("Authorization header requires 'Signature' parameter.")
     moment = headers.get(_MOMENT)
     if moment is None:
         raise _incomplete("Authorization header requires existence of a 'X-Amz-Date' header.")
-    _check_moment(moment, date, now_seconds)
-    signed = tuple(given["SignedHeaders"].lower().split(";"))
-    _check_signed(headers, signed)
+    _check_moment(moment, credential.date, now_seconds)
+    unsigned = _unsigned(tuple(headers), credential.signed_headers)
+    if unsigned is not None:
+        raise _mismatch(f"'{unsigned}' must be a 'SignedHeader' in the AWS Authorization.")
     return Claim(
-        access_key_id=access_key_id,
-        date=date,
-        region=region,
+        credential=credential,
+        signature=signature.strip(),
         moment=moment,
-        signed_headers=signed,
-        signature=given["Signature"],
         content_hash=headers.get(_CONTENT_HASH),
         token=headers.get(SECURITY_TOKEN),
     )
@@ -103,19 +108,19 @@ def verify(  # noqa: PLR0913 - what is signed
         headers: as they came.
         body: all of it.
     """
-    content_hash = claim.content_hash
+    credential, content_hash = claim.credential, claim.content_hash
     if content_hash != _UNSIGNED:
         found = hashlib.sha256(body).hexdigest()
         if content_hash is not None and not _same(content_hash, found):
             raise _mismatch(_WRONG)
         content_hash = found
     lines = [method, canonical_path(path), _canonical_query(query)]
-    lines += [f"{name}:{_canonical_value(headers, name)}" for name in claim.signed_headers]
-    lines += ["", ";".join(claim.signed_headers), content_hash]
+    lines += [f"{name}:{_canonical_value(headers, name)}" for name in credential.signed_headers]
+    lines += ["", ";".join(credential.signed_headers), content_hash]
     request = "\n".join(lines).encode("utf-8", "surrogateescape")
-    scope = f"{claim.date}/{claim.region}/{_SERVICE}/{_END}"
+    scope = f"{credential.date}/{credential.region}/{_SERVICE}/{_END}"
     signed = "\n".join((ALGORITHM, claim.moment, scope, hashlib.sha256(request).hexdigest()))
-    key = _signing_key(secret, claim.date, claim.region)
+    key = _signing_key(secret, credential.date, credential.region)
     if not _same(hmac.digest(key, signed.encode(), "sha256").hex(), claim.signature):
         raise _mismatch(_WRONG)
 
@@ -153,16 +158,19 @@ def _signing_key(secret: str, date: str, region: str) -> bytes:
     return key
 
 
-def _read_parameters(authorization: str) -> dict[str, str]:
-    text = authorization.removeprefix(ALGORITHM)
+@lru_cache(maxsize=256)
+def _read_credential(text: str) -> Credential:
     given = dict(part.strip().partition("=")[::2] for part in text.split(","))
     missing = [name for name in _PARAMETERS if not given.get(name)]
-    if missing or not authorization.isascii():
+    if missing:
         raise _incomplete(
             " ".join(f"Authorization header requires '{name}' parameter." for name in missing)
-            or "Authorization header must be ASCII."
         )
-    return given
+    if not text.isascii():
+        raise _incomplete("Authorization header must be ASCII.")
+    access_key_id, date, region = _read_scope(given["Credential"])
+    signed = tuple(given["SignedHeaders"].lower().split(";"))
+    return Credential(access_key_id=access_key_id, date=date, region=region, signed_headers=signed)
 
 
 def _read_scope(credential: str) -> tuple[str, str, str]:
@@ -190,15 +198,17 @@ def _check_moment(moment: str, date: str, now_seconds: float) -> None:
         )
     if not moment.startswith(date + "T"):
         raise _mismatch("Date in Credential scope does not match YYYYMMDD of X-Amz-Date.")
+    if abs(signed_seconds - now_seconds) > _SKEW_SECONDS:
+        raise _mismatch(_skew(moment, signed_seconds, now_seconds))
+
+
+def _skew(moment: str, signed_seconds: float, now_seconds: float) -> str:
     now = _text(now_seconds)
-    if signed_seconds < now_seconds - _SKEW_SECONDS:
+    if signed_seconds < now_seconds:
         limit = _text(now_seconds - _SKEW_SECONDS)
-        raise _mismatch(f"Signature expired: {moment} is now earlier than {limit} ({now} - 5 min.)")
-    if signed_seconds > now_seconds + _SKEW_SECONDS:
-        limit = _text(now_seconds + _SKEW_SECONDS)
-        raise _mismatch(
-            f"Signature not yet current: {moment} is still later than {limit} ({now} + 5 min.)"
-        )
+        return f"Signature expired: {moment} is now earlier than {limit} ({now} - 5 min.)"
+    limit = _text(now_seconds + _SKEW_SECONDS)
+    return f"Signature not yet current: {moment} is still later than {limit} ({now} + 5 min.)"
 
 
 @lru_cache(maxsize=64)
@@ -212,14 +222,12 @@ def _text(seconds: float) -> str:
     return strftime(_FORM, gmtime(seconds))
 
 
-def _check_signed(headers: MultiMapping[str], signed: tuple[str, ...]) -> None:
-    if "host" not in signed:
-        raise _mismatch("'Host' must be a 'SignedHeader' in the AWS Authorization.")
-    for name in headers:
-        lower = name.lower()
-        acts = lower in _ACTING or lower.startswith(_ACTING_PREFIX)
-        if acts and lower not in signed:
-            raise _mismatch(f"'{lower}' must be a 'SignedHeader' in the AWS Authorization.")
+@lru_cache(maxsize=256)
+def _unsigned(names: tuple[str, ...], signed: tuple[str, ...]) -> str | None:
+    """The first header that would have to be signed and is not."""
+    acting = (name.lower() for name in names)
+    must = ["host", *(n for n in acting if n in _ACTING or n.startswith(_ACTING_PREFIX))]
+    return next((name for name in must if name not in signed), None)
 
 
 def _same(one: str, other: str) -> bool:

@@ -77,7 +77,7 @@ def code(headers, **changed) -> str:
 def test_whatever_botocore_signs_is_right(path, query, body, target):
     headers = signed(path, query, body, target=target)
     claim = check(headers, path=path, query=query, body=body)
-    assert (claim.access_key_id, claim.region) == ("AKID", "eu-west-1")
+    assert (claim.credential.access_key_id, claim.credential.region) == ("AKID", "eu-west-1")
 
 
 @given(

@@ -14,7 +14,8 @@ LABEL com.amazonaws.sagemaker.capabilities.multi-models=true \
       com.amazonaws.sagemaker.capabilities.accept-bind-to-port=true
 RUN useradd --create-home --uid 10001 mme
 COPY --from=build /opt/mme /opt/mme
-# A container is reached from outside or not at all; the disk tier can be a volume.
+# A container is reached from outside or not at all (in the ordinary mode with --access-keys or --no-auth only);
+# the disk tier can be a volume.
 ENV MME_HOST=0.0.0.0 MME_CACHE_DIR=/home/mme/cache MME_LOG_FORMAT=json ORT_DISABLE_TELEMETRY=1 PATH=/opt/mme/bin:$PATH
 USER mme
 WORKDIR /home/mme

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import json
+import re
 import socket
 import ssl
 import subprocess
@@ -148,3 +150,36 @@ def test_a_server_that_would_lie_open_or_has_no_keys_ends_with_2(tmp_path, flags
 def test_no_auth_says_so_aloud_and_serves(tmp_path):
     with serving(tmp_path, tmp_path, "--host", EVERYWHERE, "--no-auth") as served:
         assert served.url.startswith(f"http://{EVERYWHERE}:")
+
+
+def sent(port, head):
+    """What is answered to these bytes, until the server closes."""
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+        connection.sendall(head + b"Connection: close\r\nContent-Length: 0\r\n\r\n")
+        return b"".join(iter(lambda: connection.recv(65536), b""))
+
+
+@pytest.mark.parametrize("form", ["json", "text"])
+def test_what_clients_send_can_not_forge_a_line_of_the_log(tmp_path, form):
+    forged = b'%0a2026-01-01 error event%0d%0a{"event":"forged"}%1b[31m'.replace(b" ", b"%20")
+    hostile = b'm\xe2\x80\xa8{"event":"forged"}\xc2\x85\x1b[31m\xff'
+    with serving(tmp_path, tmp_path, "--log-format", form) as served:
+        port = int(served.url.rsplit(":", 1)[1])
+        for head in (
+            b"GET /" + forged + b" HTTP/1.1\r\nHost: x\r\n",
+            b"POST /endpoints/" + forged + b"/invocations HTTP/1.1\r\nHost: x\r\n",
+            b"GET /\x1b[31m\r\x85 HTTP/1.1\r\nHost: x\r\n",
+            b"POST /invocations HTTP/1.1\r\nHost: x\r\n"
+            b"X-Amzn-SageMaker-Target-Model: " + hostile + b"\r\n",
+        ):
+            assert b" 40" in sent(port, head)[:12]
+    written = served.log_path.read_bytes()
+    assert written.isascii()
+    assert not {b"\x1b", b"\r"} & {written[at : at + 1] for at in range(len(written))}
+    told = [line for line in written.decode().splitlines() if "request_id" in line]
+    assert len(told) == 4
+    for line in written.decode().splitlines():
+        if form == "json":
+            assert json.loads(line)["event"] != "forged"
+        else:
+            assert re.match(r"[0-9-]{10}T[0-9:.]{15}Z (info|warning|error) +[a-z_]+ ", line), line

@@ -129,7 +129,8 @@ class Comparison:
 
     def _warm(self, turn: Turn, server: RunningServer, framework: str) -> None:
         questions = turn.questions(framework)
-        load = Load(mode="warming up", framework=framework, connections=len(questions))
+        count = min(len(questions), turn.room)  # at once; each is asked, if there is room for it
+        load = Load(mode="warming up", framework=framework, connections=count)
         plan = self._plan(turn, server, load)
         plan = replace(plan, seconds=0.1, drain_seconds=_WARM_SECONDS)
         name = turn.contestant.name

@@ -6,7 +6,7 @@ import os
 
 from hypothesis import HealthCheck, settings
 
-_SHORT = 300
+_SHORT = 150
 
 # Read on import: the fixture that hides MME_* from tests comes later.
 examples = settings(

@@ -1,0 +1,68 @@
+"""Faults that are really injected; the matrix says which test shows which.
+
+Each asserts: the right answer to the client, the ledger back to truth, nothing left over (the
+fixture `alone`, and what the tests look at of the server's own), and the next request served.
+Workers' faults are in `test_workers*.py`, beside these.
+"""
+
+from __future__ import annotations
+
+_S3 = "chaos/test_s3.py::test_a_fault_of_s3_is_a_typed_error_and_passes_by_itself"
+_ENDED = (
+    "chaos/test_server.py::"
+    "test_ended_under_load_it_leaves_no_worker_and_no_wrong_answer_and_starts_again"
+)
+_FRONT = "rooms/test_front.py::test_"
+_HOSTILE = "rooms/test_front_hostile.py::test_"
+_DISK = "rooms/test_artifacts.py::test_"
+
+MATRIX = {
+    "S3 slow": "chaos/test_s3.py::test_a_slow_s3_delays_only_the_one_who_waits_for_it",
+    "S3 hanging": _S3,
+    "S3 500": _S3,
+    "S3 503 SlowDown": _S3,
+    "S3 403 from one moment to the next": _S3,
+    "S3 resets in mid-body": _S3,
+    "S3 body too short": _S3,
+    "S3 body that is not what its ETag names": _S3,
+    "S3 object overwritten in mid-read": (
+        "chaos/test_s3.py::test_an_overwrite_in_the_middle_of_a_read_gives_no_mixture"
+    ),
+    "S3 name does not resolve": (
+        "chaos/test_s3.py::"
+        "test_a_name_that_does_not_resolve_is_the_stores_fault_and_residents_answer"
+    ),
+    "S3 down": "server/test_s3_serving.py::test_s3_down_later_leaves_residents_answering",
+    "disk full": "chaos/test_full_disk.py::test_a_full_disk_is_survived_and_recovers_by_itself",
+    "disk read-only": "chaos/test_server.py::test_a_disk_that_turns_read_only_is_told_and_passes",
+    "cache directory deleted": (
+        _DISK + "a_cache_dir_deleted_under_the_server_is_made_and_locked_anew"
+    ),
+    "two servers, one cache directory": (_DISK + "a_second_server_is_told_which_setting_to_change"),
+    "clock jumps": (
+        "chaos/test_clock.py::test_a_clock_that_jumps_changes_no_answer_and_holds_up_no_refresh"
+    ),
+    "no descriptor left": (
+        "chaos/test_server.py::test_without_descriptors_it_neither_dies_nor_spins_and_recovers"
+    ),
+    "SIGTERM under load": (
+        "server/test_s3_serving.py::test_sigterm_under_load_loses_no_request_that_had_arrived"
+    ),
+    "SIGINT under load, restart": _ENDED,
+    "SIGKILL under load, restart": _ENDED,
+    "client says nothing": _FRONT + "a_client_that_says_nothing_or_half_is_cut_off",
+    "client sends a byte at a time": _FRONT + "a_body_that_comes_too_slowly_is_given_up",
+    "client sends too much": _FRONT + "a_body_over_the_limit_is_refused_before_it_is_sent",
+    "client reads nothing": _FRONT + "an_answer_that_nobody_reads_is_given_up",
+    "client leaves in mid-request": _FRONT + "a_client_that_goes_away_in_mid_body_reaches_no_model",
+    "client leaves in mid-load": (
+        "chaos/test_s3.py::test_a_client_that_leaves_in_the_middle_of_a_load_leaves_a_sound_model"
+    ),
+    "client pipelines": _FRONT + "pipelined_requests_are_answered_in_order",
+    "client pipelines beyond what is taken ahead": (
+        _HOSTILE + "more_requests_than_are_taken_ahead_are_all_answered_in_order"
+    ),
+    "client reuses a connection after an error": (
+        "chaos/test_server.py::test_a_connection_goes_on_after_each_kind_of_error"
+    ),
+}

@@ -1,0 +1,178 @@
+"""The server's own limits and its end: no descriptor left, stopped, killed, a read-only disk."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import resource
+import signal
+import socket
+import subprocess
+import threading
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from botocore.exceptions import ClientError
+
+from tests.engines import drop
+from tests.models import CSV, booster
+from tests.servers import Served, predict, runtime_client, serving
+from tests.small_disk import SmallDisk
+
+MIB = 1024**2
+
+
+def is_model(seed: int) -> object:
+    return pytest.approx(booster(seed).prediction, rel=1e-6)
+
+
+def address(served: Served) -> tuple[str, int]:
+    host, _, port = served.url.removeprefix("http://").partition(":")
+    return host, int(port)
+
+
+def post(connection: http.client.HTTPConnection, model: str) -> tuple[int, bytes]:
+    csv = {"Content-Type": "text/csv", "Accept": "text/csv"}
+    headers = {"X-Amzn-SageMaker-Target-Model": model, **csv}
+    connection.request("POST", "/endpoints/mme/invocations", CSV, headers)
+    with connection.getresponse() as reply:
+        return reply.status, reply.read()
+
+
+def assert_ledger_is_exact(served: Served) -> None:
+    state = served.state()
+    memory = state["memory"]
+    assert memory["reserved_bytes"] == memory["leaving_bytes"] == 0
+    assert memory["resident_bytes"] == sum(model["bytes"] for model in state["models"])
+
+
+@pytest.mark.timeout(60)
+def test_without_descriptors_it_neither_dies_nor_spins_and_recovers(tmp_path: Path) -> None:
+    drop(tmp_path / "models", "m1", booster(1).members)
+    drop(tmp_path / "models", "m2", booster(2).members)
+    with serving(tmp_path, tmp_path / "models") as served, contextlib.ExitStack() as crowd:
+        kept = http.client.HTTPConnection(*address(served), timeout=10)
+        crowd.callback(kept.close)
+        assert post(kept, "m1")[0] == 200
+        server = psutil.Process(served.process.pid)
+        before = server.num_fds()
+        limits = resource.prlimit(server.pid, resource.RLIMIT_NOFILE)
+        resource.prlimit(server.pid, resource.RLIMIT_NOFILE, (before + 5, limits[1]))
+        for _ in range(40):
+            crowd.enter_context(socket.create_connection(address(served), timeout=10))
+        used, since = sum(server.cpu_times()[:2]), time.monotonic()
+        while time.monotonic() - since < 1.5:
+            assert float(post(kept, "m1")[1]) == is_model(1)
+            time.sleep(0.1)  # it is watched doing next to nothing
+        assert sum(server.cpu_times()[:2]) - used < 0.75
+        status, body = post(kept, "m2")  # a cold one can't be read: that is told, not hung
+        assert status == 200 or json.loads(body), body
+        crowd.close()
+        resource.prlimit(server.pid, resource.RLIMIT_NOFILE, limits)
+        with runtime_client(served.url, retries={"max_attempts": 8}) as client:
+            assert predict(client, "m1") == is_model(1)
+        assert_ledger_is_exact(served)
+
+
+class Caller(threading.Thread):
+    """Asks for one model again and again until the server has gone; tells what was not right."""
+
+    def __init__(
+        self, served: Served, seed: int, wrong: list[object], answered: threading.Semaphore
+    ) -> None:
+        super().__init__()
+        self.connection = http.client.HTTPConnection(*address(served), timeout=10)
+        self.seed, self.wrong, self.answered = seed, wrong, answered
+
+    def run(self) -> None:
+        with (
+            contextlib.closing(self.connection),
+            contextlib.suppress(OSError, http.client.HTTPException),
+        ):
+            while True:
+                status, body = post(self.connection, f"m{self.seed}")
+                if status != 503 and (status != 200 or float(body) != is_model(self.seed)):
+                    self.wrong.append((status, body))
+                self.answered.release()
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+def test_ended_under_load_it_leaves_no_worker_and_no_wrong_answer_and_starts_again(
+    tmp_path: Path, how: signal.Signals
+) -> None:
+    for seed in range(3):
+        drop(tmp_path / "models", f"m{seed}", booster(seed).members)
+    wrong: list[object] = []
+    answered = threading.Semaphore(0)
+    with serving(tmp_path, tmp_path / "models") as served:
+        server = psutil.Process(served.process.pid)
+        threads = [Caller(served, seed, wrong, answered) for seed in range(3)]
+        for thread in threads:
+            thread.start()
+        for _ in range(100):
+            answered.acquire()
+        family = server.children(recursive=True)
+        assert family
+        server.send_signal(how)
+        code = served.process.wait(timeout=30)
+        for thread in threads:
+            thread.join()
+        assert psutil.wait_procs(family, timeout=10)[1] == []
+    assert wrong == []
+    assert code == (-how if how is signal.SIGKILL else 0)
+    with serving(tmp_path, tmp_path / "models") as served, runtime_client(served.url) as client:
+        assert [predict(client, f"m{seed}") for seed in range(3)] == [
+            is_model(seed) for seed in range(3)
+        ]
+        assert_ledger_is_exact(served)
+
+
+@pytest.mark.timeout(60)
+def test_a_disk_that_turns_read_only_is_told_and_passes(tmp_path: Path) -> None:
+    for seed in (1, 2):
+        drop(tmp_path / "models", f"m{seed}", booster(seed).members)
+    disk = SmallDisk(tmp_path / "cache", 16 * MIB)
+
+    def turn(served: Served, mode: str) -> None:
+        if not disk.is_real:  # no namespace here: nothing can be written, which is as good
+            (disk.fill if mode == "ro" else disk.free)(served.process.pid)
+            return
+        inside = ["nsenter", "-t", str(served.process.pid), "-U", "-m", "--preserve-credentials"]
+        incoming = str(tmp_path / "cache" / "incoming")  # the rest is busy: its lock is open
+        mount = ["mount", "-t", "tmpfs", "-o", "ro", "none"] if mode == "ro" else ["umount"]
+        subprocess.run([*inside, *mount, incoming], check=True, timeout=10)
+
+    with (
+        serving(
+            tmp_path, tmp_path / "models", "--refresh-seconds", "0.1", within=disk.within
+        ) as served,
+        runtime_client(served.url) as client,
+    ):
+        assert predict(client, "m1") == is_model(1)
+        turn(served, "ro")
+        with pytest.raises(ClientError) as refusal:
+            predict(client, "m2")
+        assert refusal.value.response["ResponseMetadata"]["HTTPStatusCode"] == 503
+        assert predict(client, "m1") == is_model(1)
+        turn(served, "rw")
+        assert predict(client, "m2") == is_model(2)
+        assert_ledger_is_exact(served)
+
+
+@pytest.mark.timeout(60)
+def test_a_connection_goes_on_after_each_kind_of_error(tmp_path: Path) -> None:
+    drop(tmp_path / "models", "m1", booster(1).members)
+    drop(tmp_path / "models", "bad", b"no tarball")
+    with serving(tmp_path, tmp_path / "models") as served:
+        connection = http.client.HTTPConnection(*address(served), timeout=10)
+        for model in ("missing", "../m1", "bad", "http://x/m1"):
+            assert post(connection, model)[0] >= 400
+            mine = connection.sock
+            assert float(post(connection, "m1")[1]) == is_model(1)
+            assert connection.sock is mine, model
+        connection.close()
+        assert_ledger_is_exact(served)

@@ -168,3 +168,14 @@ def test_a_new_file_takes_over_whole_and_a_broken_one_not_at_all(tmp_path):
     written(tmp_path, ENTRY)
     now[0] = 3.0
     assert set(file.keys().signing) == {"AKID"}
+
+
+def test_the_key_file_of_the_docs_is_one(tmp_path):
+    page = (Path(__file__).parents[2] / "docs" / "security.md").read_text()
+    example = (
+        page.split("```toml\n")[1]
+        .split("```")[0]
+        .replace('sha256 = "..."', f'sha256 = "{"0" * 64}"')
+    )
+    keys = read_keys(written(tmp_path, example))
+    assert (set(keys.signing), len(keys.bearing)) == ({"AKIDACME"}, 1)

@@ -111,3 +111,12 @@ def test_without_the_call_a_model_answers_the_same(tmp_path, monkeypatch):
     slow = LOADER.load(tmp_path, Trust())
     assert slow._members[0].direct is None
     assert slow.predict([payload]) == fast.predict([payload])
+
+
+def test_rows_that_lie_at_an_odd_address_are_predicted_too():
+    booster = BOOSTERS["reg:squarederror"]
+    odd = np.frombuffer(b"\0" + np.ones((3, FEATURES), np.float32).tobytes(), np.uint8)[1:]
+    rows = odd.view(np.float32).reshape(3, FEATURES)
+    assert not rows.flags.aligned
+    wanted = booster.inplace_predict(rows.copy())
+    np.testing.assert_array_equal(DirectCall(booster, (0, 0), np.nan)(rows), wanted, strict=True)

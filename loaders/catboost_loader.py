@@ -16,6 +16,7 @@ from typing import Any
 from loaders.catboost_document import check_document
 from loaders.catboost_json import check_json
 from loaders.cells import ALL_CELLS
+from loaders.checked import Checked
 from loaders.codecs import DECODERS, Array
 from loaders.contract import (
     Answer,
@@ -32,6 +33,8 @@ from loaders.rows import RowPredictor
 from loaders.sniff import CATBOOST_KINDS, sniff
 
 _NAMES = ("*.cbm",)
+_checked = Checked(check_document)
+_checked_json = Checked(check_json)
 _LOSS = re.compile(  # by its name, or as {"type": name, "params": {...}}
     rb'"loss_function"\s*:\s*(?:\{(?:[^{}]|\{[^{}]*\})*?"type"\s*:\s*)?"(\w+)'
 )
@@ -133,9 +136,9 @@ def _read_model(path: Path, trust: Trust) -> Any:  # noqa: ANN401 - it has no ty
         data = path.read_bytes()
         made = catboost.CatBoostClassifier() if _classifies(data) else catboost.CatBoostRegressor()
         if kind == "catboost json":
-            check_json(data)
+            _checked_json(data)
             return made.load_model(str(path), format="json")
-        check_document(data)
+        _checked(data)
         return made.load_model(str(path))  # from bytes, it would forget to count by exp()
     except (catboost.CatBoostError, *RAISED_BY_PICKLES) as exc:
         raise LoadRefused(

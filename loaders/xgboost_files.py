@@ -14,11 +14,13 @@ from typing import Any
 import numpy as np
 import xgboost
 
+from loaders.checked import Checked
 from loaders.contract import LoadRefused, Trust
 from loaders.pickles import RAISED_BY_PICKLES, read_pickle
 from loaders.sniff import sniff
 from loaders.xgboost_document import check_document, saved_by
 
+_checked = Checked(check_document)
 _PLACE_IN_XGBOOST = re.compile(r"^\[[\d:]+\] \S+:\d+: ")
 
 
@@ -41,7 +43,7 @@ def read_booster(path: Path, trust: Trust) -> Saved:
         if sniff(path).startswith("pickle"):
             return _unpickle(path, trust)
         if data.startswith(b"{"):
-            check_document(data)
+            _checked(data)
         booster = xgboost.Booster()
         booster.load_model(bytearray(data))
         return Saved(booster=booster)

@@ -60,7 +60,7 @@ SETTINGS: tuple[Setting, ...] = (
     _setting("trust", "workers.trust", "trust", "code: models may run code while loading, as on SageMaker; data: they may not."),
     _setting("memory", "cache.memory_bytes", "bytes", "Budget for resident models. Default: memory_share of what the cgroup or host has."),
     _setting("memory_share", "cache.memory_share_ratio", "ratio", "Share of all memory that models may fill when memory is not set."),
-    _setting("memory_reserve", "cache.memory_reserve_ratio", "ratio", "Share of all memory to keep free; when less is, the budget shrinks."),
+    _setting("memory_reserve", "cache.memory_reserve_ratio", "ratio", "Share of all memory to keep free, 32 MiB or an eighth at least; when less is, the budget shrinks."),
     _setting("eviction", "cache.eviction", "eviction", "Who leaves memory first: the least recently used (lru), or the least uses x load seconds / bytes (gdsf)."),
     _setting("disk", "disk.disk_bytes", "bytes", "Budget for unpacked models on disk."),
     _setting("disk_high", "disk.high_ratio", "ratio", "Above this share of it, the least recently used go from disk in the background, ..."),

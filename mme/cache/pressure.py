@@ -16,6 +16,8 @@ import psutil
 _CGROUP = Path("/sys/fs/cgroup")
 _MEMBERSHIP = Path("/proc/self/cgroup")
 _NO_LIMIT_BYTES = 1 << 60
+_LEAST_RESERVE_BYTES = 32 * 1024**2
+_LEAST_RESERVE_RATIO = 0.125
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +63,15 @@ def budget_now(
     return max(0, min(configured_bytes, obtainable))
 
 
+def reserve(total_bytes: int, ratio: float) -> int:
+    """What is to stay free of so much memory: in a small container a share alone is too little.
+
+    Between two looks a few loads may take more than was thought. Pure.
+    """
+    least_bytes = min(_LEAST_RESERVE_BYTES, int(total_bytes * _LEAST_RESERVE_RATIO))
+    return max(int(total_bytes * ratio), least_bytes)
+
+
 async def watch_memory(
     set_budget: Callable[[int], None],
     occupied_bytes: Callable[[], int],
@@ -76,7 +87,7 @@ async def watch_memory(
             budget_now(
                 configured_bytes=configured_bytes,
                 occupied_bytes=occupied_bytes(),
-                reserve_bytes=int(reading.total_bytes * reserve_ratio),
+                reserve_bytes=reserve(reading.total_bytes, reserve_ratio),
                 reading=reading,
             )
         )

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mme.cache.failures import Failures
-from mme.cache.pressure import MemoryReading, budget_now, read_memory
+from mme.cache.pressure import MemoryReading, budget_now, read_memory, reserve
 from mme.cache.sizes import SizeEstimates, likeness
 from mme.domain import ArtifactVersion, ModelKey
 from mme.errors import LoadFailed
@@ -168,3 +169,15 @@ def test_a_cpu_quota_lowers_the_cores_to_at_least_one(tmp_path: Path):
     assert allowed_cores(tmp_path) >= 1
     (tmp_path / "cpu.max").write_text("50000 100000\n")
     assert allowed_cores(tmp_path) == 1
+
+
+@pytest.mark.parametrize(
+    ("total", "ratio", "kept"),
+    [
+        (100 * 2**30, 0.05, 5 * 2**30),
+        (2**29, 0.05, 32 * 2**20),
+        (80 * 2**20, 0.05, 10 * 2**20),
+    ],
+)
+def test_a_share_of_memory_is_kept_free_and_of_little_memory_a_larger_one(total, ratio, kept):
+    assert reserve(total, ratio) == kept

@@ -56,7 +56,8 @@ class DirectCall:
 
     def __call__(self, rows: Array) -> Array:
         """Gives what `inplace_predict` gives. Raises XGBoostError."""
-        rows = np.require(rows, np.float32, ("C", "A"))  # a tensor out of a request lies where it may
+        # A tensor out of a request may lie anywhere; XGBoost wants it aligned.
+        rows = np.require(rows, np.float32, ("C", "A"))
         told = b'{"data":[%d,true],"shape":[%d,%d],"typestr":"<f4","version":3}' % (
             rows.__array_interface__["data"][0],
             *rows.shape,

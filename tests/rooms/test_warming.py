@@ -140,15 +140,18 @@ async def test_restoring_can_be_switched_off_and_a_lost_list_is_none(tmp_path: P
         await eventually(lambda: is_warm(engine))
 
 
-async def test_a_restore_that_finds_less_memory_brings_back_the_hottest(tmp_path: Path) -> None:
-    put(tmp_path, "cold", "warm", "hot")
+async def test_a_restore_that_finds_less_memory_brings_back_one_of_the_hottest(
+    tmp_path: Path,
+) -> None:
+    hottest_first = [f"m{number}" for number in range(8)]
+    put(tmp_path, *hottest_first)
     async with running_engine(tmp_path, restore="on") as engine:
-        for uses, name in enumerate(("cold", "warm", "hot")):
-            for _ in range(1 + 3 * uses):
+        for number, name in enumerate(hottest_first):
+            for _ in range(2 * (8 - number)):
                 await ask(engine, name)
         await eventually(lambda: is_warm(engine))
     async with running_engine(tmp_path, restore="on", memory=ROOM_FOR_ONE) as engine:
         await eventually(lambda: is_warm(engine))
-        assert "hot" in in_memory(engine)
-        assert "cold" not in in_memory(engine)
+        (brought,) = in_memory(engine)
+        assert brought in hottest_first[:4]  # four load at once: whichever of them comes first
         assert reasons(engine, "evicted") == []

@@ -30,6 +30,7 @@ class ServerConfig:
     body_seconds: float = 30.0
     invocation_seconds: float = 60.0
     drain_seconds: float = 25.0
+    log_requests_per_second: int = 100  # of those that went well
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -116,6 +116,7 @@ SETTINGS: tuple[Setting, ...] = (
     _setting("environment_idle_seconds", "workers.environment_idle_seconds", "seconds", "An environment's workers end when they have had no model for this long."),
     _setting("log_level", "log.log_level", "level", "debug, info, warning or error."),
     _setting("log_format", "log.log_format", "format", "json, text, or auto (text on a terminal)."),
+    _setting("log_requests", "server.log_requests_per_second", "count", "Lines a second, at most, for requests that went well; failures always have one."),
 )
 # fmt: on
 BY_NAME: Mapping[str, Setting] = {setting.name: setting for setting in SETTINGS}

@@ -12,9 +12,10 @@ from bisect import bisect_left
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from prometheus_client import CollectorRegistry, Gauge, Summary, generate_latest
+from prometheus_client import CollectorRegistry, Gauge, generate_latest
 from prometheus_client import Counter as LockedCounter
 from prometheus_client import Histogram as LockedHistogram
+from prometheus_client import Summary as LockedSummary
 from prometheus_client.samples import Sample
 
 # a table: one metric a line
@@ -57,6 +58,24 @@ class Histogram(LockedHistogram):
         self._sum.set(self._total)
         for bucket, count in zip(self._buckets, self._counts, strict=True):
             bucket.set(count)
+        return super()._child_samples()
+
+
+class Summary(LockedSummary):
+    """A summary of the event loop's."""
+
+    def _metric_init(self) -> None:
+        super()._metric_init()
+        self._observed, self._total = 0, 0.0
+
+    def observe(self, amount: float) -> None:
+        """Counts."""
+        self._observed += 1
+        self._total += amount
+
+    def _child_samples(self) -> Iterable[Sample]:
+        self._count.set(self._observed)
+        self._sum.set(self._total)
         return super()._child_samples()
 
 

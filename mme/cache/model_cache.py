@@ -99,6 +99,14 @@ class ModelCache:
         """
         return Leasing(self, key, deadline)
 
+    def hit(self, key: ModelKey) -> Lease | None:
+        """As `acquire`, if that needs no waiting: in memory, and known to be current."""
+        asked_at = time.monotonic()
+        entry = self.residents.current(key)
+        if entry is None or asked_at >= entry.check_at:
+            return None
+        return self._hit(entry, asked_at)
+
     async def acquire(self, key: ModelKey, deadline: float) -> Lease:
         """A lease that the caller must release; see `lease`."""
         asked_at = time.monotonic()
@@ -106,11 +114,7 @@ class ModelCache:
         if entry is not None and asked_at >= entry.check_at:
             entry = await self._freshness.checked(entry, asked_at, deadline)
         if entry is not None:
-            entry.hits += 1
-            entry.used_at = asked_at
-            self._metrics.model_cache_hit.observe(1)
-            self._note(entry, asked_at, hit=True)
-            return Lease(self.residents, entry)
+            return self._hit(entry, asked_at)
         try:
             lease = await _by(deadline, self.loading.join(key), key)
         except (MemoryRefused, CacheThrashing):
@@ -171,6 +175,13 @@ class ModelCache:
             "failures": self.failures.describe(now),
             "events": self._records.describe(),
         }
+
+    def _hit(self, entry: Entry, asked_at: float) -> Lease:
+        entry.hits += 1
+        entry.used_at = asked_at
+        self._metrics.model_cache_hit.observe(1)
+        self._note(entry, asked_at, hit=True)
+        return Lease(self.residents, entry)
 
     def _note(self, entry: Entry, asked_at: float, *, hit: bool) -> None:
         loaded = entry.loaded

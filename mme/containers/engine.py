@@ -67,14 +67,15 @@ class MultiModelEngine:
                 "TARGET_MODEL_HEADER_MISSING",
             )
         for attempt in range(1, _ATTEMPTS + 1):
-            async with self._cache.lease(key, invocation.deadline) as lease:
-                try:
-                    outcome = await self._predict(lease, invocation)
-                except WorkerLost as lost:
-                    if lost.started or attempt == _ATTEMPTS:
-                        raise
-                    continue
+            lease = self._cache.hit(key) or await self._cache.acquire(key, invocation.deadline)
+            try:
+                outcome = await self._predict(lease, invocation)
                 return self._reply(lease, outcome)
+            except WorkerLost as lost:
+                if lost.started or attempt == _ATTEMPTS:
+                    raise
+            finally:
+                lease.release()
         raise AssertionError("unreachable: the last attempt returns or raises")
 
     @asynccontextmanager

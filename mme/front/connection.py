@@ -189,11 +189,21 @@ class Connection(BaseProtocol):
 
     async def _serve(self) -> None:
         try:
-            while not self._closing and await self._comes():
-                message, content = self._queue.popleft()
+            while not self._closing and (self._queue or await self._comes()):
+                head, content = self._queue.popleft()
                 if self._buffer_paused and len(self._queue) <= _PIPELINED // 2:
                     self._resume_reading_for_buffer()
-                await self._owner.answer(Request(message, content, self))
+                await self._owner.answer(
+                    Request(
+                        head.method,
+                        head.url,
+                        head.headers,
+                        head.version,
+                        head.should_close,
+                        content,
+                        self,
+                    )
+                )
                 if self._paused:
                     await self._drain_helper()
                 if not content.is_eof():
@@ -208,8 +218,6 @@ class Connection(BaseProtocol):
 
     async def _comes(self) -> bool:
         """Waits for a request. False: there will be none any more."""
-        if self._queue:
-            return True
         if self._broken is None:
             self._idle_until = self._loop.time() + self._owner.patience_seconds
             if self._timer is None:

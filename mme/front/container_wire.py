@@ -118,7 +118,7 @@ def payload_answer(reply: Reply, request_id: str) -> Answer:
     """The answer to a successful invocation. Raises PredictionFailed as `reply_answer` does."""
     answer = reply_answer(reply, request_id)
     headers = {name: text for name, text in answer.headers.items() if name != INVOKED_VARIANT}
-    return replace(answer, headers=headers)
+    return structs.replace(answer, headers=headers)
 
 
 def json_body(status: int, members: Mapping[str, object], request_id: str) -> Answer:
@@ -132,7 +132,7 @@ def miss_answer(allowed: tuple[str, ...], message: str, request_id: str) -> Answ
     if not allowed:
         return _refusal(_Form(404, "ResourceNotFoundException"), message, request_id)
     answer = _refusal(_Form(405, "MethodNotAllowedException"), message, request_id)
-    return replace(answer, headers={**answer.headers, "Allow": ", ".join(allowed)})
+    return structs.replace(answer, headers={**answer.headers, "Allow": ", ".join(allowed)})
 
 
 def refusal_answer(error: Exception, request_id: str, *, close: bool = False) -> Answer:
@@ -155,7 +155,7 @@ def refusal_answer(error: Exception, request_id: str, *, close: bool = False) ->
         headers["Retry-After"] = "1"
     if isinstance(error, Unauthenticated):
         headers["WWW-Authenticate"] = "Bearer"  # as HTTP asks of a 401
-    return replace(answer, headers=headers, close=close or form.close)
+    return structs.replace(answer, headers=headers, close=close or form.close)
 
 
 def _of_model(error: ModelError, form: _Form) -> _Form:

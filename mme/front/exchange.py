@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Protocol
 
 from aiohttp import hdrs
-from aiohttp.http_parser import RawRequestMessage
+from aiohttp.http_writer import HttpVersion
 from aiohttp.streams import StreamReader
 from aiohttp.web import RequestPayloadError
+from msgspec import Struct
+from multidict import CIMultiDictProxy
+from yarl import URL
 
 from mme.config import ServerConfig
 from mme.domain import Invocation, ModelKey, Reply
@@ -65,23 +67,19 @@ class Client(Protocol):
         ...
 
 
-class Request:
+class Request(Struct, eq=False):
     """What was asked: its head, and its body as it comes."""
 
-    __slots__ = ("client", "content", "headers", "method", "rel_url", "should_close", "version")
-
-    def __init__(self, head: RawRequestMessage, content: StreamReader, client: Client) -> None:
-        self.method = head.method
-        self.headers = head.headers
-        self.rel_url = head.url
-        self.version = head.version
-        self.should_close = head.should_close
-        self.content = content
-        self.client = client
+    method: str
+    rel_url: URL
+    headers: CIMultiDictProxy[str]
+    version: HttpVersion
+    should_close: bool
+    content: StreamReader
+    client: Client
 
 
-@dataclass(kw_only=True, slots=True, eq=False)
-class Exchange:
+class Exchange(Struct, eq=False, kw_only=True):
     """One request and what is known of it so far; only its own handler writes to it."""
 
     request: Request
@@ -127,13 +125,18 @@ class Exchange:
             PayloadTimeout: the client was too slow.
             InvalidRequest: the body broke off or is not what its framing says.
         """
-        if self.body is not None:
-            return self.body
-        content, limit_bytes = self.request.content, self.server.body_limit_bytes
-        if content.is_eof() and content.total_bytes <= limit_bytes:
-            self.body = content.read_nowait()  # it came with its head, as small ones do
-        else:
-            self.body = await self._await_body(content, limit_bytes)
+        body = self.received()
+        if body is None:
+            content, limit_bytes = self.request.content, self.server.body_limit_bytes
+            body = self.body = await self._await_body(content, limit_bytes)
+        return body
+
+    def received(self) -> bytes | None:
+        """The whole body if it is there, as small ones are, which come with their heads."""
+        if self.body is None:
+            content = self.request.content
+            if content.is_eof() and content.total_bytes <= self.server.body_limit_bytes:
+                self.body = content.read_nowait()
         return self.body
 
     async def _await_body(self, content: StreamReader, limit_bytes: int) -> bytes:

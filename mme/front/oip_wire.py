@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import replace
 from urllib.parse import unquote
 
 import msgspec
+from msgspec.structs import replace
 from multidict import MultiMapping
 
 from mme.domain import Invocation, ModelKey, Reply
@@ -124,7 +124,7 @@ def infer_answer(reply: Reply, asked_type: str, request_id: str) -> Answer:
     framed = _HEADER_SIZE.search(reply.content_type)
     if framed and not asked_type.startswith(OIP_TYPE):
         headers |= {"Content-Type": "application/octet-stream", HEADER_LENGTH: framed[1]}
-    return Answer(status=200, body=reply.body, headers=headers | version_header(reply))
+    return Answer(status=200, body=reply.body, headers=headers | version_header(reply.version))
 
 
 def metadata(key: ModelKey, told: Mapping[str, object]) -> dict[str, object]:

@@ -1,5 +1,7 @@
 """What is told of each request afterwards: one log line and the metrics of an endpoint.
 
+Of requests that went well only so many a second have a line: at thousands of them a second the line
+is a tenth of what a request costs. The next line says how many had none; failures always have one.
 Decision: the model cache and the pool count what they do (waiting, hits, queues, batches) where
 they do it, failures included; here stands what only the front knows: that it was asked, what it
 answered, how long it took in all.
@@ -27,8 +29,10 @@ _MICROSECONDS = 1e6
 class Recorder:
     """Writes the line and counts, once a request."""
 
-    def __init__(self, metrics: Metrics) -> None:
+    def __init__(self, metrics: Metrics, lines_per_second: int) -> None:
         self._metrics = metrics
+        self._lines_per_second = lines_per_second
+        self._second, self._lines, self._unlogged = 0, 0, 0
         self._log: structlog.typing.FilteringBoundLogger = structlog.get_logger().bind()
         self._write_info = logs.info_writer()
         self._requests: dict[tuple[str, int], Counter] = {}  # `labels()` costs more than the count
@@ -44,9 +48,14 @@ class Recorder:
             exchange: the request, with the invocation and reply as far as it came to them.
             error: why it failed; None where it did not.
         """
-        seconds = time.perf_counter() - exchange.started
-        name = route.name if route else "none"
+        now = time.perf_counter()
+        seconds = now - exchange.started
+        name, invokes = (route.name, route.invokes) if route else ("none", False)
         self._count(name, status)
+        if invokes:
+            self._count_invocation(seconds, exchange.reply, error)
+            if error is None and not self._may_tell(int(now)):
+                return
         told: dict[str, object] = {
             "request_id": exchange.request_id,
             "route": name,
@@ -58,19 +67,12 @@ class Recorder:
         if exchange.caller is not None:
             told["caller"] = exchange.caller.grant.name
         _tell(exchange, told)
-        if route is not None and route.invokes:
-            self._count_invocation(seconds, exchange.reply, error)
-            if error is None and self._write_info is not None:
-                self._write_info(logs.REQUEST, told)
-                return
-        elif error is None:
-            self._log.debug(logs.REQUEST, **told)
-            return
         if error is not None:
-            if isinstance(error, ModelError) and error.container is not None:
-                told["container"] = error.container
-            told["reason"] = str(error)[:_REASON_LIMIT]
-        self._level(error)(logs.REQUEST, **told)
+            self._write_failure(told, error)
+        elif invokes:
+            self._write_good(told)
+        else:
+            self._log.debug(logs.REQUEST, **told)
 
     def unreadable(self, status: int, request_id: str, reason: str) -> None:
         """Records what came in place of a request."""
@@ -82,6 +84,29 @@ class Recorder:
     def internal_error(self, exchange: Exchange, error: Exception) -> None:
         """Logs what nobody expected, with its traceback; clients never see it."""
         self._log.error(logs.INTERNAL_ERROR, request_id=exchange.request_id, exc_info=error)
+
+    def _write_good(self, told: dict[str, object]) -> None:
+        if self._unlogged:
+            told["unlogged"], self._unlogged = self._unlogged, 0
+        if self._write_info is not None:
+            self._write_info(logs.REQUEST, told)
+        else:
+            self._log.info(logs.REQUEST, **told)
+
+    def _write_failure(self, told: dict[str, object], error: BaseException) -> None:
+        if isinstance(error, ModelError) and error.container is not None:
+            told["container"] = error.container
+        told["reason"] = str(error)[:_REASON_LIMIT]
+        self._level(error)(logs.REQUEST, **told)
+
+    def _may_tell(self, second: int) -> bool:
+        if second != self._second:
+            self._second, self._lines = second, 0
+        self._lines += 1
+        if self._lines <= self._lines_per_second:
+            return True
+        self._unlogged += 1
+        return False
 
     def _count(self, route: str, status: int) -> None:
         counter = self._requests.get((route, status))
@@ -107,8 +132,8 @@ class Recorder:
             elif error.original_status >= 500:  # noqa: PLR2004
                 metrics.invocation_5xx.inc()
 
-    def _level(self, error: BaseException | None) -> Any:  # noqa: ANN401 - a method of structlog's
-        if error is None or not isinstance(error, Exception):
+    def _level(self, error: BaseException) -> Any:  # noqa: ANN401 - a method of structlog's
+        if not isinstance(error, Exception):
             return self._log.info
         fault = error.fault if isinstance(error, MmeError) else Fault.SERVER
         if fault is Fault.CLIENT:

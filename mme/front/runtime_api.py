@@ -83,7 +83,9 @@ class RuntimeApi:
 
     async def _invoke(self, exchange: Exchange) -> Answer:
         endpoint = read_endpoint(exchange.segment or self._server.endpoint_name)
-        body = await exchange.receive()
+        body = exchange.received()
+        if body is None:
+            body = await exchange.receive()
         invocation = read_invocation(
             exchange.request.headers,
             request_id=exchange.request_id,

@@ -70,7 +70,7 @@ class Front:
     ) -> None:
         self._service = service
         self._config = config
-        self._recorder = Recorder(metrics)
+        self._recorder = Recorder(metrics, config.log_requests_per_second)
         self._dialect, routes = open_dialects(service, self._readiness, config, management)
         self._gate = Gate(keys, config) if keys is not None else None
         self._tls = tls
@@ -80,6 +80,7 @@ class Front:
         self._request_ids = _draw_request_ids()
         self._emptied = asyncio.Event()
         self._draining = self._failing = False
+        self._is_guarded = self._gate is not None  # not everyone gets in
 
     async def start(self) -> None:
         """Listens; whether it is ready is the service's to say.
@@ -133,7 +134,7 @@ class Front:
     async def _fail_all(self) -> None:
         if self._failing:
             return
-        self._failing = True
+        self._failing = self._is_guarded = True
         for exchange in self._in_flight:
             exchange.given_up = True
             exchange.request.client.task.cancel()
@@ -163,35 +164,34 @@ class Front:
             return
         route, exchange.segment = found.route, found.segment
         failure: Exception | None = None
+        self._in_flight.add(exchange)
         try:
-            answer = await self._asked(route, exchange)
+            if self._is_guarded:
+                await self._admit(route, exchange)
+            answer = await route.answer(exchange)
         except asyncio.CancelledError as gone:
-            self._recorder.answered(route, CLIENT_GONE_STATUS, exchange, gone)
-            raise
+            if not exchange.given_up or request.client.task.uncancel():
+                self._recorder.answered(route, CLIENT_GONE_STATUS, exchange, gone)
+                raise
+            failure = Draining("The server shut down before the request was answered.")
+            answer = route.refuse(failure, exchange)
         except Exception as error:  # noqa: BLE001 - the door: a client gets an answer, whatever broke
             failure = error
             if not isinstance(error, MmeError):
                 self._recorder.internal_error(exchange, error)
             answer = route.refuse(error, exchange)
-        self._respond(request, answer)
-        self._recorder.answered(route, answer.status, exchange, failure)
-
-    async def _asked(self, route: Route, exchange: Exchange) -> Answer:
-        if self._failing and route.invokes:
-            raise Draining("The server is shutting down.")
-        self._in_flight.add(exchange)
-        try:
-            if self._gate is not None and route.action is not Action.OPEN:
-                await self._gate.admit(exchange, route.action)
-            return await route.answer(exchange)
-        except asyncio.CancelledError:
-            if exchange.given_up and not exchange.request.client.task.uncancel():
-                raise Draining("The server shut down before the request was answered.") from None
-            raise
         finally:
             self._in_flight.discard(exchange)
             if self._draining and not self._in_flight:
                 self._emptied.set()
+        self._respond(request, answer)
+        self._recorder.answered(route, answer.status, exchange, failure)
+
+    async def _admit(self, route: Route, exchange: Exchange) -> None:
+        if self._failing and route.invokes:
+            raise Draining("The server is shutting down.")
+        if self._gate is not None and route.action is not Action.OPEN:
+            await self._gate.admit(exchange, route.action)
 
     def _miss(self, exchange: Exchange, found: NoMatch) -> None:
         request = exchange.request

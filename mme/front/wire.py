@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 
+from msgspec import Struct
 from multidict import MultiMapping, istr
 
 from mme.domain import Invocation, ModelKey, Reply
@@ -28,13 +29,12 @@ _TARGET_MODEL_LIMIT = 1024
 _SCHEME = re.compile(r"(?i)(?:s3|https?|ftp|file|data|arn):|[a-z][a-z0-9+.\-]*:/")
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Answer:
+class Answer(Struct, frozen=True, kw_only=True):
     """What goes back over HTTP, whatever the dialect."""
 
     status: int
     body: bytes = b""
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = {}
     close: bool = False  # the connection is not to be used again
 
 
@@ -91,6 +91,7 @@ def format_request_id(random_bytes: bytes) -> str:
     return f"{text[:8]}-{text[8:12]}-4{text[13:16]}-a{text[17:20]}-{text[20:]}"
 
 
+@lru_cache(maxsize=256)
 def read_endpoint(name: str) -> str:
     """Checks an endpoint's name, already percent-decoded. Raises InvalidRequest."""
     pattern, says = _LABEL
@@ -171,15 +172,16 @@ def reply_answer(reply: Reply, request_id: str) -> Answer:
         REQUEST_ID: request_id,
         "Content-Type": _outgoing("content type", reply.content_type),
         INVOKED_VARIANT: reply.variant,
+        **version_header(reply.version),
     }
     if reply.custom_attributes is not None:
         headers[CUSTOM_ATTRIBUTES] = _outgoing("custom attributes", reply.custom_attributes)
-    return Answer(status=200, body=reply.body, headers=headers | version_header(reply))
+    return Answer(status=200, body=reply.body, headers=headers)
 
 
-def version_header(reply: Reply) -> dict[str, str]:
+@lru_cache(maxsize=1024)
+def version_header(version: str | None) -> dict[str, str]:
     """Which version answered, where that is known and a header can carry it."""
-    version = reply.version
     return {MODEL_VERSION: version} if version and _TEXT[0].fullmatch(version) else {}
 
 
@@ -191,6 +193,7 @@ def _single(headers: MultiMapping[str], header: str, member: str) -> str:
     return values[0]
 
 
+@lru_cache(maxsize=256)
 def _outgoing(what: str, value: str) -> str:
     # A line break here would let a model write headers of its own.
     if not _TEXT[0].fullmatch(value):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from mme.containers.base import Container
 from mme.domain import Invocation
@@ -10,8 +10,7 @@ from mme.errors import InvalidRequest
 from mme.routing.catalog import Catalog, Endpoint, Variant
 
 
-@dataclass(frozen=True, slots=True)
-class Route:
+class Route(Struct, frozen=True):
     """What was chosen."""
 
     variant: str

@@ -127,3 +127,23 @@ async def test_models_are_counted_by_what_they_answered():
     assert sample("Invocation4XXErrors_total", labels) == 1
     assert sample("Invocation5XXErrors_total", labels) == 1
     assert sample("InvocationModelErrors_total", labels) == 3
+
+
+async def test_of_many_good_requests_some_have_a_line_and_every_failure_has(lines):
+    replies = iter([Reply(body=b"1", content_type="a/b")] * 40)
+
+    def respond(_invocation):
+        if (reply := next(replies, None)) is None:
+            raise PredictionFailed("no more")
+        return reply
+
+    service = FakeService(respond)
+    async with serving(service, log_requests_per_second=10) as front, connected(front) as wire:
+        for _ in range(41):
+            wire.post(b"1,2")
+            await wire.response()
+    told = requests(lines)
+    good = [line for line in told if line["outcome"] == "ok"]
+    assert 10 <= len(good) <= 20  # a second may end in between
+    assert sum(1 + line.get("unlogged", 0) for line in good) <= 40
+    assert [line["outcome"] for line in told][-1] == "PredictionFailed"

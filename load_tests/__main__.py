@@ -28,6 +28,7 @@ from load_tests.measure import GeneratorFailed
 from load_tests.peers import scenario as peers
 from load_tests.report import Report
 from load_tests.server_process import ServerFailed
+from load_tests.soak import scenario as soak
 from load_tests.tenants import TrainingFailed
 
 # Each is a module with `add_arguments`, `run`, `ARGUMENTS_KEPT` and, where it is not about requests
@@ -47,6 +48,7 @@ _SCENARIOS = {
     "thrash": thrash,
     "hard-limit": hard_limit,
     "overwrite": overwrite,
+    "soak": soak,
 }
 _WIDTH = 170  # of what goes to a file, where no terminal says
 _RESULTS = Path(__file__).parent / "results"

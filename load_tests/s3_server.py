@@ -60,8 +60,11 @@ class ObjectStore:
 
 
 @contextmanager
-def object_store(directory: Path, log: Path) -> Iterator[ObjectStore]:
+def object_store(directory: Path, log: Path, *flags: str) -> Iterator[ObjectStore]:
     """Serves `directory`, whose folder `models` is the bucket; meanwhile its keys are ours.
+
+    Args:
+        flags: rclone's own, e.g. how long it may not notice that a file was replaced.
 
     Raises:
         ServerFailed: it is not installed, or does not start.
@@ -73,7 +76,7 @@ def object_store(directory: Path, log: Path) -> Iterator[ObjectStore]:
     command = [
         program if program.exists() else "rclone",
         *("serve", "s3", directory, "--addr", f"127.0.0.1:{port}"),
-        *("--auth-key", ",".join(_KEYS), "--config", "", "--vfs-cache-mode", "off"),
+        *("--auth-key", ",".join(_KEYS), "--config", "", "--vfs-cache-mode", "off", *flags),
     ]
     environment = {"AWS_ACCESS_KEY_ID": _KEYS[0], "AWS_SECRET_ACCESS_KEY": _KEYS[1]}
     with (

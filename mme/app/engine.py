@@ -10,6 +10,7 @@ from typing import Self
 
 from mme.app.builtin import BuiltIn
 from mme.app.containers import open_containers
+from mme.app.process import describe_process
 from mme.app.source import Source
 from mme.config import Config
 from mme.containers.base import Container
@@ -113,6 +114,7 @@ class Engine:
             "variant": config.server.variant_name,
             "uptime_seconds": round(time.monotonic() - self._started_at, 3),
             "ready": not self.readiness(),
+            "process": describe_process(),
         }
         if config.containers:
             state["mode"] = config.pipeline.mode

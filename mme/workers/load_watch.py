@@ -8,15 +8,26 @@ milliseconds. Predictions that run meanwhile count with it: a reservation rather
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 from dataclasses import dataclass
 from pathlib import Path
 
 from mme.workers import memory
 
-_FORGET_PEAK = "5"
+_FORGET_PEAK = b"5"
 _LOOK_SECONDS = 0.005
 _MAPPED_BYTES = 1024**2  # less is not worth the milliseconds that looking takes
+
+
+def _open_clear_refs() -> int:
+    try:
+        return os.open("/proc/self/clear_refs", os.O_WRONLY | os.O_CLOEXEC)
+    except OSError:
+        return -1  # to which nothing can be written, either
+
+
+_clear_refs = _open_clear_refs()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,7 +50,7 @@ class LoadWatch:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._sampler = None if _forget_peak() else _Sampler()
-        self._note()
+        self._before = memory.measure()
 
     def begin(self) -> None:
         """Begins anew: what was taken up to now is not the model's."""
@@ -47,7 +58,7 @@ class LoadWatch:
             _forget_peak()
         else:
             self._sampler.peak_bytes = 0
-        self._note()
+        self._before = memory.measure()
 
     def read(self, estimated_bytes: int = 0) -> Taken:
         """Ends the watch.
@@ -56,19 +67,19 @@ class LoadWatch:
             estimated_bytes: the model's own guess. It counts where less than half of it was found:
                 a heap that stood empty, and is not malloc's, has taken it in.
         """
-        grown_bytes = memory.growth(self._before)
+        before, after = self._before, memory.measure_without_garbage(self._before)
         self.close()
-        now = memory.resident()
-        mapped_bytes = self._mapped_bytes(now)
+        grown_bytes = after.grown_since(before)
+        mapped_bytes = self._mapped_bytes(after)
         estimated_bytes -= mapped_bytes
         resident_bytes = estimated_bytes if grown_bytes < estimated_bytes / 2 else grown_bytes
-        peak_bytes = now.peak_bytes if self._sampler is None else self._sampler.peak_bytes
-        files_bytes = max(0, now.file_bytes - self._resident.file_bytes)  # weights, and code
+        peak_bytes = memory.peak_bytes() if self._sampler is None else self._sampler.peak_bytes
+        files_bytes = max(0, after.file_bytes - before.file_bytes)  # weights, and code
         return Taken(
             resident_bytes=resident_bytes,
-            peak_bytes=max(resident_bytes, peak_bytes - self._resident.all_bytes - files_bytes),
+            peak_bytes=max(resident_bytes, peak_bytes - before.all_bytes - files_bytes),
             file_bytes=mapped_bytes,
-            grown_bytes=memory.private_bytes() - self._before.private_bytes,
+            grown_bytes=after.private_bytes - before.private_bytes,
         )
 
     def close(self) -> None:
@@ -76,12 +87,8 @@ class LoadWatch:
         if self._sampler is not None:
             self._sampler.stop()
 
-    def _note(self) -> None:
-        self._resident = memory.resident()
-        self._before = memory.measure()
-
-    def _mapped_bytes(self, now: memory.Resident) -> int:
-        if now.address_bytes - self._resident.address_bytes < _MAPPED_BYTES:
+    def _mapped_bytes(self, after: memory.MemoryUse) -> int:
+        if after.address_bytes - self._before.address_bytes < _MAPPED_BYTES:
             return 0
         return memory.mapped_bytes(self._directory)
 
@@ -101,11 +108,11 @@ class _Sampler:
 
     def _look(self) -> None:
         while not self._stopped.wait(_LOOK_SECONDS):
-            self.peak_bytes = max(self.peak_bytes, memory.resident().all_bytes)
+            self.peak_bytes = max(self.peak_bytes, memory.measure().all_bytes)
 
 
 def _forget_peak() -> bool:
     with contextlib.suppress(OSError):
-        Path("/proc/self/clear_refs").write_text(_FORGET_PEAK)
+        os.pwrite(_clear_refs, _FORGET_PEAK, 0)
         return True
     return False

@@ -11,6 +11,7 @@ from __future__ import annotations
 import ctypes
 import gc
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,10 +29,11 @@ class _MallInfo(ctypes.Structure):
 
 
 _libc = ctypes.CDLL(None)
-_mallinfo = getattr(_libc, "mallinfo2", None)  # glibc 2.33 or later
+_quick = ctypes.PyDLL(None)  # keeps the interpreter: to get it back takes longer than the call
+_mallinfo = getattr(_quick, "mallinfo2", None)  # glibc 2.33 or later
 if _mallinfo is not None:
     _mallinfo.restype = _MallInfo
-_libc.malloc.restype = ctypes.c_void_p
+_quick.malloc.restype = ctypes.c_void_p
 _trim = getattr(_libc, "malloc_trim", None)
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # mallopt's
 _MAPPED_BYTES = 4 * 1024**2  # below it, what predictions need for a moment comes from the heap
@@ -40,15 +42,28 @@ _LOOKED_AT_BYTES = 96 * 1024  # more than 64 KiB
 _GARBAGE_RATIO = 1.25
 _GARBAGE_BYTES = 64 * 1024
 _YOUNG, _ALL = 1, 2  # generations of the garbage collector
-_STATUS = Path("/proc/self/status")
+_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+_PROC_BYTES = 4096
+_PEAK = re.compile(rb"VmHWM:\s*(\d+) kB")
+# Kept open: a load looks several times, and each call that lets go of the interpreter may wait for
+# a prediction before it has it back.
+_statm = os.open("/proc/self/statm", os.O_RDONLY | os.O_CLOEXEC)
+_status = os.open("/proc/self/status", os.O_RDONLY | os.O_CLOEXEC)
 
 
 @dataclass(frozen=True, slots=True)
 class MemoryUse:
     """A moment's measurement, in bytes."""
 
-    private_bytes: int  # anonymous memory of this process
+    all_bytes: int  # in memory
+    file_bytes: int  # of these, mapped files and code, shared or not
+    address_bytes: int  # mapped at all, in memory or not
     allocated_bytes: int  # handed out by malloc and not freed
+
+    @property
+    def private_bytes(self) -> int:
+        """Anonymous memory of this process."""
+        return self.all_bytes - self.file_bytes
 
     def grown_since(self, before: MemoryUse) -> int:
         """Bytes taken since `before`; never negative."""
@@ -59,18 +74,8 @@ class MemoryUse:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Resident:
-    """What of this process is in memory, in bytes."""
-
-    all_bytes: int
-    file_bytes: int  # mapped files and code, shared or not
-    address_bytes: int  # mapped at all, in memory or not
-    peak_bytes: int  # of all, since the kernel was last told to forget it
-
-
-def growth(before: MemoryUse) -> int:
-    """Bytes that this process has taken for good since `before`.
+def measure_without_garbage(before: MemoryUse) -> MemoryUse:
+    """Measures what is left of all that was taken since `before`.
 
     Where far more has become private than malloc has handed out, loading left garbage in the heap;
     that is given back first, for it would be charged to the model for as long as it lives.
@@ -80,35 +85,34 @@ def growth(before: MemoryUse) -> int:
     if after.grown_since(before) > _GARBAGE_RATIO * allocated_bytes + _GARBAGE_BYTES:
         give_back(_YOUNG)  # the old are many, and were looked at when a model last left
         after = measure()
-    return after.grown_since(before)
+    return after
 
 
 def measure() -> MemoryUse:
     """Measures this process now; some tens of microseconds."""
-    allocated = 0
+    allocated_bytes = 0
     if _mallinfo is not None:
         info = _mallinfo()
-        allocated = info.uordblks + info.hblkhd
-    return MemoryUse(private_bytes=private_bytes(), allocated_bytes=allocated)
+        allocated_bytes = info.uordblks + info.hblkhd
+    mapped, resident, shared = map(int, os.pread(_statm, _PROC_BYTES, 0).split()[:3])
+    return MemoryUse(
+        all_bytes=resident * _PAGE_BYTES,
+        file_bytes=shared * _PAGE_BYTES,
+        address_bytes=mapped * _PAGE_BYTES,
+        allocated_bytes=allocated_bytes,
+    )
 
 
 def private_bytes() -> int:
     """Anonymous memory of this process."""
-    anonymous = _status_bytes().get("RssAnon")
-    if anonymous is None:
-        return os.sysconf("SC_PAGE_SIZE") * int(Path("/proc/self/statm").read_text().split()[1])
-    return anonymous
+    _, resident, shared = map(int, os.pread(_statm, _PROC_BYTES, 0).split()[:3])
+    return (resident - shared) * _PAGE_BYTES
 
 
-def resident() -> Resident:
-    """What the kernel counts as resident now."""
-    sizes = _status_bytes()
-    return Resident(
-        all_bytes=sizes["VmRSS"],
-        file_bytes=sizes.get("RssFile", 0),
-        address_bytes=sizes["VmSize"],
-        peak_bytes=sizes["VmHWM"],
-    )
+def peak_bytes() -> int:
+    """The most that was ever in memory, since the kernel was last told to forget it."""
+    found = _PEAK.search(os.pread(_status, _PROC_BYTES, 0))
+    return 1024 * int(found[1]) if found else 0
 
 
 def mapped_bytes(directory: Path) -> int:
@@ -145,18 +149,12 @@ def _trim_this_arena() -> None:
 
     The end is looked at when a block of some size is freed there.
     """
-    _libc.mallopt(_M_TRIM_THRESHOLD, 0)
-    _libc.free(ctypes.c_void_p(_libc.malloc(ctypes.c_size_t(_LOOKED_AT_BYTES))))
-    _libc.mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)
+    _quick.mallopt(_M_TRIM_THRESHOLD, 0)
+    _quick.free(ctypes.c_void_p(_quick.malloc(ctypes.c_size_t(_LOOKED_AT_BYTES))))
+    _quick.mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)
 
 
 def die_with_parent() -> None:
     """Asks the kernel to kill this process when the server's thread that started it ends."""
     pr_set_pdeathsig, sigkill = 1, 9
     _libc.prctl(pr_set_pdeathsig, sigkill, 0, 0, 0)
-
-
-def _status_bytes() -> dict[str, int]:
-    """The sizes in /proc/self/status by name."""
-    pairs = (line.split(":") for line in _STATUS.read_text().splitlines() if line.endswith(" kB"))
-    return {name: int(value.split()[0]) * 1024 for name, value in pairs}

@@ -21,12 +21,13 @@ from aiohttp.base_protocol import BaseProtocol
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.http_parser import HttpRequestParser, RawRequestMessage
 from aiohttp.http_writer import HttpVersion11
-from aiohttp.streams import StreamReader
+from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 from aiohttp.tcp_helpers import tcp_keepalive
 from aiohttp.web import RequestPayloadError
 
 from mme.front.exchange import Request
 from mme.front.head import format_head
+from mme.front.heads import Heads, read_head
 from mme.front.wire import Answer
 
 Answering = Callable[[Request], Awaitable[None]]
@@ -51,6 +52,7 @@ class Connections:
         self.refuse = refuse
         self.patience_seconds = patience_seconds
         self.connections: set[Connection] = set()
+        self.heads = Heads()
 
     def __call__(self) -> Connection:
         """The protocol of one new connection."""
@@ -72,8 +74,8 @@ class Connection(BaseProtocol):
     """One client's connection."""
 
     __slots__ = (
-        "_broken", "_closing", "_content", "_idle", "_idle_until", "_is_served", "_owner", "_queue",
-        "_timer", "_unread", "task",
+        "_broken", "_closing", "_content", "_idle", "_idle_until", "_in_pieces", "_is_served",
+        "_owner", "_queue", "_timer", "_unread", "task",
     )  # fmt: skip
 
     task: asyncio.Task[None]  # its only one
@@ -89,8 +91,9 @@ class Connection(BaseProtocol):
         )
         super().__init__(loop, parser)
         self._owner = owner
-        self._queue: deque[tuple[RawRequestMessage, StreamReader]] = deque()
+        self._queue: deque[Request] = deque()
         self._content: StreamReader | None = None  # the latest request's body
+        self._in_pieces = False  # what came was not always one whole request
         self._broken: HttpProcessingError | None = None  # what came is no HTTP
         self._closing = False  # after what is at work now
         self._is_served = False
@@ -119,10 +122,13 @@ class Connection(BaseProtocol):
         """Called with what came; and with nothing, to go on with what was left for later."""
         if self._broken is not None or self._parser is None:
             return
+        if not self._in_pieces and (known := self._owner.heads.find(data)) is not None:
+            self._put([Request(known[0], EMPTY_PAYLOAD, self, known[1])])
+            return
         try:
             messages, switches, rest = self._parser.feed_data(data)
             while switches:  # it would be another protocol from here on: to us, more of the same
-                self._take(messages)
+                self._take(messages, b"")
                 self._parser.set_upgraded(False)
                 messages, switches, rest = self._parser.feed_data(rest)
         except HttpProcessingError as error:
@@ -131,8 +137,7 @@ class Connection(BaseProtocol):
                 self._content.set_exception(RequestPayloadError("malformed"))
             self._wake()
         else:
-            if messages:
-                self._take(messages)
+            self._take(messages, data)
 
     def resume_reading(self, resume_parser: bool = True) -> None:
         """Called for each body: mostly there is nothing to resume."""
@@ -160,11 +165,11 @@ class Connection(BaseProtocol):
             answer.status,
             answer.headers,
             body_bytes=len(body),
-            is_http_11=request is not None and request.version >= HttpVersion11,
+            is_http_11=request is not None and request.head.version >= HttpVersion11,
             keep=not self._closing,
             now=time.time(),
         )
-        if request is not None and request.method == "HEAD":
+        if request is not None and request.head.method == "HEAD":
             self.transport.write(head)
         elif len(body) <= _JOINED_BYTES:
             self.transport.write(head + body)
@@ -190,24 +195,16 @@ class Connection(BaseProtocol):
     async def _serve(self) -> None:
         try:
             while not self._closing and (self._queue or await self._comes()):
-                head, content = self._queue.popleft()
+                request = self._queue.popleft()
                 if self._buffer_paused and len(self._queue) <= _PIPELINED // 2:
                     self._resume_reading_for_buffer()
-                await self._owner.answer(
-                    Request(
-                        head.method,
-                        head.url,
-                        head.headers,
-                        head.version,
-                        head.should_close,
-                        content,
-                        self,
-                    )
-                )
+                await self._owner.answer(request)
                 if self._paused:
                     await self._drain_helper()
-                if not content.is_eof():
-                    await _read_away(content, min(self._owner.patience_seconds, _LINGER_SECONDS))
+                if not request.content.is_eof():
+                    await _read_away(
+                        request.content, min(self._owner.patience_seconds, _LINGER_SECONDS)
+                    )
         except asyncio.CancelledError:
             pass  # the client has gone, or the server ends: the task's own end
         finally:
@@ -231,9 +228,22 @@ class Connection(BaseProtocol):
             self.send(None, self._owner.refuse(self._broken), keep=False)
         return bool(self._queue)
 
-    def _take(self, messages: Sequence[tuple[RawRequestMessage, StreamReader]]) -> None:
-        self._queue.extend(messages)
-        self._content = self._queue[-1][1]
+    def _take(
+        self, messages: Sequence[tuple[RawRequestMessage, StreamReader]], came: bytes
+    ) -> None:
+        """What was read in `came`; from now on everything is read, if that is not one request."""
+        requests = [Request(read_head(head), content, self) for head, content in messages]
+        self._in_pieces = (
+            self._in_pieces
+            or len(requests) != 1
+            or not self._owner.heads.learn(came, requests[0].head, requests[0].content)
+        )
+        if requests:
+            self._content = requests[-1].content
+            self._put(requests)
+
+    def _put(self, requests: list[Request]) -> None:
+        self._queue.extend(requests)
         self._wake()
         if len(self._queue) >= _PIPELINED and not self._buffer_paused:
             self._pause_reading_for_buffer()

@@ -116,7 +116,7 @@ class ContainerApi:
 
     async def _list(self, exchange: Exchange) -> Answer:
         names = filter(exchange.sees, self._hosted.names())
-        page, token = read_page(names, exchange.request.rel_url.query)
+        page, token = read_page(names, exchange.head.url.query)
         members: dict[str, object] = {"models": [self._named(ModelKey(name)) for name in page]}
         if token is not None:
             members["nextPageToken"] = token
@@ -135,7 +135,7 @@ class ContainerApi:
         key = exchange.may_use(read_model_name(exchange.segment))
         self._hosted.url(key)
         invocation = read_payload(
-            exchange.request.headers,
+            exchange.head.headers,
             key,
             request_id=exchange.request_id,
             endpoint=self._server.endpoint_name,

@@ -11,17 +11,15 @@ from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from aiohttp import hdrs
-from aiohttp.http_writer import HttpVersion
 from aiohttp.streams import StreamReader
 from aiohttp.web import RequestPayloadError
 from msgspec import Struct
-from multidict import CIMultiDictProxy
-from yarl import URL
 
 from mme.config import ServerConfig
 from mme.domain import Invocation, ModelKey, Reply
 from mme.errors import InvalidRequest, PayloadTimeout, PayloadTooLarge
 from mme.front.access import Caller
+from mme.front.heads import Head
 from mme.front.wire import Answer
 
 
@@ -68,21 +66,19 @@ class Client(Protocol):
 
 
 class Request(Struct, eq=False):
-    """What was asked: its head, and its body as it comes."""
+    """What was asked: its head, and its body as it comes, or as it came."""
 
-    method: str
-    rel_url: URL
-    headers: CIMultiDictProxy[str]
-    version: HttpVersion
-    should_close: bool
+    head: Head
     content: StreamReader
     client: Client
+    body: bytes | None = None
 
 
 class Exchange(Struct, eq=False, kw_only=True):
     """One request and what is known of it so far; only its own handler writes to it."""
 
     request: Request
+    head: Head  # the request's
     request_id: str
     clock: Callable[[], float]  # the event loop's, in seconds; deadlines are by it
     started: float  # by `time.perf_counter`: uvloop's own clock moves in milliseconds
@@ -134,13 +130,15 @@ class Exchange(Struct, eq=False, kw_only=True):
     def received(self) -> bytes | None:
         """The whole body if it is there, as small ones are, which come with their heads."""
         if self.body is None:
-            content = self.request.content
-            if content.is_eof() and content.total_bytes <= self.server.body_limit_bytes:
-                self.body = content.read_nowait()
+            request, limit_bytes = self.request, self.server.body_limit_bytes
+            if request.body is not None:
+                self.body = request.body if len(request.body) <= limit_bytes else None
+            elif request.content.is_eof() and request.content.total_bytes <= limit_bytes:
+                self.body = request.content.read_nowait()
         return self.body
 
     async def _await_body(self, content: StreamReader, limit_bytes: int) -> bytes:
-        headers, seconds = self.request.headers, self.server.body_seconds
+        headers, seconds = self.head.headers, self.server.body_seconds
         # its digits were checked by the parser
         if int(headers.get(hdrs.CONTENT_LENGTH, "0")) > limit_bytes:
             raise PayloadTooLarge(limit_bytes)

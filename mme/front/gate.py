@@ -47,7 +47,7 @@ class Gate:
             AccessDenied: they may not do this to anything.
             RequestError: as `Exchange.receive`.
         """
-        headers = exchange.request.headers
+        headers = exchange.head.headers
         authorization = _single(headers, _AUTHORIZATION)
         if authorization.startswith(ALGORITHM):
             key = await self._signer(exchange, authorization)
@@ -65,18 +65,18 @@ class Gate:
         return caller
 
     async def _signer(self, exchange: Exchange, authorization: str) -> AccessKey:
-        request, now_seconds = exchange.request, self._clock()
-        claim = read_claim(request.headers, authorization, now_seconds)
+        head, now_seconds = exchange.head, self._clock()
+        claim = read_claim(head.headers, authorization, now_seconds)
         key = self._file.keys().signing.get(claim.credential.access_key_id)
         if key is None or not _is_same_token(claim.token, key.session_token):
             raise Unauthenticated("UnrecognizedClientException", _INVALID)
         verify(
             claim,
             key.secret,
-            method=request.method,
-            path=request.rel_url.raw_path,
-            query=request.rel_url.raw_query_string,
-            headers=request.headers,
+            method=head.method,
+            path=head.url.raw_path,
+            query=head.url.raw_query_string,
+            headers=head.headers,
             body=await exchange.receive(),
         )
         return self._valid(key, now_seconds)

@@ -104,7 +104,7 @@ class ModelsApi:
 
     async def _list(self, exchange: Exchange) -> Answer:
         models = self._operated.describe_all()
-        page, token = read_page(filter(exchange.sees, models), exchange.request.rel_url.query)
+        page, token = read_page(filter(exchange.sees, models), exchange.head.url.query)
         members: _Description = {"models": [models[name] for name in page]}
         if token is not None:
             members["nextPageToken"] = token

@@ -115,7 +115,7 @@ class OipApi:
         return json_reply(200, {"ready": True}, exchange.request_id)
 
     async def _model_ready(self, exchange: Exchange) -> Answer:
-        key = exchange.may_use(read_model(exchange.request.rel_url.raw_path, "/ready"))
+        key = exchange.may_use(read_model(exchange.head.url.raw_path, "/ready"))
         told: _DESCRIBED = {"name": key, "ready": True}
         try:
             self._repository.describe(key)
@@ -124,13 +124,13 @@ class OipApi:
         return json_reply(200 if told["ready"] else 400, told, exchange.request_id)
 
     async def _describe_model(self, exchange: Exchange) -> Answer:
-        key = exchange.may_use(read_model(exchange.request.rel_url.raw_path))
+        key = exchange.may_use(read_model(exchange.head.url.raw_path))
         told = metadata(key, await self._repository.load(key))
         return json_reply(200, told, exchange.request_id)
 
     async def _infer(self, exchange: Exchange) -> Answer:
-        key = read_model(exchange.request.rel_url.raw_path, "/infer")
-        headers = exchange.request.headers
+        key = read_model(exchange.head.url.raw_path, "/infer")
+        headers = exchange.head.headers
         invocation = read_infer(
             headers,
             key,

@@ -10,12 +10,13 @@ from collections.abc import Callable
 from functools import partial
 
 from mme.config import ServerConfig
+from mme.domain import Invocation
 from mme.errors import InvalidRequest
 from mme.front.access import Action
 from mme.front.exchange import Exchange, Service
 from mme.front.routes import NoMatch, Route
 from mme.front.runtime_errors import error_answer, json_answer
-from mme.front.wire import REQUEST_ID, Answer, read_endpoint, read_invocation, reply_answer
+from mme.front.wire import REQUEST_ID, Answer, read_endpoint, read_fields, reply_answer
 
 _OTHER_OPERATIONS = {
     "/endpoints/{}/async-invocations": "InvokeEndpointAsync",
@@ -82,16 +83,16 @@ class RuntimeApi:
         )
 
     async def _invoke(self, exchange: Exchange) -> Answer:
-        endpoint = read_endpoint(exchange.segment or self._server.endpoint_name)
-        body = exchange.received()
-        if body is None:
+        fields, body = exchange.head.fields, exchange.received()
+        if fields is None or body is None:
+            endpoint = read_endpoint(exchange.segment or self._server.endpoint_name)
             body = await exchange.receive()
-        invocation = read_invocation(
-            exchange.request.headers,
+            fields = exchange.head.fields = read_fields(exchange.head.headers, endpoint)
+        invocation = Invocation(
             request_id=exchange.request_id,
-            endpoint=endpoint,
             body=body,
             deadline=exchange.clock() + self._server.invocation_seconds,
+            **fields,
         )
         exchange.admit(invocation)
         exchange.reply = reply = await self._service.invoke(invocation)

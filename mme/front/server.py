@@ -151,14 +151,16 @@ class Front:
         return ["draining"] if self._draining else self._service.readiness()
 
     async def _answer(self, table: RouteTable, request: Request) -> None:
+        head = request.head
         exchange = Exchange(
             request=request,
+            head=head,
             request_id=next(self._request_ids),
             clock=self._clock,
             started=time.perf_counter(),
             server=self._config,
         )
-        found = table.find(request.method, request.rel_url.raw_path)
+        found = table.find(head.method, head.url.raw_path)
         if isinstance(found, NoMatch):
             self._miss(exchange, found)
             return
@@ -194,11 +196,11 @@ class Front:
             await self._gate.admit(exchange, route.action)
 
     def _miss(self, exchange: Exchange, found: NoMatch) -> None:
-        request = exchange.request
-        target = f"{request.method} {clean(request.rel_url.raw_path)[:_PATH_SHOWN]}"
+        head = exchange.head
+        target = f"{head.method} {clean(head.url.raw_path)[:_PATH_SHOWN]}"
         message = f"There is no operation {target}."
         answer = self._dialect.miss(found, message, exchange.request_id)
-        self._respond(request, answer)
+        self._respond(exchange.request, answer)
         self._recorder.answered(None, answer.status, exchange, InvalidRequest(message))
 
     def _unreadable(self, error: HttpProcessingError) -> Answer:
@@ -209,7 +211,7 @@ class Front:
 
     def _respond(self, request: Request, answer: Answer) -> None:
         # Where the body was not read, the next request can't be told from the rest of it.
-        ends = answer.close or request.should_close or not request.content.is_eof()
+        ends = answer.close or request.head.should_close or not request.content.is_eof()
         request.client.send(request, answer, keep=not (ends or self._draining))
 
 

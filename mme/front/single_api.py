@@ -107,7 +107,7 @@ class SingleModelApi:
 
     async def _invoke(self, exchange: Exchange) -> Answer:
         invocation = read_payload(
-            exchange.request.headers,
+            exchange.head.headers,
             self._single.key,
             request_id=exchange.request_id,
             endpoint=self._server.endpoint_name,

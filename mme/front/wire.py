@@ -12,6 +12,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 from msgspec import Struct
 from multidict import MultiMapping, istr
@@ -124,17 +125,12 @@ def read_target_model(value: str) -> ModelKey:
     return ModelKey(key)
 
 
-def read_invocation(
-    headers: MultiMapping[str], *, request_id: str, endpoint: str, body: bytes, deadline: float
-) -> Invocation:
-    """Reads an InvokeEndpoint request.
+def read_fields(headers: MultiMapping[str], endpoint: str) -> dict[str, Any]:
+    """What the headers of an InvokeEndpoint request say: fields of an Invocation.
 
     Args:
         headers: as they came, without regard to case.
-        request_id: the id this request is answered and logged under.
         endpoint: the checked name of the endpoint.
-        body: the whole payload.
-        deadline: on the event loop's clock, in seconds.
 
     Raises:
         InvalidRequest: a header is malformed, too long, given twice, or asks for what is not here.
@@ -142,24 +138,35 @@ def read_invocation(
     for header, member in _UNSUPPORTED.items():
         if header in headers:
             raise InvalidRequest(f"{member} is not supported by endpoint {endpoint}.")
-    given: dict[str, str | None] = {}
+    given: dict[str, Any] = {"endpoint": endpoint}
     for rule in _RULES:
         if rule.header in headers:
             value = _single(headers, rule.header, rule.member)
             if not rule.pattern.fullmatch(value):
                 raise InvalidRequest(f"{rule.member} must be {rule.says}.")
             given[rule.field] = value or None  # an empty text says as little as an absent one
-    target_model = None
     if TARGET_MODEL in headers:
-        target_model = read_target_model(_single(headers, TARGET_MODEL, "TargetModel"))
-    return Invocation(
-        request_id=request_id,
-        endpoint=endpoint,
-        body=body,
-        deadline=deadline,
-        target_model=target_model,
-        **given,
-    )
+        given["target_model"] = read_target_model(_single(headers, TARGET_MODEL, "TargetModel"))
+    return given
+
+
+def read_invocation(
+    headers: MultiMapping[str], *, request_id: str, endpoint: str, body: bytes, deadline: float
+) -> Invocation:
+    """Reads an InvokeEndpoint request.
+
+    Args:
+        headers: see `read_fields`.
+        request_id: the id this request is answered and logged under.
+        endpoint: the checked name of the endpoint.
+        body: the whole payload.
+        deadline: on the event loop's clock, in seconds.
+
+    Raises:
+        InvalidRequest: as `read_fields`.
+    """
+    given = read_fields(headers, endpoint)
+    return Invocation(request_id=request_id, body=body, deadline=deadline, **given)
 
 
 def reply_answer(reply: Reply, request_id: str) -> Answer:

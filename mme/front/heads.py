@@ -1,0 +1,79 @@
+"""Heads of requests as they came, and what they say: a client mostly sends the same one again.
+
+Decision: what a head says follows from its bytes, so the bytes of one that was read before need no
+second reading. Only a request that came in one piece on a connection that never sent anything but
+such pieces is looked up here; the parser sees all others, and every head first. Signed requests
+never repeat and are not remembered.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from aiohttp import hdrs
+from aiohttp.http_parser import RawRequestMessage
+from aiohttp.http_writer import HttpVersion
+from aiohttp.streams import StreamReader
+from msgspec import Struct
+from multidict import CIMultiDictProxy, istr
+from yarl import URL
+
+_END = b"\r\n\r\n"
+_SIGNED = istr("X-Amz-Date")
+_LIMIT_BYTES = 2048  # of one head
+_LIMIT = 512  # heads in a generation, of which there are two
+
+
+class Head(Struct, eq=False):
+    """What a request's head says; `fields` is for a dialect to keep what it made of it."""
+
+    method: str
+    url: URL
+    headers: CIMultiDictProxy[str]
+    version: HttpVersion
+    should_close: bool
+    body_bytes: int = 0  # of one that came in one piece
+    fields: dict[str, Any] | None = None
+
+
+class Heads:
+    """Those read lately."""
+
+    def __init__(self) -> None:
+        self._young: dict[bytes, Head] = {}
+        self._old: dict[bytes, Head] = {}
+
+    def find(self, data: bytes) -> tuple[Head, bytes] | None:
+        """The head and the body, if `data` is one whole request with a head that is known."""
+        start = data.find(_END) + len(_END)
+        came = data[:start]
+        head = self._young.get(came)
+        if head is None:
+            head = self._old.get(came)
+            if head is None:
+                return None
+            self._keep(came, head)
+        if len(data) - start != head.body_bytes:
+            return None
+        return head, data[start:]
+
+    def learn(self, data: bytes, head: Head, body: StreamReader) -> bool:
+        """Remembers the head that was read in `data`. False: that was not one whole request."""
+        start = data.find(_END) + len(_END)
+        if not body.is_eof() or len(data) - start != body.total_bytes:
+            return False
+        headers = head.headers
+        if start <= _LIMIT_BYTES and _SIGNED not in headers and hdrs.EXPECT not in headers:
+            head.body_bytes = body.total_bytes
+            self._keep(data[:start], head)
+        return True
+
+    def _keep(self, came: bytes, head: Head) -> None:
+        if len(self._young) >= _LIMIT:
+            self._old, self._young = self._young, {}
+        self._young[came] = head
+
+
+def read_head(message: RawRequestMessage) -> Head:
+    """What the parser made of a head."""
+    return Head(message.method, message.url, message.headers, message.version, message.should_close)

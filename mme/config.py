@@ -25,6 +25,7 @@ from mme.config_sections import (
     WorkerConfig,
 )
 from mme.config_settings import BY_NAME, SETTINGS, Setting
+from mme.config_tenants import LimitConfig, TenantConfig, read_limits, read_weights
 from mme.config_values import parse_value, read_toml
 from mme.errors import ConfigError
 
@@ -36,17 +37,20 @@ __all__ = [
     "ContainerConfig",
     "DiskConfig",
     "EnvironmentConfig",
+    "LimitConfig",
     "LogConfig",
     "PipelineConfig",
     "ServerConfig",
     "Setting",
     "StoreConfig",
+    "TenantConfig",
     "WorkerConfig",
     "build_config",
     "load_config",
 ]
 
 
+_TABLES = ("containers", "tenants", "limits")  # of mme.toml alone
 _CLIENTS = {"MME_CONFIG", "MME_API_KEY"}  # the command line's own: settings of no server
 
 
@@ -62,7 +66,7 @@ def load_config(
         flags: setting name -> value as typed (text) or None where the flag was not given.
         environment: the process environment; only `MME_*` is read.
         config_path: an `mme.toml`, whose top-level keys are setting names; it alone may have
-            `[[containers]]`.
+            `[[containers]]`, `[tenants]` and `[[limits]]`.
         defaults: as flags; for what none of the three gives.
 
     Raises:
@@ -78,27 +82,27 @@ def load_config(
         ("flags", {name: value for name, value in flags.items() if value is not None}),
     ):
         for name, value in values.items():
-            if name not in BY_NAME and not (name == "containers" and source == str(config_path)):
+            if name not in BY_NAME and not (name in _TABLES and source == str(config_path)):
                 raise ConfigError(
                     f"{source}: unknown setting {name!r}; docs/settings.md lists them all"
                 )
             given[name], sources[name] = value, source
-    tables = given.pop("containers", ())
+    tables = {name: given.pop(name) for name in _TABLES if name in given}
     parsed = {name: _parse(BY_NAME[name], value, sources[name]) for name, value in given.items()}
-    return build_config({**parsed, "containers": tables})
+    return build_config({**parsed, **tables})
 
 
 def build_config(values: Mapping[str, Any]) -> Config:
     """Builds the configuration from setting names and ready values, for embedders and tests.
 
     Args:
-        values: by name; `containers` is a list of tables as mme.toml has them.
+        values: by name; `containers`, `tenants` and `limits` are tables as mme.toml has them.
 
     Raises:
         ConfigError: an unknown name, or a table that does not hold up.
     """
     sections: dict[str, dict[str, Any]] = {item.name: {} for item in fields(Config)}
-    settings = {name: value for name, value in values.items() if name != "containers"}
+    settings = {name: value for name, value in values.items() if name not in _TABLES}
     for name, value in settings.items():
         if name not in BY_NAME:
             raise ConfigError(f"unknown setting {name!r}; docs/settings.md lists them all")
@@ -108,6 +112,11 @@ def build_config(values: Mapping[str, Any]) -> Config:
     workers = WorkerConfig(**{**limits, **sections["workers"]})
     pipeline = PipelineConfig(**sections["pipeline"])
     containers = read_containers(values.get("containers", ()), pipeline.mode)
+    tenants = TenantConfig(
+        weights=read_weights(values.get("tenants", {})),
+        limits=read_limits(values.get("limits", ())),
+        **sections["tenants"],
+    )
     if containers and "models" in settings:
         raise ConfigError("models: is given by a container where there are [[containers]]")
     return Config(
@@ -118,6 +127,7 @@ def build_config(values: Mapping[str, Any]) -> Config:
         disk=DiskConfig(**sections["disk"]),
         cache=cache,
         workers=workers,
+        tenants=tenants,
         environments=EnvironmentConfig(**{"trust": workers.trust, **sections["environments"]}),
         log=LogConfig(**sections["log"]),
     )

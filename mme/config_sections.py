@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from mme.config_containers import ContainerConfig
+from mme.config_tenants import TenantConfig
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -27,6 +28,7 @@ class ServerConfig:
     admin_host: str = "127.0.0.1"
     admin_port: int | None = None  # None: operators ask on the same port as clients
     body_limit_bytes: int = 25_000_000
+    bodies_limit_bytes: int = 512 * 1024**2  # of all bodies that are here at once
     body_seconds: float = 30.0
     invocation_seconds: float = 60.0
     drain_seconds: float = 25.0
@@ -148,5 +150,6 @@ class Config:
     disk: DiskConfig = field(default_factory=DiskConfig)
     cache: CacheConfig = field(default_factory=CacheConfig)
     workers: WorkerConfig = field(default_factory=WorkerConfig)
+    tenants: TenantConfig = field(default_factory=TenantConfig)
     environments: EnvironmentConfig = field(default_factory=EnvironmentConfig)
     log: LogConfig = field(default_factory=LogConfig)

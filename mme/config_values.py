@@ -121,6 +121,7 @@ PARSERS: Mapping[str, Callable[[str], Any]] = {
     "container": _one_of("auto", "off", "multi", "single"),
     "eviction": _one_of("lru", "gdsf"),
     "mode": _one_of("Serial", "Direct"),
+    "tenant": _one_of("model", "key", *map(str, range(1, 9))),
     "index": lambda text: text if text == "none" else _url(text),
     "level": _one_of("debug", "info", "warning", "error"),
     "format": _one_of("auto", "json", "text"),

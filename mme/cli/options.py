@@ -36,6 +36,7 @@ UNITS = {
     "container": "auto, off, multi or single",
     "eviction": "lru or gdsf",
     "mode": "Serial or Direct",
+    "tenant": "model, key, or 1 to 8",
     "index": "URL, or none",
     "level": "level",
     "format": "auto, json or text",

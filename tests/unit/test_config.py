@@ -37,6 +37,7 @@ def test_every_setting_comes_from_every_source(tmp_path):
         "trust": "data", "level": "error", "format": "json",
         "switch": "off", "index": "none", "container": "multi", "mode": "Direct",
         "eviction": "gdsf", "onoff": "off", "flag": "on", "models": "a,b", "age": "7",
+        "tenant": "key",
     }  # fmt: skip
     for setting in SETTINGS:
         text = samples[setting.kind]

@@ -141,10 +141,7 @@ def _read_model(path: Path, trust: Trust) -> Any:  # noqa: ANN401 - it has no ty
         _checked(data)
         return made.load_model(str(path))  # from bytes, it would forget to count by exp()
     except (catboost.CatBoostError, *RAISED_BY_PICKLES) as exc:
-        raise LoadRefused(
-            f"Unable to load model: {path.name[:80]}: {_line(exc)} "
-            f"(installed is catboost {catboost.__version__})"
-        ) from exc
+        raise LoadRefused(f"Unable to load model: {path.name[:80]}: {_line(exc)}") from exc
 
 
 def _unpickle(path: Path, trust: Trust) -> Any:  # noqa: ANN401 - it has no types

@@ -101,10 +101,7 @@ def _read_booster(path: Path, trust: Trust) -> lightgbm.Booster:
             return _unpickle(path, trust)
         return lightgbm.Booster(model_str=sound_part(path.read_text(encoding="utf-8")))
     except (lightgbm.basic.LightGBMError, *RAISED_BY_PICKLES) as exc:
-        raise LoadRefused(
-            f"Unable to load model: {path.name[:80]}: {_first_line(exc)} "
-            f"(installed is lightgbm {lightgbm.__version__})"
-        ) from exc
+        raise LoadRefused(f"Unable to load model: {path.name[:80]}: {_first_line(exc)}") from exc
 
 
 def _unpickle(path: Path, trust: Trust) -> lightgbm.Booster:

@@ -41,16 +41,16 @@ _DTYPES = {
 _REASONS = (  # what ONNX Runtime says -> what that means here
     (
         r"Opset (\d+) is under development.* domain (\S+) is till opset (\d+)",
-        r"it is of opset \1 of \2, and the installed onnxruntime {version} knows those up to \3",
+        r"it is of opset \1 of \2, and the installed onnxruntime knows those up to \3",
     ),
     (
         r"Unsupported model IR version: (\d+), max supported IR version: (\d+)",
-        r"it is of IR version \1, and the installed onnxruntime {version} knows those up to \2",
+        r"it is of IR version \1, and the installed onnxruntime knows those up to \2",
     ),
     (r"(\S+)\(-?\d+\) is not a registered function/op", r"its operator \1 is a custom one"),
     (r"No Op registered for (\S+) with domain_version", r"its operator \1 is a custom one"),
     (r"No opset import for domain '?([\w.]+)", r"it does not say which version of \1 it uses"),
-    (r"implementation for ([^(\s]+)", r"onnxruntime {version} does not run its operator \1"),
+    (r"implementation for ([^(\s]+)", r"onnxruntime does not run its operator \1"),
     (r"escapes model directory|Absolute path|in-memory", "its weights lie outside the archive"),
     (r"(?i)external|file size", "the files of its weights are missing or cut short"),
     (r"Protobuf parsing|No graph was found", "it is no ONNX model, or cut short"),
@@ -70,10 +70,10 @@ class OnnxLoader:
             import onnxruntime  # noqa: PLC0415 - on demand
         except ImportError as exc:
             raise LoadRefused("onnxruntime is not installed: pip install 'mme[onnx]'.") from exc
-        version = onnxruntime.__version__
-        if tuple(map(int, re.findall(r"\d+", version)[:3])) < _OLDEST:
+        if tuple(map(int, re.findall(r"\d+", onnxruntime.__version__)[:3])) < _OLDEST:
             raise LoadRefused(
-                f"onnxruntime {version} lets a model read other files: pip install -U 'mme[onnx]'."
+                "The installed onnxruntime lets a model read other files: "
+                "pip install -U 'mme[onnx]'."
             )
 
     def load(self, directory: Path, trust: Trust) -> Model:
@@ -200,12 +200,10 @@ def _raised_by_onnx() -> tuple[type[Exception], ...]:
 
 def _reason(exc: Exception) -> str:
     """Its words in ours: they hold paths of this machine and signatures of C++."""
-    import onnxruntime  # noqa: PLC0415 - loaded long ago
-
     for pattern, meaning in _REASONS:
         if found := re.search(pattern, str(exc), re.DOTALL):
-            return found.expand(meaning).replace("{version}", onnxruntime.__version__)[:300]
-    return f"onnxruntime {onnxruntime.__version__} says {type(exc).__name__}"
+            return found.expand(meaning)[:300]
+    return f"onnxruntime says {type(exc).__name__}"
 
 
 LOADER = OnnxLoader()

@@ -46,8 +46,7 @@ def read_estimator(path: Path, trust: Trust) -> Any:  # noqa: ANN401 - any class
         found = _read_skops(path, trust) if is_skops else read_pickle(path)
     except RAISED_BY_PICKLES as exc:
         raise LoadRefused(
-            f"Unable to load model: {path.name[:80]}: {first_line(exc)}{_advice(exc)} "
-            f"(installed is scikit-learn {sklearn.__version__})"
+            f"Unable to load model: {path.name[:80]}: {first_line(exc)}{_advice(exc)}"
         ) from exc
     if not callable(getattr(found, "predict", None)):
         raise LoadRefused(

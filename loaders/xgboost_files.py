@@ -48,9 +48,8 @@ def read_booster(path: Path, trust: Trust) -> Saved:
         booster.load_model(bytearray(data))
         return Saved(booster=booster)
     except RAISED_BY_PICKLES as exc:
-        versions = _versions(data)
         raise LoadRefused(
-            f"Unable to load model: {path.name[:80]}: {first_line(exc)} ({versions})"
+            f"Unable to load model: {path.name[:80]}: {first_line(exc)}{_versions(data)}"
         ) from exc
 
 
@@ -76,9 +75,11 @@ def _unpickle(path: Path, trust: Trust) -> Saved:
 
 
 def _versions(data: bytes) -> str:
-    installed = f"installed is xgboost {xgboost.__version__}"
+    """What a version may have to do with it: ours is told only beside the model's own."""
     if data.startswith(b"{"):
-        return f"saved by xgboost {saved_by(data) or 'of unknown version'}, {installed}"
+        version = saved_by(data)
+        told = f"saved by xgboost {version}, installed is xgboost {xgboost.__version__}"
+        return f" ({told})" if version else ""
     if data.startswith(b"\x80"):
-        return installed
-    return f"neither JSON nor UBJSON nor a pickle: save it again as .ubj; {installed}"
+        return ""
+    return " (neither JSON nor UBJSON nor a pickle: save it again as .ubj)"

@@ -166,10 +166,11 @@ def test_a_pickle_answers_by_its_own_class_where_code_is_trusted(tmp_path):
 @pytest.mark.parametrize(
     "content", [b"", b"hello", b"CBM1", b"CBM1\xff\0\0\0", pickle.dumps(catboost.CatBoost())]
 )
-def test_what_holds_no_model_is_refused_naming_the_installed_version(tmp_path, content):
+def test_what_holds_no_model_is_refused_naming_no_version(tmp_path, content):
     (tmp_path / "model.cbm").write_bytes(content)
-    with pytest.raises(LoadRefused, match=rf"installed is catboost {catboost.__version__}\)$"):
+    with pytest.raises(LoadRefused, match="Unable to load model: model.cbm") as it:
         load(tmp_path, code=True)
+    assert catboost.__version__ not in str(it.value)
 
 
 def document(kind: str, directory: Path, suffix: str = "cbm") -> bytes:

@@ -183,10 +183,11 @@ def test_a_pickle_answers_what_the_text_model_answers_where_code_is_trusted(tmp_
 @pytest.mark.parametrize(
     "content", [b"", b"hello", b"tree\nversion=v4\n", b"\x80\x04no", b"tree\nversion=v4\n\xff"]
 )
-def test_what_holds_no_booster_is_refused_naming_the_installed_version(tmp_path, content):
+def test_what_holds_no_booster_is_refused_naming_no_version(tmp_path, content):
     (tmp_path / "model.txt").write_bytes(content)
-    with pytest.raises(LoadRefused, match=rf"installed is lightgbm {lightgbm.__version__}\)$"):
+    with pytest.raises(LoadRefused, match="Unable to load model: model.txt") as it:
         load(tmp_path)
+    assert lightgbm.__version__ not in str(it.value)
 
 
 def test_an_unfitted_wrapper_is_refused(tmp_path):

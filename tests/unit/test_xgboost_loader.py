@@ -174,10 +174,11 @@ def test_without_trust_in_code_a_pickle_is_refused_and_not_run(tmp_path):
     "content",
     [pickle.dumps({"a": 1}), b"\x80\x04garbage.", pickle.dumps(train)[:-9], b"binf" + bytes(200)],
 )
-def test_what_holds_no_booster_is_refused_naming_the_installed_version(tmp_path, content):
+def test_what_holds_no_booster_is_refused_naming_no_version(tmp_path, content):
     (tmp_path / "xgboost-model").write_bytes(content)
-    with pytest.raises(LoadRefused, match=f"installed is xgboost {xgboost.__version__}"):
+    with pytest.raises(LoadRefused, match="Unable to load model: xgboost-model") as it:
         load(tmp_path)
+    assert xgboost.__version__ not in str(it.value)
 
 
 @pytest.mark.parametrize("name", ["m.json", "m.ubj"])

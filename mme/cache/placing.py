@@ -1,10 +1,15 @@
-"""A load into a worker: what it reserves, what it is charged in the end, whom it may push out."""
+"""A load into a worker: what it reserves, what it is charged in the end, whom it may push out.
+
+Decision: memory is reserved when a worker is about to be free, for one load that it is at and one
+more: what waits for its worker took half of a small budget's room before, and had it emptied.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import time
 from itertools import count
+from weakref import WeakValueDictionary
 
 from mme.cache.churn import Churn
 from mme.cache.entry import Entry
@@ -18,6 +23,7 @@ from mme.workers.pool import LoadedModel, LoadRequest, Pool
 from mme.workers.slot import Slot
 
 _REFUSED_LIMIT = 100_000
+_LOADS_PER_WORKER = 2  # one that it is at, one whose room is made meanwhile
 _numbers = count(1)  # of copies, so that what comes is not taken for what leaves
 
 
@@ -33,6 +39,7 @@ class Placing:
         self._residents = residents
         self._sizes = SizeEstimates()
         self._refused: dict[ModelKey, int] = {}  # the bytes that they wanted
+        self._gates: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
 
     def wanted_bytes(self, entry: Entry) -> int:
         """What one more copy of `entry` would reserve."""
@@ -54,10 +61,12 @@ class Placing:
         environment = await self._environments.obtain(artifact.directory, self._pool.environments)
         known = self._sizes.is_known(artifact.version)
         like = "" if known else await asyncio.to_thread(likeness, artifact.directory)
+        gate = self._gate(environment)
         worker_losses = 0
         while True:
             try:
-                loaded = await self._attempt(artifact, environment, avoid, like)
+                async with gate:
+                    loaded = await self._attempt(artifact, environment, avoid, like)
             except WorkerLost:
                 worker_losses += 1
                 if worker_losses > 1:  # the first may have been a neighbour's doing
@@ -65,6 +74,12 @@ class Placing:
                 continue
             if loaded is not None:
                 return loaded
+
+    def _gate(self, environment: Environment | None) -> asyncio.Semaphore:
+        """Passed by as many loads at once as the workers of `environment` can make use of."""
+        digest = environment.digest if environment else ""
+        loads = _LOADS_PER_WORKER * max(1, self._pool.ready_count)
+        return self._gates.setdefault(digest, asyncio.Semaphore(loads))
 
     async def _attempt(
         self,

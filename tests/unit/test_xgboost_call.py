@@ -58,6 +58,28 @@ def test_it_gives_every_bit_that_inplace_predict_gives(objective, rounds, missin
     np.testing.assert_array_equal(found, wanted, strict=True)
 
 
+@settings(max_examples=60)
+@given(
+    objective=st.sampled_from(list(KINDS)),
+    missing=st.sampled_from([np.nan, -1.0]),
+    numbers=st.lists(
+        st.floats(-3e38, 3e38) | st.sampled_from([-1.0, np.nan, 0.1]),
+        min_size=FEATURES,
+        max_size=FEATURES,
+    ),
+)
+def test_a_lone_row_gives_every_bit_that_an_array_of_it_gives(objective, missing, numbers):
+    call = DirectCall(BOOSTERS[objective], (0, 0), missing)
+    wanted = call(np.array([numbers]).astype(np.float32))
+    np.testing.assert_array_equal(call.one(numbers), wanted, strict=True)
+
+
+def test_a_lone_number_too_large_for_xgboost_is_not_taken_for_infinite():
+    call = DirectCall(BOOSTERS["reg:squarederror"], (0, 0), np.nan)
+    with pytest.raises(OverflowError):
+        call.one([0.0, 1e39, 0.0, 0.0])
+
+
 def test_an_answer_is_not_changed_by_the_next_one():
     call = DirectCall(BOOSTERS["reg:squarederror"], (0, 0), np.nan)
     first = call(np.zeros((2, FEATURES), np.float32))

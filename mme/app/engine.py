@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Coroutine
 from contextlib import AsyncExitStack
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from mme.app.builtin import BuiltIn
 from mme.app.containers import open_containers
@@ -68,14 +69,14 @@ class Engine:
         self._draining = True
         await self._stack.aclose()
 
-    async def invoke(self, invocation: Invocation) -> Reply:
+    def invoke(self, invocation: Invocation) -> Coroutine[Any, Any, Reply]:
         """Answers one invocation.
 
         Raises:
             MmeError: see `mme/errors.py` for the tree.
         Cancellation: a request that has not begun is dropped; a load it started goes on.
         """
-        return await self._pipeline.invoke(invocation)
+        return self._pipeline.invoke(invocation)
 
     async def load(self, key: ModelKey) -> None:
         """Brings a model into the built-in engine's memory without asking it anything.

@@ -66,14 +66,18 @@ class MultiModelEngine:
                 f"Request {invocation.request_id} is missing a target model header.",
                 "TARGET_MODEL_HEADER_MISSING",
             )
+        body = invocation.body
+        ask = self._ask(invocation, body if isinstance(body, bytes) else await body.read())
         for attempt in range(1, _ATTEMPTS + 1):
             lease = self._cache.hit(key) or await self._cache.acquire(key, invocation.deadline)
             try:
-                outcome = await self._predict(lease, invocation)
+                outcome = await self._pool.predict(lease.residency, ask, invocation.deadline)
                 return self._reply(lease, outcome)
             except WorkerLost as lost:
                 if lost.started or attempt == _ATTEMPTS:
                     raise
+            except TimeoutError:
+                raise self._too_late() from None
             finally:
                 lease.release()
         raise AssertionError("unreachable: the last attempt returns or raises")
@@ -108,23 +112,17 @@ class MultiModelEngine:
         async with self._cache.lease(key, deadline):
             pass
 
-    async def _predict(self, lease: Lease, invocation: Invocation) -> Outcome:
-        body = invocation.body
-        ask = Ask(
-            body if isinstance(body, bytes) else await body.read(),
-            invocation.content_type,
-            self._default_accept if invocation.accept in _ANYTHING else invocation.accept,
-            invocation.custom_attributes,
+    def _ask(self, invocation: Invocation, body: bytes) -> Ask:
+        accept = self._default_accept if invocation.accept in _ANYTHING else invocation.accept
+        return Ask(body, invocation.content_type, accept, invocation.custom_attributes)
+
+    def _too_late(self) -> InvocationTimeout:
+        return InvocationTimeout(
+            "Your invocation timed out while waiting for a response from container "
+            f"{self.hostname}."
+            " Review the latency metrics for each container in Amazon CloudWatch, resolve the"
+            " issue, and try again."
         )
-        try:
-            return await self._pool.predict(lease.residency, ask, invocation.deadline)
-        except TimeoutError:
-            raise InvocationTimeout(
-                "Your invocation timed out while waiting for a response from container "
-                f"{self.hostname}."
-                " Review the latency metrics for each container in Amazon CloudWatch, resolve the"
-                " issue, and try again."
-            ) from None
 
     def _reply(self, lease: Lease, outcome: Outcome) -> Reply:
         self._of_endpoint.queue_seconds.observe(outcome.queue_seconds)

@@ -1,6 +1,6 @@
 """Everything at once for a long time: traffic, overwrites, faults, bad clients; what is left then.
 
-Decisions: memory for a tenth of the models and a disk tier for a third of them, so that both are
+Decisions: memory for a sixth of the models and a disk tier for a third of them, so that both are
 full and evict all the time; failures are remembered for a second at most, so that a fault passes in
 seconds; the store is rclone's S3 behind a relay that misbehaves, or, if asked for, a directory.
 """
@@ -74,8 +74,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--minutes", type=float, default=30)
     add("--rate", type=float, default=80, help="good requests a second")
-    add("--models", type=int, default=300, help="that stay as they are")
-    add("--memory-megabytes", type=int, default=12, help="for models in memory")
+    add("--models", type=int, default=600, help="that stay as they are")
+    add("--memory-megabytes", type=int, default=32, help="for models in memory")
     add("--workers", type=int, default=2)
     add("--fault-seconds", type=float, default=4, help="how long each fault stays")
     add("--pause-seconds", type=float, default=8, help="without any, between two")

@@ -50,9 +50,10 @@ class LoneReader:
             way = self._find(*headers)
         if way is None:
             return None
-        with suppress(ValueError, msgspec.MsgspecError):
+        try:
             return way[0](payload.body), way[1]
-        return None
+        except (ValueError, msgspec.MsgspecError):
+            return None
 
     def _find(self, content_type: str | None, accept: str | None) -> _Way | None:
         way = None

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from typing import Any, TextIO, cast
 
 LINES_LIMIT = 200
@@ -19,41 +19,46 @@ LINE_LIMIT_CHARACTERS = 2_000
 Sink = Callable[[str], None]
 
 
-@contextmanager
-def speaking(sink: Sink) -> Iterator[None]:
+def speaking(sink: Sink) -> AbstractContextManager[None]:
     """Sends what this thread writes to `sys.stdout` and `sys.stderr` to `sink`, until it ends.
 
     Args:
         sink: called in this thread with one line at a time, without its end; what it writes itself
             goes to the real streams, what it raises to whoever prints.
     """
-    _listen()
-    before = getattr(_here, "speech", None)
-    speech = _here.speech = _Speech(sink)
-    try:
-        yield
-    finally:
-        _here.speech = before
-        speech.end()
+    return _Speech(sink)
 
 
 class _Speech:
-    """One call's lines."""
+    """One call's lines; around every prediction, so that it costs next to nothing in silence."""
+
+    __slots__ = ("_before", "_lines", "_partial", "_sink")
 
     def __init__(self, sink: Sink) -> None:
         self._sink = sink
-        self._partial = {"stdout": "", "stderr": ""}
+        self._partial: dict[str, str] = {}  # by stream
         self._lines = 0
+        self._before: _Speech | None = None
+
+    def __enter__(self) -> None:
+        if type(sys.stdout) is not _Stream or type(sys.stderr) is not _Stream:
+            _listen()
+        self._before = getattr(_here, "speech", None)
+        _here.speech = self
+
+    def __exit__(self, *_: object) -> None:
+        _here.speech = self._before
+        if self._lines or self._partial:
+            self._end()
 
     def hear(self, stream: str, text: str) -> None:
         """Takes what was written, passes on the lines it completes."""
-        *lines, partial = (self._partial[stream] + text).split("\n")
+        *lines, partial = (self._partial.get(stream, "") + text).split("\n")
         self._partial[stream] = partial if len(partial) < LINE_LIMIT_CHARACTERS else _shown(partial)
         for line in lines:
             self._say(line)
 
-    def end(self) -> None:
-        """Passes on what was not ended, and how much was left out."""
+    def _end(self) -> None:
         for partial in filter(None, self._partial.values()):
             self._say(partial)
         if self._lines > LINES_LIMIT:

@@ -1,7 +1,8 @@
 """A check that each content passes once a process, so that a model that comes back is cheap.
 
-Decision: contents are told apart by a cryptographic digest, which costs a tenth of the check, and
-not by names or times, which whoever writes the files could choose.
+Decision: contents are told apart by a cryptographic digest, which costs a small part of the check,
+and not by names or times, which whoever writes the files could choose. SHA-256, for which most
+processors have instructions: half of what BLAKE2 takes there.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ import hashlib
 from collections.abc import Callable
 
 _KEPT = 10_000
-_DIGEST_BYTES = 16
 
 
 class Checked:
@@ -26,12 +26,13 @@ class Checked:
         self._kept = kept
         self._passed: dict[bytes, None] = {}
 
-    def __call__(self, data: bytes) -> None:
-        """Raises what the check raises."""
-        digest = hashlib.blake2b(data, digest_size=_DIGEST_BYTES).digest()
+    def __call__(self, data: bytes) -> bytes:
+        """The content's digest. Raises what the check raises."""
+        digest = hashlib.sha256(data).digest()
         if digest in self._passed:
-            return
+            return digest
         self._check(data)
         self._passed[digest] = None
         if len(self._passed) > self._kept:
             del self._passed[next(iter(self._passed))]
+        return digest

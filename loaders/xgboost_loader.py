@@ -13,9 +13,8 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import msgspec
 import numpy as np
 
 from loaders.codecs import Array
@@ -38,6 +37,7 @@ if TYPE_CHECKING:
     import xgboost
 
     from loaders.xgboost_call import DirectCall
+    from loaders.xgboost_files import Facts, Saved
 
 _VOTING_OBJECTIVES = frozenset({"multi:softmax", "binary:hinge"})
 _LONE_FEATURES = 1_000  # beyond, an array is the faster way to take them in
@@ -69,7 +69,7 @@ class XgboostLoader:
         members = []
         for path in paths:
             saved = read_booster(path, trust)
-            members.append(_member(saved.booster, saved.missing))
+            members.append(_member(saved))
         if len({member.width for member in members}) > 1:
             raise LoadRefused("Unable to load model: the ensemble's models differ in features.")
         return XgboostModel(members, sum(path.stat().st_size for path in paths))
@@ -187,22 +187,25 @@ def _model_files(directory: Path) -> list[Path]:
     )
     if not paths:
         raise LoadRefused("Unable to load model: there is no file at the root of the archive.")
+    if len(paths) == 1:
+        return paths
     return [path for path in paths if sniff(path).startswith(XGBOOST_KINDS)] or paths
 
 
-def _member(booster: xgboost.Booster, missing: float) -> Member:
+def _member(saved: Saved) -> Member:
     from loaders.xgboost_call import direct_call  # noqa: PLC0415 - needs xgboost
+    from loaders.xgboost_files import facts  # noqa: PLC0415 - needs xgboost
 
+    booster, missing = saved.booster, saved.missing
     booster.set_param({"nthread": 1, "device": "cpu"})
-    learner = msgspec.json.decode(booster.save_config())["learner"]
-    kind = learner["gradient_booster"]["name"]
-    in_place = kind == "gbtree"
-    outputs, rounds = _outputs(learner), _rounds(booster, kind)
+    known = facts(saved)
+    in_place = known.kind == "gbtree"
+    outputs, rounds = _outputs(known), _rounds(booster, known.kind)
     return Member(
         booster=booster,
         width=booster.num_features(),
-        objective=learner["objective"]["name"],
-        classes=int(learner["learner_model_param"]["num_class"]),
+        objective=known.objective,
+        classes=known.classes,
         in_place=in_place,
         rounds=rounds,
         missing=missing,
@@ -211,12 +214,10 @@ def _member(booster: xgboost.Booster, missing: float) -> Member:
     )
 
 
-def _outputs(learner: dict[str, Any]) -> tuple[int, ...]:
-    parameters = learner["learner_model_param"]
-    if learner["objective"]["name"] == "multi:softprob":
-        return (-1, int(parameters["num_class"]))
-    targets = int(parameters.get("num_target", 1))
-    return (-1, targets) if targets > 1 else (-1,)
+def _outputs(known: Facts) -> tuple[int, ...]:
+    if known.objective == "multi:softprob":
+        return (-1, known.classes)
+    return (-1, known.targets) if known.targets > 1 else (-1,)
 
 
 def _rounds(booster: xgboost.Booster, kind: str) -> tuple[int, int]:

@@ -43,6 +43,7 @@ from mme.workers.protocol import (
     Unload,
     Unloaded,
 )
+from mme.workers.wording import without_paths
 
 _SWITCH_SECONDS = 0.001  # a thread that loads yields to the one that predicts this often
 _MESSAGE_CHARACTERS = 1_000
@@ -248,14 +249,14 @@ def _outcome(result: Answer | ModelFault) -> Answered | Faulted:
 
 
 def _fault(fault: ModelFault) -> Faulted:
-    return Faulted(fault.status, str(fault)[:_MESSAGE_CHARACTERS])
+    return Faulted(fault.status, without_paths(str(fault))[:_MESSAGE_CHARACTERS])
 
 
 def _unexpected(error: Exception) -> Faulted:
     detail = "".join(traceback.format_exception(error))
     if isinstance(error, MemoryError):
         return Faulted(_INSUFFICIENT_STORAGE, "The worker is out of memory.", detail)
-    message = f"{type(error).__name__}: {error}"
+    message = without_paths(f"{type(error).__name__}: {error}")
     return Faulted(ModelFault.status, message[:_MESSAGE_CHARACTERS], detail)
 
 

@@ -26,6 +26,7 @@ from uv import find_uv_bin
 from mme.config import EnvironmentConfig
 from mme.errors import DiskUnavailable, LoadFailed
 from mme.workers.requirements import Requirements, find_requirements
+from mme.workers.wording import without_paths
 
 _log = structlog.get_logger()
 _FAILED_SECONDS = 60.0
@@ -100,7 +101,8 @@ class Environments:
         try:
             wanted = await asyncio.to_thread(find_requirements, artifact)
         except (ValueError, OSError) as error:
-            raise LoadFailed(f"The model's requirements can't be read: {error}.") from error
+            reason = error.strerror if isinstance(error, OSError) else error  # it holds a path
+            raise LoadFailed(f"The model's requirements can't be read: {reason}.") from error
         if wanted is None:
             return None
         if not self._config.enabled:
@@ -205,10 +207,8 @@ class Environments:
         return command
 
     def _fail(self, wanted: Requirements, output: str) -> None:
-        said = output.replace(str(self._root), "").replace(str(wanted.path.parent), "code")
-        failed = FailedBuild(
-            wanted.lines, said[-_OUTPUT_CHARACTERS:], time.monotonic() + _FAILED_SECONDS
-        )
+        said = output.replace(str(wanted.path.parent), "code")[-_OUTPUT_CHARACTERS:]
+        failed = FailedBuild(wanted.lines, without_paths(said), time.monotonic() + _FAILED_SECONDS)
         self._failed[wanted.digest] = failed
         _log.error(
             "environment_not_built",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import inspect
 import json
+import os
+from pathlib import Path
 
 import pytest
 
@@ -12,6 +14,8 @@ from mme.config import ServerConfig
 from mme.front.dialects import Management
 from mme.front.server import Front
 from mme.metrics import Metrics
+from tests.engines import ask, drop, running_engine
+from tests.models import booster
 from tests.rooms.front_double import NAME, FakeService, connected
 from tests.rooms.test_access import Operated
 
@@ -95,3 +99,24 @@ async def test_no_error_shows_a_path_a_traceback_or_a_version(error):
         for secret in (b"/srv", b"3f9a", b"Traceback", b".py", b"line "):
             assert secret not in answer.body
         assert isinstance(json.loads(answer.body), dict)
+
+
+SCRIPTS = {
+    "loading": b"def model_fn(d):\n    return open(d + '/missing.bin')\n",
+    "asked": b"def model_fn(d):\n    return d\n"
+    b"def predict_fn(data, model):\n    open(model + '/missing.bin')\n",
+    "library": b"import json\n"
+    b"def model_fn(d):\n    raise OSError(json.__file__ + ' ' + d + '/missing.bin')\n",
+}
+
+
+@pytest.mark.timeout(60)
+async def test_a_models_own_error_shows_what_it_says_and_no_directory_of_ours(tmp_path):
+    for name, script in SCRIPTS.items():
+        drop(tmp_path / "models", name, {**booster(1).members, "code/inference.py": script})
+    async with running_engine(tmp_path) as engine:
+        for name in SCRIPTS:
+            with pytest.raises(errors.ModelError, match=r"missing\.bin") as said:
+                await ask(engine, name)
+            for ours in (tmp_path, "/models/", Path(os.__file__).parent):
+                assert str(ours) not in str(said.value)

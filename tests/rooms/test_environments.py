@@ -90,6 +90,25 @@ async def test_a_build_that_fails_is_remembered_with_its_output(tmp_path, wheels
         assert not list((tmp_path / "cache" / "environments").glob("incoming-*"))
 
 
+async def test_requirements_that_can_not_be_read_show_no_path_of_the_servers(tmp_path, wheels):
+    drop(tmp_path / "models", "a.tar.gz", with_requirements(1, f"-r {'x' * 300}"))
+    async with running_engine(tmp_path, **offline(wheels)) as engine:
+        with pytest.raises(LoadFailed, match="can't be read: File name too long") as no:
+            await ask(engine, "a.tar.gz")
+        assert str(tmp_path) not in str(no.value)
+
+
+async def test_a_build_that_fails_shows_no_directory_of_this_machine(tmp_path):
+    wheels = tmp_path / "wheels"
+    wheels.mkdir()
+    (wheels / "mmeprobe-1.0-py3-none-any.whl").write_bytes(b"no wheel")
+    drop(tmp_path / "models", "a.tar.gz", with_requirements(1, "mmeprobe==1.0"))
+    async with running_engine(tmp_path, **offline(wheels)) as engine:
+        with pytest.raises(LoadFailed, match="mmeprobe") as no:
+            await ask(engine, "a.tar.gz")
+        assert str(tmp_path) not in str(no.value)
+
+
 async def test_workers_of_an_environment_end_when_they_are_idle_and_come_back(tmp_path, wheels):
     drop(tmp_path / "models", "a.tar.gz", with_requirements(1, "mmeprobe==1.0"))
     settings = {**offline(wheels), "environment_idle_seconds": 0.2, "refresh_seconds": 0.1}

@@ -25,7 +25,8 @@ HTTP statuses are given in `front/wire.py` only.
     │  └─ WorkerLost            the worker died or was ended while the request ran in it
     ├─ ModelNotReady          nobody: still loading when the caller's window closed
     ├─ Overloaded             server: queues are full; come again
-    │  └─ CacheThrashing        all that could go for the model is in use, and asked for more
+    │  ├─ CacheThrashing        all that could go for the model is in use, and asked for more
+    │  └─ Throttled             client: a limit of its tenant's own is reached
     ├─ Draining               server: shutting down; go elsewhere
     └─ StoreUnavailable       dependency: the store does not answer, or fails itself
 """
@@ -234,21 +235,27 @@ class ModelNotReady(MmeError):
 
 
 class Overloaded(MmeError):
-    """Queues are full."""
+    """Queues are full.
+
+    Args:
+        retry_after_seconds: when that may be different; 0: nobody knows.
+    """
 
     retryable = True
 
-
-class CacheThrashing(Overloaded):
-    """All that could go for this model is in use, and was asked for more often lately.
-
-    Args:
-        retry_after_seconds: when that may be different.
-    """
-
-    def __init__(self, message: str, retry_after_seconds: float) -> None:
+    def __init__(self, message: str, retry_after_seconds: float = 0.0) -> None:
         super().__init__(message)
         self.retry_after_seconds = retry_after_seconds
+
+
+class CacheThrashing(Overloaded):
+    """All that could go for this model is in use, and was asked for more often lately."""
+
+
+class Throttled(Overloaded):
+    """A limit of the tenant's own is reached."""
+
+    fault = Fault.CLIENT
 
 
 class Draining(MmeError):

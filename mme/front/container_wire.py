@@ -28,9 +28,11 @@ from mme.errors import (
     PayloadTimeout,
     PayloadTooLarge,
     RequestError,
+    Throttled,
     Unauthenticated,
     WorkerLost,
 )
+from mme.front.runtime_errors import retry_after
 from mme.front.wire import (
     CUSTOM_ATTRIBUTES,
     INVOKED_VARIANT,
@@ -62,6 +64,7 @@ _FORMS: Mapping[type[BaseException], _Form] = {
     ModelConflict: _Form(409, "ConflictStatusException"),
     PayloadTooLarge: _Form(413, "RequestEntityTooLargeException", close=True),
     PayloadTimeout: _Form(408, "RequestTimeoutException", close=True),
+    Throttled: _Form(429, "ThrottlingException"),
     ModelError: _Form(500, "InternalServerException"),  # the status is the error's own
     MemoryRefused: _Form(507, "InsufficientMemoryException"),
     MmeError: _Form(503, "ServiceUnavailableException"),  # draining, queues full, not yet loaded
@@ -152,7 +155,7 @@ def refusal_answer(error: Exception, request_id: str, *, close: bool = False) ->
     answer = _refusal(form, message, request_id)
     headers = dict(answer.headers)
     if _again(error):
-        headers["Retry-After"] = "1"
+        headers["Retry-After"] = retry_after(error, 1)
     if isinstance(error, Unauthenticated):
         headers["WWW-Authenticate"] = "Bearer"  # as HTTP asks of a 401
     return structs.replace(answer, headers=headers, close=close or form.close)

@@ -28,6 +28,7 @@ from mme.errors import (
     PayloadTimeout,
     PayloadTooLarge,
     RequestError,
+    Throttled,
     Unauthenticated,
     WorkerLost,
 )
@@ -50,6 +51,7 @@ _STATUSES: Mapping[type[BaseException], int] = {
     ArtifactUnavailable: 404,
     PayloadTooLarge: 413,
     PayloadTimeout: 408,
+    Throttled: 429,
     ModelError: 500,  # unless the model found the request wrong
     MemoryRefused: 503,
     WorkerLost: 503,

@@ -17,7 +17,6 @@ import msgspec
 from mme.config import ServerConfig
 from mme.errors import (
     AccessDenied,
-    CacheThrashing,
     DiskUnavailable,
     Draining,
     InvalidRequest,
@@ -30,6 +29,7 @@ from mme.errors import (
     RequestError,
     SiblingFailed,
     StoreUnavailable,
+    Throttled,
     Unauthenticated,
     WorkerLost,
 )
@@ -69,6 +69,7 @@ _FORMS: Mapping[type[BaseException], _Form] = {
     ModelNotReady: _Form(429, "ModelNotReadyException"),
     DiskUnavailable: _UNAVAILABLE,
     Overloaded: _UNAVAILABLE,
+    Throttled: _Form(429, "ThrottlingException", retry_after_seconds=1),
     Draining: _UNAVAILABLE,
     StoreUnavailable: _Form(530, "InternalDependencyException"),
 }
@@ -114,7 +115,7 @@ def _form(error: Exception) -> _Form:
 
 def retry_after(error: Exception, otherwise_seconds: int) -> str:
     """When to come again, in whole seconds: as the error says, or else."""
-    said_seconds = error.retry_after_seconds if isinstance(error, CacheThrashing) else 0
+    said_seconds = error.retry_after_seconds if isinstance(error, Overloaded) else 0
     return str(max(ceil(said_seconds), otherwise_seconds))
 
 

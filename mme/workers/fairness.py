@@ -49,8 +49,8 @@ class FairQueue(Generic[Item]):
         self._now = 0.0  # in virtual seconds: where the last turn began
         self._kept = _KEPT
 
-    def __bool__(self) -> bool:
-        return bool(self._heap)
+    def __len__(self) -> int:
+        return len(self._heap)  # tenants for whom something waits
 
     def put(self, tenant: str, item: Item) -> None:
         """Queues an item behind its tenant's others."""

@@ -20,10 +20,11 @@ from functools import partial
 
 import structlog
 
-from mme.config import WorkerConfig
+from mme.config import TenantConfig, WorkerConfig
 from mme.domain import Signature
-from mme.errors import LoadFailed, Overloaded, WorkerLost
+from mme.errors import LoadFailed, WorkerLost
 from mme.metrics import Metrics
+from mme.workers.admission import admit, look_from
 from mme.workers.deadlines import Deadlines
 from mme.workers.environments import Environment
 from mme.workers.group import Group
@@ -66,6 +67,7 @@ class Pool:
 
     Args:
         config: how many, with how many threads, and the limits.
+        tenants: whose requests are whose.
         on_lost: told which residencies went with a worker, and which one of them (if any) was
             running.
         on_recycle: told which residencies have to leave a worker that is being replaced: load them
@@ -81,11 +83,12 @@ class Pool:
         metrics: Metrics,
         on_lost: Callable[[list[Residency], list[Residency], str], None],
         on_recycle: Callable[[list[Residency]], None] | None = None,
+        tenants: TenantConfig = TenantConfig(),  # noqa: B008 - frozen
     ) -> None:
         self._config = config
-        self._metrics = metrics
-        self._threads = threads
-        self._on_lost = on_lost
+        self._tenants, self._by_key = tenants, tenants.tenant_by == "key"
+        self._look_from = look_from(config, workers)
+        self._metrics, self._threads, self._on_lost = metrics, threads, on_lost
         self._slot_count = 0
         self._base = Group(workers, partial(self._build_slot, None))
         self._others: dict[str, Group] = {}  # by environment
@@ -111,10 +114,9 @@ class Pool:
 
     async def close(self) -> None:
         """Ends all workers and waits until they are reaped; what waits gets WorkerLost."""
-        tasks = [*self._starting.values(), *([self._reaper] if self._reaper else [])]
-        for task in tasks:
-            task.cancel()
-        if tasks:
+        if tasks := [*self._starting.values(), *([self._reaper] if self._reaper else [])]:
+            for task in tasks:
+                task.cancel()
             await asyncio.wait(tasks)
         await self._recycler.close()
         async with asyncio.TaskGroup() as closing:
@@ -135,10 +137,7 @@ class Pool:
     @property
     def waiting_count(self) -> int:
         """Requests queued for any worker."""
-        waiting = 0
-        for slot in self._slots:  # for every request, when there is a queue: no generator
-            waiting += slot.queue.waiting_count
-        return waiting
+        return sum(slot.queue.waiting_count for slot in self._slots)
 
     async def load(self, wanted: LoadRequest) -> LoadedModel:
         """Loads an artifact into the worker with the fewest bytes.
@@ -176,36 +175,37 @@ class Pool:
             if (home := self._group_of(slot)) is not None:
                 self._recycler.consider(slot, home)
 
-    async def predict(self, residency: Residency, ask: Ask, deadline: float = math.inf) -> Outcome:
+    async def predict(
+        self, residency: Residency, ask: Ask, deadline: float = math.inf, key: str | None = None
+    ) -> Outcome:
         """Queues a request for its model's worker and waits for the answer.
 
         Args:
             residency: where the model is.
             ask: the request.
             deadline: on the loop's clock, in seconds; how long to wait.
+            key: the name of the API key that asks, if any.
 
         Raises:
-            Overloaded: the queues are full.
+            Overloaded: the queues are full, or too long for the deadline.
             TimeoutError: no answer by the deadline; as with cancellation.
             WorkerLost: the worker ended; `started` tells whether the request may have run.
         Cancellation: a request not yet handed over is dropped; one that runs, runs unheard.
         """
-        slot = residency.slot
-        queue = slot.queue
-        if queue.waiting_count and (
-            queue.waiting_for(residency.model) >= self._config.queue_per_model
-            or self.waiting_count >= self._config.queue_total
-        ):
-            raise Overloaded("Too many requests are waiting for this model.")
+        queue = residency.slot.queue
+        tenant = key if self._by_key and key is not None else residency.tenant
         if not residency.alive:
             raise WorkerLost("The worker has ended.", started=False)
         loop = asyncio.get_running_loop()
+        if queue.waiting_count >= self._look_from:
+            queues = [each.queue for each in self._slots]
+            admit(self._config, queues, residency, tenant, deadline - loop.time())
         outcome: asyncio.Future[Outcome] = loop.create_future()
-        ticket = Ticket(residency.model, ask, outcome, time.monotonic())
+        ticket = Ticket(residency.model, ask, outcome, time.monotonic(), tenant)
         waiting = self._deadlines.until(deadline) if deadline < math.inf else set()
         waiting.add(outcome)
         queue.put(ticket)
-        slot.dispatch(ticket.queued_at)
+        residency.slot.dispatch_soon()
         try:
             return await outcome
         except (asyncio.CancelledError, TimeoutError):
@@ -254,6 +254,7 @@ class Pool:
         return Slot(
             self._slot_count - 1,
             self._config,
+            self._tenants,
             threads=self._threads,
             environment=environment,
             metrics=self._metrics,

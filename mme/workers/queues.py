@@ -1,23 +1,32 @@
 """What waits for one worker, and what is handed to it next. Pure: no I/O, no clock of its own.
 
-Requests queue per model; models with waiting requests take turns. A batch is what is queued for one
-model at that moment, up to the limits; nothing waits for it to fill. The worker has one batch and
-at most the next (`WINDOW`), so that cancellation and fairness act on everything else, and the
-worker need not wait for us between two.
+Requests queue per model and tenant; tenants take turns by what they took, a tenant's models by the
+order of their first. A batch is what is queued for one model and tenant at that moment, up to the
+limits; nothing waits for it to fill. The worker has one batch and at most the next (`WINDOW`), so
+that cancellation and fairness act on everything else, and the worker need not wait for us between
+two. While several tenants ask, batches are short, and none is on its way behind a long one: who
+asks little waits for what was handed over before.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict, deque
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Final
 
 from msgspec import Struct
 
+from mme.workers.fairness import FairQueue, Share
 from mme.workers.protocol import Answered, Ask, Faulted
 
 WINDOW: Final = 2
+SHORT_SECONDS: Final = 0.002  # of a batch, while several tenants ask
+_MIXED_SECONDS: Final = 1.0  # for so long after another tenant's request they do
+_ANSWER_SECONDS: Final = 0.0001  # of the server's own time, a request
+_LEARNT: Final = 0.2  # of what is thought of a model's seconds, by each of its batches
 
 
 @dataclass(slots=True, eq=False)
@@ -28,6 +37,7 @@ class Ticket:
     ask: Ask
     outcome: asyncio.Future[Outcome]
     queued_at: float
+    tenant: str = ""
     sent_at: float = 0.0
 
 
@@ -46,20 +56,53 @@ class Batch:
     number: int
     model: str
     tickets: list[Ticket]
+    share: Share[Lane]  # who pays
+    charged_seconds: float  # was predicted
     running_since: float | None = None
+
+    def settle(self, results: Sequence[Answered | Faulted], seconds: float) -> None:
+        """Hands everyone their result, who took `seconds` in all."""
+        for ticket, result in zip(self.tickets, results, strict=True):
+            if not ticket.outcome.done():
+                queue_seconds = ticket.sent_at - ticket.queued_at
+                ticket.outcome.set_result(Outcome(result, queue_seconds, seconds))
+
+
+class Lane:
+    """What is queued for one model by one tenant."""
+
+    __slots__ = ("has_turn", "model", "tickets")
+
+    def __init__(self, model: str) -> None:
+        self.model = model
+        self.tickets: deque[Ticket] = deque()
+        self.has_turn = False  # to come
 
 
 class WorkerQueue:
-    """The queues in front of one worker, and the batches it has."""
+    """The queues in front of one worker, and the batches it has.
 
-    def __init__(self, batch_requests: int, batch_bytes: int) -> None:
+    Args:
+        batch_requests: in a batch at most.
+        batch_bytes: in a batch at most; a larger request goes alone.
+        weights: of tenants, where they are not 1.
+    """
+
+    def __init__(
+        self,
+        batch_requests: int,
+        batch_bytes: int,
+        weights: Mapping[str, float] = MappingProxyType({}),
+    ) -> None:
         self._batch_requests = batch_requests
         self._batch_bytes = batch_bytes
-        self._waiting: OrderedDict[str, deque[Ticket]] = (
-            OrderedDict()
-        )  # models in the order of their turns
+        self._lanes: dict[str, dict[str, Lane]] = {}  # by model, by tenant
+        self._turns: FairQueue[Lane] = FairQueue(weights)
+        self._seconds: dict[str, float] = {}  # by model, of one request in its batch
         self._sent: deque[Batch] = deque()
         self._numbers = 0
+        self._latest = ""  # the tenant that asked last
+        self._mixed_until = 0.0
         self.waiting_count = 0
 
     @property
@@ -72,6 +115,11 @@ class WorkerQueue:
         """Requests before a new one's turn, whatever their models."""
         return self.waiting_count + self.sent_count
 
+    @property
+    def running(self) -> Batch | None:
+        """The batch that the worker is at."""
+        return self._sent[0] if self._sent else None
+
     def unanswered(self, model: str) -> int:
         """Requests for one model, queued or handed to the worker."""
         sent = sum(len(batch.tickets) for batch in self._sent if batch.model == model)
@@ -81,81 +129,149 @@ class WorkerQueue:
         """Models with so many unanswered requests or more."""
         if self.backlog < limit:
             return []
-        models = {*self._waiting, *(batch.model for batch in self._sent)}
+        models = {*self._lanes, *(batch.model for batch in self._sent)}
         return [model for model in models if self.unanswered(model) >= limit]
-
-    @property
-    def running(self) -> Batch | None:
-        """The batch that the worker is at."""
-        return self._sent[0] if self._sent else None
 
     def waiting_for(self, model: str) -> int:
         """Requests queued for one model."""
-        queue = self._waiting.get(model)
-        return len(queue) if queue else 0
+        lanes = self._lanes.get(model)
+        return sum(len(lane.tickets) for lane in lanes.values()) if lanes else 0
+
+    def drain_seconds(self, model: str, tenant: str) -> float:
+        """About how long what is queued for both will take, if others get their due."""
+        waiting = min(self._waiting(model, tenant) * len(self._turns), self.waiting_count)
+        return waiting * self._request_seconds(model)
+
+    def least_seconds(self, model: str, tenant: str) -> float:
+        """What the queue for both will take at least."""
+        return self._waiting(model, tenant) * self._seconds.get(model, 0.0)
+
+    def longest(self) -> Lane:
+        """The lane that most requests wait in. Only while any waits."""
+        return max(self._all_lanes(), key=lambda lane: len(lane.tickets))
+
+    def drop_last(self, lane: Lane) -> Ticket:
+        """Takes the newest request of a lane out of it."""
+        self.waiting_count -= 1
+        return lane.tickets.pop()
 
     def put(self, ticket: Ticket) -> None:
-        """Queues one request behind the others of its model."""
-        queue = self._waiting.get(ticket.model)
-        if queue is None:
-            queue = self._waiting[ticket.model] = deque()
-        queue.append(ticket)
+        """Queues one request behind the others of its model and tenant."""
+        tenant = ticket.tenant
+        if tenant != self._latest:
+            self._mixed_until = ticket.queued_at + _MIXED_SECONDS if self._latest else 0.0
+            self._latest = tenant
+        lane = self._lane(ticket.model, tenant)
+        lane.tickets.append(ticket)
         self.waiting_count += 1
+        if not lane.has_turn:
+            lane.has_turn = True
+            self._turns.put(tenant, lane)
 
     def discard(self, ticket: Ticket) -> None:
         """Takes a request back that nobody waits for any more; one already sent runs on unheard."""
-        queue = self._waiting.get(ticket.model)
-        if queue is not None and ticket in queue:
-            queue.remove(ticket)
+        lane = self._lanes.get(ticket.model, {}).get(ticket.tenant)
+        if lane is not None and ticket in lane.tickets:
+            lane.tickets.remove(ticket)
             self.waiting_count -= 1
-            if not queue:
-                del self._waiting[ticket.model]
+
+    def forget(self, model: str) -> None:
+        """The model has left the worker; nothing is queued for it."""
+        self._lanes.pop(model, None)
+        self._seconds.pop(model, None)
 
     def next_batch(self, now: float) -> Batch | None:
         """The next batch to send, or None while nothing waits or the worker has all it may have."""
-        if not self._waiting or len(self._sent) >= WINDOW:
+        sent = self._sent
+        if not self.waiting_count or len(sent) >= WINDOW:
             return None
-        model, queue = self._waiting.popitem(last=False)
-        batch = Batch(self._take_number(), model, self._take(queue, now))
-        if queue:
-            self._waiting[model] = queue  # the rest waits for its model's next turn
-        if not self._sent:
-            batch.running_since = now
-        self._sent.append(batch)
+        is_mixed = now < self._mixed_until
+        if is_mixed and sent and sent[0].charged_seconds > SHORT_SECONDS:
+            return None
+        tickets: list[Ticket] = []
+        while not tickets and self._turns:  # some may wait for nothing any more
+            share, lane = self._turns.take()
+            seconds = self._request_seconds(lane.model)
+            most = int(SHORT_SECONDS / seconds) or 1 if is_mixed else self._batch_requests
+            tickets = self._take(lane.tickets, most, now)
+            share.charge(charged_seconds := len(tickets) * seconds)
+            lane.has_turn = bool(lane.tickets)
+            if lane.has_turn:  # the rest waits for its model's next turn
+                self._turns.put(share.tenant, lane)
+        if not tickets:
+            return None
+        self._numbers += 1
+        batch = Batch(self._numbers, lane.model, tickets, share, charged_seconds)
+        batch.running_since = None if sent else now
+        sent.append(batch)
         return batch
 
-    def finish(self, number: int, now: float) -> Batch | None:
-        """The worker has answered a batch. None if that is not the one it was at."""
+    def finish(self, number: int, now: float, seconds: float = 0.0) -> Batch | None:
+        """The worker has answered a batch. None if that is not the one it was at.
+
+        Args:
+            number: the batch's.
+            now: on the monotonic clock.
+            seconds: what the worker took for it.
+        """
         if not self._sent or self._sent[0].number != number:
             return None
         batch = self._sent.popleft()
         if self._sent:
             self._sent[0].running_since = now
+        self._learn(batch, seconds)
         return batch
 
     def abandon(self) -> tuple[list[Ticket], list[Ticket]]:
         """The worker has ended: (tickets it was at, tickets that had certainly not begun)."""
         started = self._sent.popleft().tickets if self._sent else []
         waiting = [ticket for batch in self._sent for ticket in batch.tickets]
-        waiting += [ticket for queue in self._waiting.values() for ticket in queue]
+        waiting += [ticket for lane in self._all_lanes() for ticket in lane.tickets]
         self._sent.clear()
-        self._waiting.clear()
+        self._lanes.clear()
+        self._turns.clear()
         self.waiting_count = 0
         return started, waiting
 
-    def _take(self, queue: deque[Ticket], now: float) -> list[Ticket]:
+    def _all_lanes(self) -> Iterator[Lane]:
+        return (lane for lanes in self._lanes.values() for lane in lanes.values())
+
+    def _lane(self, model: str, tenant: str) -> Lane:
+        lanes = self._lanes.get(model)
+        if lanes is None:
+            lanes = self._lanes[model] = {}
+        lane = lanes.get(tenant)
+        if lane is None:
+            lane = lanes[tenant] = Lane(model)
+        return lane
+
+    def _waiting(self, model: str, tenant: str) -> int:
+        lane = self._lanes.get(model, {}).get(tenant)
+        return len(lane.tickets) if lane else 0
+
+    def _request_seconds(self, model: str) -> float:
+        return self._seconds.get(model, 0.0) + _ANSWER_SECONDS
+
+    def _learn(self, batch: Batch, seconds: float) -> None:
+        count = len(batch.tickets)
+        batch.share.charge(seconds + count * _ANSWER_SECONDS - batch.charged_seconds)
+        known = self._seconds.get(batch.model)
+        each = seconds / count
+        self._seconds[batch.model] = each if known is None else known + _LEARNT * (each - known)
+
+    def _take(self, queue: deque[Ticket], most: int, now: float) -> list[Ticket]:
+        most = min(most, self._batch_requests)
         tickets: list[Ticket] = []
         size_bytes = 0
-        while queue and len(tickets) < self._batch_requests:
+        while queue and len(tickets) < most:
             size_bytes += len(queue[0].ask.body)
             if tickets and size_bytes > self._batch_bytes:
                 break
             ticket = queue.popleft()
+            self.waiting_count -= 1
+            if ticket.outcome.done():  # too late, or whoever asked has gone
+                size_bytes -= len(ticket.ask.body)
+                continue
             ticket.sent_at = now
             tickets.append(ticket)
-        self.waiting_count -= len(tickets)
         return tickets
-
-    def _take_number(self) -> int:
-        self._numbers += 1
-        return self._numbers

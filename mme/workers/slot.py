@@ -10,11 +10,10 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
 
 import structlog
 
-from mme.config import WorkerConfig
+from mme.config import TenantConfig, WorkerConfig
 from mme.errors import WorkerLost
 from mme.metrics import Metrics
 from mme.workers.backoff import Backoff
@@ -22,21 +21,13 @@ from mme.workers.environments import Environment
 from mme.workers.patience import overdue
 from mme.workers.process import WorkerProcess, WorkerStartError
 from mme.workers.protocol import CallFailed, Loaded, Predict, Predicted
-from mme.workers.queues import Outcome, WorkerQueue
+from mme.workers.queues import WorkerQueue
+from mme.workers.residency import Residency
 from mme.workers.spec import WorkerSpec
 
+__all__ = ["Residency", "Slot"]
+
 _log = structlog.get_logger()
-
-
-@dataclass(slots=True, eq=False)
-class Residency:
-    """A model in a worker's memory; `alive` until that worker ends or unloads it."""
-
-    slot: Slot
-    model: str  # the opaque id
-    name: str  # for the log
-    resident_bytes: int
-    alive: bool = True
 
 
 class Slot:
@@ -46,6 +37,7 @@ class Slot:
         self,
         index: int,
         config: WorkerConfig,
+        tenants: TenantConfig,
         *,
         threads: int,
         environment: Environment | None,
@@ -54,10 +46,11 @@ class Slot:
         on_lost: Callable[[list[Residency], list[Residency], str], None],
     ) -> None:
         self.index = index
-        self.queue = WorkerQueue(config.batch_requests, config.batch_bytes)
+        self.queue = WorkerQueue(config.batch_requests, config.batch_bytes, tenants.weights)
         self.assigned_bytes = 0  # of loads on their way
         self.resident_bytes = 0  # of the models here
         self._config = config
+        self._tenants = tenants
         self._spec = WorkerSpec(
             threads=threads,
             trust_code=config.trust == "code",
@@ -73,6 +66,7 @@ class Slot:
         self._process: WorkerProcess | None = None
         self._residencies: dict[str, Residency] = {}
         self._load_turn = asyncio.Lock()
+        self._is_to_dispatch = False  # in this turn of the loop
         self._loading = ""  # the name of what is being loaded
         self._restarts = 0
         self._started_at = 0.0
@@ -124,7 +118,7 @@ class Slot:
         self._on_ready()
         if not self._tasks:
             self._own(self._watch())
-        self.dispatch(self._started_at)
+        self.dispatch_soon()
 
     async def retire(self) -> None:
         """Takes no more loads; returns when those on their way have ended."""
@@ -160,7 +154,8 @@ class Slot:
             finally:
                 self._loading = ""
             if isinstance(answer, Loaded):
-                residency = Residency(self, model, name, answer.resident_bytes)
+                whose = self._tenants.tenant_of(name)
+                residency = Residency(self, model, name, whose, answer.resident_bytes)
                 self._residencies[model] = residency
                 self.empty.clear()
                 self.resident_bytes += residency.resident_bytes
@@ -192,11 +187,17 @@ class Slot:
         process.private_bytes, process.lost_bytes = answer.private_bytes, answer.lost_bytes
         self._metrics.model_unloading_time.observe(answer.seconds * 1e6)
 
-    def dispatch(self, now: float) -> None:
-        """Hands over whatever the worker may have now."""
+    def dispatch_soon(self) -> None:
+        """Hands over whatever the worker may have, once for all asked in this turn of the loop."""
+        if not self._is_to_dispatch:
+            self._is_to_dispatch = True
+            asyncio.get_running_loop().call_soon(self._dispatch)
+
+    def _dispatch(self) -> None:
+        self._is_to_dispatch = False
         if self._process is None:
             return
-        while (batch := self.queue.next_batch(now)) is not None:
+        while (batch := self.queue.next_batch(time.monotonic())) is not None:
             self._metrics.batch_requests.observe(len(batch.tickets))
             self._process.send(
                 Predict(batch.number, batch.model, [ticket.ask for ticket in batch.tickets])
@@ -205,9 +206,7 @@ class Slot:
     def describe(self) -> dict[str, object]:
         """This worker's state, for `/state`."""
         process = self._process
-        state = "starting" if process is None else "ready"
-        if self.is_leaving:
-            state = "leaving"
+        state = "leaving" if self.is_leaving else "starting" if process is None else "ready"
         return {
             "worker": self.index,
             "pid": process.pid if process else None,
@@ -231,23 +230,20 @@ class Slot:
     def _forget(self, residency: Residency) -> None:
         residency.alive = False
         del self._residencies[residency.model]
+        self.queue.forget(residency.model)
         self.resident_bytes -= residency.resident_bytes
         if not self._residencies:
             self.empty.set()
 
     def _predicted(self, message: Predicted) -> None:
         now = time.monotonic()
-        batch = self.queue.finish(message.batch, now)
+        batch = self.queue.finish(message.batch, now, message.seconds)
         if batch is None or len(batch.tickets) != len(message.results):
             self._serving().kill("it answered what was not asked")
             return
-        self.dispatch(now)
+        self._dispatch()
         self._metrics.predict_seconds.observe(message.seconds)
-        for ticket, result in zip(batch.tickets, message.results, strict=True):
-            if not ticket.outcome.done():
-                ticket.outcome.set_result(
-                    Outcome(result, ticket.sent_at - ticket.queued_at, message.seconds)
-                )
+        batch.settle(message.results, message.seconds)
 
     def _ended(self, process: WorkerProcess, cause: str) -> None:
         if process is not self._process:

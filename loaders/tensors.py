@@ -3,13 +3,13 @@
 Decisions: payloads are joined only where the model says that every input and output has the same
 free first dimension; a bad payload fails only itself, and where a joint run fails or does not give
 a row for a row, each payload is run alone. Plain rows of numbers for the only input are read at
-once, whether they are run together or not.
+once, whether they are run together or not, and a lone one without the way there.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import accumulate, pairwise
 
 import numpy as np
@@ -18,6 +18,7 @@ from loaders.codecs import Array
 from loaders.content_types import Accept, ContentType, choose_accept
 from loaders.contract import Answer, BadPayload, ModelFault, Payload, PredictionRaised, each
 from loaders.input_specs import Feed, InputSpec, check_shape, typed
+from loaders.lone_row import LoneReader
 from loaders.named_inputs import Request, main_input, read_inputs
 from loaders.named_outputs import NAMED, TABULAR, Outputs, write_outputs
 from loaders.plain_rows import PlainReader
@@ -25,6 +26,7 @@ from loaders.signatures import ANY_SHAPE, Signature, TensorSpec, datatype_of
 
 Asked = tuple[Request, Accept]
 _TABLE = 2  # dimensions
+_LONE = ContentType(name="csv")
 _TABULAR, _NAMED = (
     PlainReader(
         readable=("csv", "json", "npy"),
@@ -57,9 +59,29 @@ class TensorPredictor:
     tabular: bool = True
     enveloped: bool = False
     outputs: tuple[TensorSpec, ...] = ()
+    _main: InputSpec | None = field(init=False)  # the only input, where that is a plain table
+    _lone: LoneReader = field(init=False)
+
+    def __post_init__(self) -> None:
+        main = main_input(self.specs)
+        object.__setattr__(self, "_main", main if main is not None and main.plain else None)
+        lone = LoneReader(
+            readable=("csv", "json"),
+            writable=TABULAR if self.tabular else NAMED,
+            default_content="json",
+            default_accept="json",
+        )
+        object.__setattr__(self, "_lone", lone)
 
     def predict(self, payloads: Sequence[Payload]) -> list[Answer | ModelFault]:
         """Answers in the order of `payloads`, each its own answer or fault."""
+        if len(payloads) == 1 and self._main is not None:
+            answer = self._one(payloads[0], self._main)
+            if answer is not None:
+                return [answer]
+        return self._predict(payloads)
+
+    def _predict(self, payloads: Sequence[Payload]) -> list[Answer | ModelFault]:
         plain = self._read_plain(payloads)
         if plain is not None:
             return self._together(*plain)
@@ -95,14 +117,28 @@ class TensorPredictor:
             raise BadPayload(f"The model's inputs are {wanted}; given: {given}.")
         return self.run({s.name: _taken(feed[s.name], s) for s in self.specs if s.name in feed})
 
+    def _one(self, payload: Payload, main: InputSpec) -> Answer | ModelFault | None:
+        """The shortest way, of one plain row; None where it is not that."""
+        found = self._lone.read(payload)
+        if found is None or not found[0]:
+            return None
+        row = np.array([found[0]])
+        if main.dtype is not None:
+            row = typed(row, main)
+        try:
+            check_shape(row, main, _LONE)
+        except ModelFault:
+            return None  # the slow way says it in words
+        return self._settle(Request(feed={main.name: row}), found[1], None)
+
     def _alone(self, payload: Payload) -> Answer:
         request, accept = self._read(payload)
         return self._write(self.run(request.feed), request, accept)
 
     def _read_plain(self, payloads: Sequence[Payload]) -> tuple[list[Asked], Feed] | None:
         """Each payload's rows, and all in one, where they are a table for the only input."""
-        main = main_input(self.specs)
-        if main is None or not main.plain:
+        main = self._main
+        if main is None:
             return None
         plain = (_TABULAR if self.tabular else _NAMED).read(payloads)
         if plain is None:

@@ -119,6 +119,7 @@ class TorchModel:
         has_matrices_only = {tensor.dim() <= _MATRIX for tensor in tensors} == {True}
         self._is_small = has_matrices_only and self._size_bytes <= _SMALL_BYTES
         self._runs_together: bool | None = None  # not known yet
+        self._quiet = torch.inference_mode()
         self.tensors = self._predictor = TensorPredictor(
             specs=program.specs, run=self._run, independent=True, joint=self._run_together
         )
@@ -167,9 +168,11 @@ class TorchModel:
 
     def _forward(self, feed: Feed) -> dict[str, Array]:
         threads = self._torch.get_num_threads()
-        self._torch.set_num_threads(1 if self._is_small else threads)
+        on_one = self._is_small and threads > 1
+        if on_one:
+            self._torch.set_num_threads(1)
         try:
-            with self._torch.inference_mode():
+            with self._quiet:
                 found = self._program.call({name: self._tensor(name, feed[name]) for name in feed})
                 return {name: self._array(value) for name, value in _named(found)}
         except (*_RAISED_BY_TORCH, self._torch.jit.Error) as exc:
@@ -178,7 +181,8 @@ class TorchModel:
                 raise BadPayload(f"Unable to evaluate payload provided: {reason}") from exc
             raise PredictionRaised(f"PyTorch could not predict: {reason}") from exc
         finally:
-            self._torch.set_num_threads(threads)  # of this worker, whose other models count on it
+            if on_one:
+                self._torch.set_num_threads(threads)  # the worker's, which its other models expect
 
     def _tensor(self, name: str, array: Array) -> torch.Tensor:
         if array.dtype == np.float64 and self._takes_single(name):

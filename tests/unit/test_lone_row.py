@@ -11,7 +11,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from loaders.contract import BadPayload, ModelFault, Payload
+from loaders.input_specs import InputSpec
 from loaders.rows import RowPredictor
+from loaders.tensors import TensorPredictor
 
 WIDTH = 3
 
@@ -47,6 +49,18 @@ def both_ways(payload: Payload) -> tuple[object, object]:
     usual = RowPredictor(width=WIDTH, run=model.run)
     quick = dataclasses.replace(usual, one=model.one)
     return told(quick.predict([payload])[0]), told(usual.predict([payload])[0])
+
+
+SPECS = (
+    InputSpec(name="x"),
+    InputSpec(name="x", dtype=np.dtype(np.float32), shape=(None, WIDTH)),
+    InputSpec(name="x", dtype=np.dtype(np.float32), shape=(WIDTH,)),
+    InputSpec(name="x", dtype=np.dtype(np.int64), shape=(None, WIDTH)),
+)
+
+
+def add(feed):
+    return {"sum": feed["x"].sum(axis=-1)}
 
 
 _PIECES = ["1", "-2.5", "1e3", "1e300", "1e999", "", " ", ",", "\n", "\r\n", "\t", "[", "]", '"2"']
@@ -96,3 +110,25 @@ def test_several_are_run_together():
     predictor = RowPredictor(width=WIDTH, run=model.run, one=model.one)
     predictor.predict([Payload(b"1,2,3", "text/csv")] * 4)
     assert (model.ones, model.runs) == (0, 1)
+
+
+@given(
+    text=_TEXTS.map("".join),
+    content_type=st.sampled_from(_HEADERS),
+    accept=st.sampled_from([None, "text/csv", "application/jsonlines", "text/html"]),
+    spec=st.sampled_from(SPECS),
+    enveloped=st.booleans(),
+)
+@example("1,2,3", "text/csv", None, SPECS[0], False)
+@example("1,2,3", "text/csv", "text/csv", SPECS[1], True)
+@example("1,2", "text/csv", None, SPECS[1], False)
+@example("[[1,2.5,1e300]]", "application/json", None, SPECS[1], False)
+@example("[[1,2,3]]", "application/json", None, SPECS[2], False)
+@example("[[1,2,3]]", "application/json", None, SPECS[3], False)
+def test_models_of_tensors_answer_a_lone_row_as_they_do_two(
+    text, content_type, accept, spec, enveloped
+):
+    predictor = TensorPredictor(specs=(spec,), run=add, enveloped=enveloped)
+    payload = Payload(text.encode(), content_type, accept)
+    first, second = predictor.predict([payload, payload])
+    assert told(predictor.predict([payload])[0]) == told(first) == told(second)

@@ -44,6 +44,15 @@ class Named(torch.nn.Module):
         return {"sum": a + b, "half": (a + b).to(torch.float16)}
 
 
+class Flagged(torch.nn.Module):
+    def forward(
+        self, a: torch.Tensor, twice: bool = False, b: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        if twice:
+            a = a * 2
+        return a if b is None else a - b
+
+
 class Nested(torch.nn.Module):
     def forward(self, batch: dict[str, torch.Tensor], factor: int) -> torch.Tensor:
         return (batch["x"] + batch["y"]) * factor
@@ -196,6 +205,19 @@ def test_where_a_script_takes_no_floats_whole_numbers_are_integers(tmp_path):
     assert np.shape(json.loads(ask(model, b"1,9", "text/csv").body)) == (1, 4)
     assert ask(model, b"[[1.5, 9]]").status == 400
     assert ask(model, b"[[1, 99]]").status == 400
+
+
+def test_what_has_a_default_between_two_tensors_keeps_it(tmp_path):
+    save(Flagged(), tmp_path / "model.pt")
+    model = load(tmp_path)
+    assert ask(model, b"[[3, 4]]").body == b"[[3.0,4.0]]"
+    assert ask(model, b'{"inputs": {"a": [[3, 4]], "b": [[1, 1]]}}').body == b"[[2.0,3.0]]"
+
+
+def test_tensors_taken_by_name_only_are_given_by_name(tmp_path):
+    save(Named(), tmp_path / "model.pt")
+    answer = ask(load(tmp_path), b'{"inputs": {"b": [[1]], "a": [[3]]}}')
+    assert json.loads(answer.body) == {"sum": [[4.0]], "half": [[4.0]]}
 
 
 def test_what_is_no_tensor_is_refused_unless_it_has_a_default(tmp_path):

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from typing import Any
 
 from aiobotocore.config import AioConfig
@@ -31,7 +31,9 @@ from mme.config import StoreConfig
 from mme.domain import ArtifactVersion, ModelKey
 from mme.errors import ArtifactUnavailable
 from mme.store.base import ArtifactStream
-from mme.store.s3_errors import answer_error, credentials_error, silence_error
+from mme.store.etags import Etags
+from mme.store.s3_direct import DirectGet
+from mme.store.s3_errors import answer_error, code_in, credentials_error, silence_error
 
 _CHUNK_BYTES = 256 * 1024
 _ATTEMPTS = 3
@@ -54,7 +56,9 @@ class S3Store:
         self._bucket = bucket
         self._prefix = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
         self.location = f"s3://{self._bucket}/{self._prefix}"
+        self._etags = Etags()
         self._client: Any = None  # aiobotocore makes its clients' classes at run time
+        self._direct: DirectGet | None = None
         self._opening = asyncio.Lock()
         self._resources = contextlib.AsyncExitStack()
 
@@ -82,23 +86,24 @@ class S3Store:
             if error.reason == "denied":  # without a body, a wrong secret looks just like it
                 await self.probe()
             raise
-        return self._version(key, reply)
+        return self._version(key, reply["ResponseMetadata"]["HTTPHeaders"])
 
     @contextlib.asynccontextmanager
     async def open(
         self, key: ModelKey, known: ArtifactVersion | None = None
     ) -> AsyncIterator[ArtifactStream | None]:
         """As in Store."""
-        reply = await self._get(key, known)
-        if reply is None:
+        body = await self._ask(key, known)
+        if body is None:
             yield None
             return
-        async with reply["Body"] as body:
-            version = self._version(key, reply)
+        async with body:  # which closes the connection if there is more to come
+            version = self._version(key, body.headers)
             if known is not None and version.etag == known.etag:  # it ignored If-None-Match
                 yield None
                 return
-            async with contextlib.aclosing(self._read(body, version)) as chunks:
+            read = self._etags.compared(self._read(body.content, version), version, body.headers)
+            async with contextlib.aclosing(read) as chunks:
                 yield ArtifactStream(version, chunks)
 
     async def close(self) -> None:
@@ -109,8 +114,13 @@ class S3Store:
         async with self._opening:
             if self._client is None:
                 with self._translated(_PROBE_KEY):
-                    opening = get_session().create_client("s3", **self._client_arguments())
+                    session = get_session()
+                    opening = session.create_client("s3", **self._client_arguments())
                     self._client = await self._resources.enter_async_context(opening)
+                    credentials = await session.get_credentials()
+                if credentials is not None:
+                    sender = self._client._endpoint.http_session  # noqa: SLF001 - its connections
+                    self._direct = DirectGet(sender.send, credentials.get_frozen_credentials)
         return self._client
 
     def _client_arguments(self) -> dict[str, Any]:
@@ -125,6 +135,44 @@ class S3Store:
             s3={"addressing_style": "path"} if self._config.s3_endpoint else None,
         )
         return {"config": config, "endpoint_url": self._config.s3_endpoint}
+
+    async def _ask(self, key: ModelKey, known: ArtifactVersion | None) -> Any | None:  # noqa: ANN401 - aiohttp's
+        """The answer that holds the object; None where it still is `known`."""
+        await self._connected()
+        path = self._prefix + key
+        with self._translated(key):
+            body, is_known = await self._ask_directly(path, known.etag if known else None)
+        if body is not None or is_known:
+            return body
+        if (reply := await self._get(key, known)) is None:
+            return None
+        body = reply["Body"].raw_stream
+        if self._direct is not None:
+            self._direct.learn(str(body.url), path, body.request_info.headers)
+        return body
+
+    async def _ask_directly(self, path: str, etag: str | None) -> tuple[Any | None, bool]:
+        """As `_ask`, or None where botocore has to; the second part: it still is `etag`."""
+        if self._direct is None:
+            return None, False
+        try:
+            reply = await self._direct.get(path, etag)
+        except BotoCoreError:  # a kept connection that S3 had closed, mostly
+            self._direct.forget()
+            return None, False
+        if reply is None:
+            return None, False
+        match reply.status_code:
+            case 200:
+                return reply.raw, False
+            case 304:
+                reply.raw.release()
+                return None, True
+            case 404:
+                raise answer_error(self._bucket, path, code_in(await reply.content), 404)
+        self._direct.forget()
+        reply.raw.close()
+        return None, False
 
     async def _get(self, key: ModelKey, known: ArtifactVersion | None) -> dict[str, Any] | None:
         """GET; None where the object still is `known`."""
@@ -141,10 +189,10 @@ class S3Store:
                 raise
         return reply
 
-    async def _read(self, body: Any, version: ArtifactVersion) -> AsyncGenerator[bytes, None]:  # noqa: ANN401 - untyped
+    async def _read(self, content: Any, version: ArtifactVersion) -> AsyncGenerator[bytes, None]:  # noqa: ANN401 - untyped
         received_bytes = 0
         with self._translated(version.key):
-            async for chunk in body.iter_chunks(_CHUNK_BYTES):
+            async for chunk in content.iter_chunked(_CHUNK_BYTES):
                 received_bytes += len(chunk)
                 yield chunk
         if received_bytes != version.size_bytes:
@@ -154,10 +202,10 @@ class S3Store:
                 f"{received_bytes} of {version.size_bytes} bytes came",
             )
 
-    def _version(self, key: ModelKey, reply: dict[str, Any]) -> ArtifactVersion:
+    def _version(self, key: ModelKey, headers: Mapping[str, str]) -> ArtifactVersion:
         try:
-            etag, size_bytes = reply["ETag"].strip('"'), reply["ContentLength"]
-        except KeyError as error:
+            etag, size_bytes = headers["etag"].strip('"'), int(headers["content-length"])
+        except (KeyError, ValueError) as error:
             cause = f"an answer without {error}"
             raise silence_error(self._bucket, self._prefix + key, cause) from error
         return ArtifactVersion(location=self.location, key=key, etag=etag, size_bytes=size_bytes)

@@ -6,8 +6,11 @@ can mend them, and the operator is told what to do.
 
 from __future__ import annotations
 
+import re
+
 from mme.errors import ArtifactUnavailable, MmeError, StoreUnavailable
 
+_CODE = re.compile(rb"<Code>(\w+)</Code>")
 _MISSING = frozenset(
     {"NoSuchKey", "NoSuchBucket", "NotFound", "404", "KeyTooLongError", "NoSuchVersion"}
 )
@@ -25,6 +28,12 @@ _CREDENTIALS = frozenset(
         "TokenRefreshRequired",
     }
 )
+
+
+def code_in(body: bytes) -> str:
+    """S3's error code as the body of an error answer has it; 404 where it has none."""
+    found = _CODE.search(body)
+    return found[1].decode() if found else "404"
 
 
 def answer_error(bucket: str, key: str, code: str, status: int) -> MmeError:

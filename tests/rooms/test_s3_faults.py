@@ -209,7 +209,7 @@ async def test_a_real_s3_that_denies_the_object_is_the_requests_fault(
 
 async def test_bytes_are_counted_here_whatever_the_http_library_lets_through() -> None:
     class Body:
-        async def iter_chunks(self, _size_bytes: int) -> AsyncIterator[bytes]:
+        async def iter_chunked(self, _size_bytes: int) -> AsyncIterator[bytes]:
             yield b"bo"
 
     version = ArtifactVersion(location="s3://bucket/models/", key=KEY, etag="e1", size_bytes=4)

@@ -51,7 +51,7 @@ class ModelCache:
         may_evict: bool = True,
     ) -> None:
         self._budget_bytes = ledger.budget_bytes
-        self._records = records
+        self.records = records
         self._metrics = metrics
         self.accesses = AccessLog(time.monotonic())
         self.residents = Residents(
@@ -173,7 +173,7 @@ class ModelCache:
             "models": [entry.describe(now) for entry in self.residents],
             "loading": self.loading.keys(),
             "failures": self.failures.describe(now),
-            "events": self._records.describe(),
+            "events": self.records.describe(),
         }
 
     def _hit(self, entry: Entry, asked_at: float) -> Lease:

@@ -60,6 +60,10 @@ class Client(Protocol):
         """Writes an answer; it may ask again if `keep`."""
         ...
 
+    async def send_piece(self, piece: bytes) -> None:
+        """Writes more of an answer in pieces, once there is room for it."""
+        ...
+
     def invite(self) -> None:
         """Says that the body is welcome."""
         ...

@@ -6,6 +6,8 @@ import asyncio
 import time
 from collections.abc import Coroutine
 from contextlib import AsyncExitStack
+from dataclasses import replace
+from importlib.metadata import version
 from types import TracebackType
 from typing import Any, Self
 
@@ -13,6 +15,7 @@ from mme.app.builtin import BuiltIn
 from mme.app.containers import open_containers
 from mme.app.process import describe_process
 from mme.app.source import Source
+from mme.app.view import View
 from mme.config import Config
 from mme.containers.base import Container
 from mme.containers.hosted import HostedModels
@@ -174,7 +177,7 @@ class Engine:
             )
         self._containers = self._open_containers(stack)
         self._pipeline = Pipeline(self._catalog(), config.pipeline.payload_limit_bytes)
-        self.management = await self._manage(stack)
+        self.management = self._watched(await self._manage(stack))
         if self._source is not None:
             self._source.watch(stack)
 
@@ -204,6 +207,16 @@ class Engine:
             raise ConfigError(f"models: {directory!r} is no directory") from error
         self._single = self._built_in.keep(_SINGLE, stack)
         return Management(single=self._single)
+
+    def _watched(self, management: Management) -> Management:
+        """With a console, but where a platform is who looks."""
+        if self._mode in _CONTAINER_MODES:
+            return management
+        server = self._config.server
+        names = {"variant": server.variant_name, "location": self.location}
+        names |= {"version": version("mme"), "mode": self._config.pipeline.mode}
+        view = View(self.metrics, self._containers, self._built_in, self.readiness, names)
+        return replace(management, watched=view)
 
     def _catalog(self) -> Catalog:
         server, direct = self._config.server, self._is_direct

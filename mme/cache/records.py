@@ -95,10 +95,17 @@ class Records:
         theirs = (record for record in reversed(self._records) if record.model == model)
         return list(islice(theirs, _SHOWN_OF_ONE))[::-1]
 
+    def lasts(self) -> dict[str, Record]:
+        """The last event of each model, as far as that is still known."""
+        return {**self._nothing, **self._last}
+
+    def latest(self, count: int) -> list[Record]:
+        """The latest events, the newest first."""
+        return list(islice(reversed(self._records), count))
+
     def describe(self) -> list[dict[str, object]]:
         """The latest events, as JSON."""
-        latest = islice(reversed(self._records), _SHOWN)
-        return [asdict(record) for record in latest][::-1]
+        return [asdict(record) for record in self.latest(_SHOWN)][::-1]
 
     def _keep(self, kept: OrderedDict[str, Record], record: Record, limit: int) -> None:
         kept[record.model] = record

@@ -164,7 +164,7 @@ class Connection(BaseProtocol):
         head = format_head(
             answer.status,
             answer.headers,
-            body_bytes=len(body),
+            body_bytes=len(body) if answer.pieces is None else None,
             is_http_11=request is not None and request.head.version >= HttpVersion11,
             keep=not self._closing,
             now=time.time(),
@@ -175,6 +175,13 @@ class Connection(BaseProtocol):
             self.transport.write(head + body)
         else:
             self.transport.writelines((head, body))
+
+    async def send_piece(self, piece: bytes) -> None:
+        """Writes more of an answer in pieces, once there is room for it."""
+        if self._paused:
+            await self._drain_helper()
+        if self.transport is not None:
+            self.transport.write(piece)
 
     def finish(self) -> None:
         """Ends when what is at work has been answered, at once if nothing is."""

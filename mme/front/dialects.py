@@ -5,16 +5,19 @@ The one in charge answers where no route is, and what is no HTTP at all.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
 from mme.config import ServerConfig
+from mme.front.console_api import ConsoleApi, Watched
 from mme.front.container_api import ContainerApi, Hosted
 from mme.front.exchange import Exchange, Service
 from mme.front.models_api import ModelsApi, Operated
 from mme.front.oip_api import OipApi
 from mme.front.ops_api import OpsApi
+from mme.front.recent import Recent
 from mme.front.routes import NoMatch, Route
 from mme.front.runtime_api import RuntimeApi
 from mme.front.single_api import Single, SingleModelApi
@@ -48,6 +51,7 @@ class Management:
     operated: Operated | None = None  # the ordinary mode: operators see to target models
     hosted: Hosted | None = None  # a container of many: the platform loads and unloads
     single: Single | None = None  # a container of one
+    watched: Watched | None = None  # what the console shows; None: there is none
     is_alone: bool = True  # those models are all that the endpoint has, so any dialect asks them
 
 
@@ -56,10 +60,16 @@ def open_dialects(
     readiness: Callable[[], list[str]],
     config: ServerConfig,
     management: Management,
+    recent: Recent | None = None,
 ) -> tuple[Dialect, list[Route]]:
     """The dialect in charge, and all routes."""
     lead = _lead(service, readiness, config, management)
     routes = [*lead.routes(), *OpsApi(service, readiness, lead.refuse).routes()]
+    if management.watched is not None:
+        watched, can_operate = management.watched, management.operated is not None
+        recent = recent or Recent(time.time)
+        console = ConsoleApi(service, watched, config, recent, can_operate=can_operate)
+        routes += console.routes()
     if management.operated is not None:
         routes += ModelsApi(management.operated).routes()
     if management.operated is not None and management.is_alone:

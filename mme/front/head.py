@@ -19,7 +19,7 @@ def format_head(  # noqa: PLR0913 - what a head is made of
     status: int,
     headers: Mapping[str, str],
     *,
-    body_bytes: int,
+    body_bytes: int | None,
     is_http_11: bool,
     keep: bool,
     now: float,
@@ -29,7 +29,7 @@ def format_head(  # noqa: PLR0913 - what a head is made of
     Args:
         status: as it is sent.
         headers: the answer's own.
-        body_bytes: the body's length.
+        body_bytes: the body's length; None: it ends with the connection.
         is_http_11: else 1.0, as it was asked.
         keep: the connection may be used again.
         now: seconds since the epoch, for `Date`.
@@ -45,8 +45,8 @@ def format_head(  # noqa: PLR0913 - what a head is made of
     # what goes without saying in its version is not said
     connection = "" if keep == is_http_11 else _KEPT if keep else _CLOSED
     status_line, date = _status_line(status, is_http_11), _date(int(now))
-    server = f"Server: mme\r\nContent-Length: {body_bytes}\r\n{date}{connection}\r\n"
-    return f"{status_line}{own}{server}".encode()
+    length = "" if body_bytes is None else f"Content-Length: {body_bytes}\r\n"
+    return f"{status_line}{own}Server: mme\r\n{length}{date}{connection}\r\n".encode()
 
 
 @lru_cache(maxsize=64)

@@ -18,6 +18,7 @@ from mme import logs
 from mme.domain import Reply
 from mme.errors import Fault, MmeError, ModelError
 from mme.front.exchange import Exchange
+from mme.front.recent import Recent
 from mme.front.routes import Route
 from mme.metrics import Counter, Metrics
 
@@ -30,6 +31,7 @@ class Recorder:
     """Writes the line and counts, once a request."""
 
     def __init__(self, metrics: Metrics, lines_per_second: int) -> None:
+        self.recent = Recent(time.time)
         self._metrics = metrics
         self._lines_per_second = lines_per_second
         self._second, self._lines, self._unlogged = 0, 0, 0
@@ -54,6 +56,7 @@ class Recorder:
         self._count(name, status)
         if invokes:
             self._count_invocation(seconds, exchange.reply, error)
+            self.recent.note(exchange.invocation, seconds, status, error)
             if error is None and not self._may_tell(int(now)):
                 return
         told: dict[str, object] = {

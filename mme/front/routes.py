@@ -28,6 +28,7 @@ class Route:
     refuse: Callable[[Exception, Exchange], Answer]  # in the shape that the dialect's clients read
     action: Action  # that a caller must be allowed
     invokes: bool = False  # it is work: refused while draining, logged at info, counted as such
+    operates: bool = False  # it is for operators' address, whatever its action
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,8 +11,8 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import aclosing, suppress
 from functools import partial
 
 import structlog
@@ -71,7 +71,9 @@ class Front:
         self._service = service
         self._config = config
         self._recorder = Recorder(metrics, config.log_requests_per_second)
-        self._dialect, routes = open_dialects(service, self._readiness, config, management)
+        self._dialect, routes = open_dialects(
+            service, self._readiness, config, management, self._recorder.recent
+        )
         self._gate = Gate(keys, config) if keys is not None else None
         self._tls = tls
         self._tables = _tables(routes, apart=config.admin_port is not None)
@@ -183,11 +185,27 @@ class Front:
                 self._recorder.internal_error(exchange, error)
             answer = route.refuse(error, exchange)
         finally:
-            self._in_flight.discard(exchange)
-            if self._draining and not self._in_flight:
-                self._emptied.set()
+            self._leave(exchange)
         self._respond(request, answer)
         self._recorder.answered(route, answer.status, exchange, failure)
+        if answer.pieces is not None:
+            await self._send_pieces(exchange, answer.pieces)
+
+    def _leave(self, exchange: Exchange) -> None:
+        self._in_flight.discard(exchange)
+        if self._draining and not self._in_flight:
+            self._emptied.set()
+
+    async def _send_pieces(self, exchange: Exchange, pieces: AsyncGenerator[bytes, None]) -> None:
+        """Until they end or the client goes; no request in flight, so a drain does not wait."""
+        try:
+            async with aclosing(pieces):
+                async for piece in pieces:
+                    await exchange.request.client.send_piece(piece)
+        except ConnectionError:
+            pass  # it has gone
+        except Exception as error:  # noqa: BLE001 - the door: what has begun can only end
+            self._recorder.internal_error(exchange, error)
 
     async def _admit(self, route: Route, exchange: Exchange) -> None:
         if self._failing and route.invokes:
@@ -219,7 +237,7 @@ def _tables(routes: list[Route], *, apart: bool) -> list[RouteTable]:
     """For clients and, where operators have an address of their own, for them."""
     if not apart:
         return [RouteTable(routes)]
-    clients = [route for route in routes if not route.action.manages]
+    clients = [route for route in routes if not (route.action.manages or route.operates)]
     operators = [route for route in routes if route.action is not Action.INVOKE]
     return [RouteTable(clients), RouteTable(operators)]
 

@@ -9,7 +9,7 @@ of the service model is enforced here.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -37,6 +37,7 @@ class Answer(Struct, frozen=True, kw_only=True):
     body: bytes = b""
     headers: Mapping[str, str] = {}
     close: bool = False  # the connection is not to be used again
+    pieces: AsyncGenerator[bytes, None] | None = None  # in place of a body; then it closes
 
 
 @dataclass(frozen=True, slots=True)

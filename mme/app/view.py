@@ -1,0 +1,71 @@
+"""What a console is shown of an engine: its containers, and what is in memory."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+from mme.app.builtin import BuiltIn
+from mme.app.finding import Known, find
+from mme.app.glance import Glances
+from mme.containers.base import Container
+from mme.front.console_query import Search
+from mme.metrics import Metrics
+
+
+class View:
+    """One engine, seen from outside.
+
+    Args:
+        metrics: the engine's.
+        containers: all that answer.
+        built_in: None where other containers alone answer.
+        readiness: why it can't serve now; empty when it can.
+        about: what does not change: names and places.
+    """
+
+    def __init__(
+        self,
+        metrics: Metrics,
+        containers: Sequence[Container],
+        built_in: BuiltIn | None,
+        readiness: Callable[[], list[str]],
+        about: Mapping[str, object],
+    ) -> None:
+        self._containers = containers
+        self._cache = built_in.cache if built_in is not None else None
+        pool = built_in.pool if built_in is not None else None
+        self._glances = Glances(self._cache, pool, metrics)
+        self._readiness = readiness
+        self._about = about
+        self._began_at = time.monotonic()
+
+    async def glance(self) -> dict[str, object]:
+        """A small picture of now, as JSON."""
+        return {
+            "at": round(time.time(), 3),
+            **self._about,
+            "uptime_seconds": round(time.monotonic() - self._began_at),
+            "reasons": self._readiness(),
+            "containers": [_container(each.describe()) for each in self._containers],
+            **await self._glances.take(),
+        }
+
+    async def find(self, search: Search) -> dict[str, object]:
+        """Models of the built-in engine that fit, as JSON."""
+        cache = self._cache
+        if cache is None:
+            return {"total": 0, "in_memory": 0, "offset": 0, "models": []}
+        known = Known(
+            [entry for entry in cache.residents if not entry.retired],
+            cache.records.lasts(),
+            set(cache.loading.keys()),
+            self._glances.rate,
+        )
+        return await asyncio.to_thread(find, known, search)
+
+
+def _container(told: Mapping[str, object]) -> dict[str, object]:
+    """What it says of itself; of its lists, how long they are."""
+    return {name: len(x) if isinstance(x, list) else x for name, x in told.items()}

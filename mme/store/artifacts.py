@@ -194,13 +194,14 @@ class ArtifactCache:
         incoming = self._files.incoming()
         claim = self._index.claim()
         try:
-            await asyncio.to_thread(self._mend)
             await unpack(
                 stream.chunks,
                 incoming,
                 limits=self._config,
                 executor=self._unpackers,
                 claim=claim.take,
+                begin=self._mend,
+                size_bytes=stream.version.size_bytes,
             )
             # No await from here to the entry being pinned: nobody could evict or forget it between.
             entry = self._index.publish(incoming, stream.version, claim)

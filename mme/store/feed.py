@@ -49,6 +49,12 @@ class Feed(io.RawIOBase):
             raise
         self._chunks.put(b"")
 
+    def give(self, data: bytes) -> None:
+        """Passes on all there is, before the thread begins."""
+        self._pending = memoryview(data)
+        self.taken_bytes = len(data)
+        self._ended = True
+
     def abort(self) -> None:
         """Makes the thread's next read raise FeedAborted. Harmless after the end."""
         self._aborted = True

@@ -5,6 +5,7 @@ Reads the old v7 form, ustar, GNU and pax, which is what every tar writes.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from mme.errors import ArtifactRefused
@@ -69,12 +70,16 @@ def parse_decimal(value: bytes, name: bytes) -> int:
 def _check_sum(block: bytes) -> None:
     said = block[_CHECKSUM].strip(b" \0")
     blanked = block[:148] + b" " * 8 + block[156:]
-    unsigned = sum(blanked)
-    signed = unsigned - 256 * sum(byte >= 0x80 for byte in blanked)  # noqa: PLR2004 - what some old tars wrote
-    if not said or said.strip(b"01234567") or int(said, 8) not in (unsigned, signed):
+    if not said or said.strip(b"01234567") or int(said, 8) not in _sums(blanked):
         raise ArtifactRefused(
             "The object is no tarball, or is damaged: a header's checksum is wrong."
         )
+
+
+def _sums(block: bytes) -> Iterator[int]:
+    unsigned = sum(block)
+    yield unsigned
+    yield unsigned - 256 * sum(byte >= 0x80 for byte in block)  # noqa: PLR2004 - as some old tars wrote
 
 
 def _number(field: bytes, name: bytes) -> int:

@@ -2,8 +2,9 @@
 
 Decision: the loop feeds, one thread of the caller's executor decompresses and writes; measured at
 0.65x the wall of download-then-extract. The thread makes the directory and removes it when anything
-goes wrong, so that a coroutine cancelled twice still leaves nothing. What is refused: `tar_bytes`
-(size, ratio, damage), `tar_members` (types, truncation), `tar_names` (names, number).
+goes wrong, so that a coroutine cancelled twice still leaves nothing. What is known to be small is
+received whole first: handing over each piece of it took longer than unpacking it. What is refused:
+`tar_bytes` (size, ratio, damage), `tar_members` (types, truncation), `tar_names` (names, number).
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from mme.store.tar_names import TarNames
 
 DIRECTORY_BYTES = 4096
 _BLOCK_BYTES = 4096
+_AT_ONCE_BYTES = 512 * 1024
 
 
 def whole_blocks(size_bytes: int) -> int:
@@ -38,13 +40,19 @@ def _free(_size_bytes: int) -> None:
     """Claims nothing."""
 
 
-async def unpack(
+def _begin() -> None:
+    """Prepares nothing."""
+
+
+async def unpack(  # noqa: PLR0913 - from where, to where, and the four things that it depends on
     chunks: AsyncIterator[bytes],
     directory: Path,
     *,
     limits: DiskConfig,
     executor: Executor,
     claim: Callable[[int], None] = _free,
+    begin: Callable[[], None] = _begin,
+    size_bytes: int | None = None,
 ) -> int:
     """Unpacks a tarball into `directory`, which must not exist yet.
 
@@ -57,26 +65,33 @@ async def unpack(
         limits: the caps.
         executor: one of its threads is busy from the first byte to the last.
         claim: called in that thread with a number of bytes before so many are written; may raise.
+        begin: called in that thread before anything else; may raise.
+        size_bytes: of all chunks, where that is known.
 
     Raises:
         ArtifactRefused: hostile, damaged, too large or no tarball; the message says why.
-        DiskUnavailable: the disk is full, read-only or failing; also what `chunks`, `claim` raise.
+        DiskUnavailable: the disk is full, read-only or failing; also what the callables raise.
     """
     feed = Feed(asyncio.get_running_loop())
-    future = executor.submit(_unpack, feed, directory, limits, claim)
+    at_once = size_bytes is not None and size_bytes <= _AT_ONCE_BYTES
+    if at_once:
+        feed.give(b"".join([chunk async for chunk in chunks]))
+    future = executor.submit(_unpack, feed, directory, limits, claim, begin)
     work = asyncio.wrap_future(future)
-    pump = asyncio.create_task(feed.fill(chunks), name="unpack-feed")
+    pump = None if at_once else asyncio.create_task(feed.fill(chunks), name="unpack-feed")
+    parts = (work,) if pump is None else (pump, work)
     try:
-        await _wait(pump, work, until=asyncio.FIRST_EXCEPTION)
-        if pump.done():
+        await _wait(*parts, until=asyncio.FIRST_EXCEPTION)
+        if pump is not None and pump.done():
             pump.result()  # its error, where it has one, is why the thread failed too
         return work.result()
     except BaseException:
         future.add_done_callback(partial(_remove_unwanted, directory))
         feed.abort()
         future.cancel()  # where no thread has begun yet
-        pump.cancel()
-        await _wait(pump, work)
+        if pump is not None:
+            pump.cancel()
+        await _wait(*parts)
         raise
 
 
@@ -94,9 +109,16 @@ def _remove_unwanted(directory: Path, future: Future[int]) -> None:
         shutil.rmtree(directory, ignore_errors=True)
 
 
-def _unpack(feed: Feed, directory: Path, limits: DiskConfig, claim: Callable[[int], None]) -> int:
+def _unpack(
+    feed: Feed,
+    directory: Path,
+    limits: DiskConfig,
+    claim: Callable[[int], None],
+    begin: Callable[[], None] = _begin,
+) -> int:
     try:
         feed.check()
+        begin()
         directory.mkdir()
         try:
             unpacked_bytes = _Extraction(directory, claim).run(feed, limits)

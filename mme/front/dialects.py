@@ -16,6 +16,7 @@ from mme.front.container_api import ContainerApi, Hosted
 from mme.front.exchange import Exchange, Service
 from mme.front.models_api import ModelsApi, Operated
 from mme.front.oip_api import OipApi
+from mme.front.openapi_api import openapi_route
 from mme.front.ops_api import OpsApi
 from mme.front.recent import Recent
 from mme.front.routes import NoMatch, Route
@@ -74,7 +75,7 @@ def open_dialects(
         routes += ModelsApi(management.operated).routes()
     if management.operated is not None and management.is_alone:
         routes += OipApi(service, readiness, config, management.operated).routes()
-    return lead, routes
+    return lead, [*routes, openapi_route(tuple(routes), lead.refuse)]
 
 
 def _lead(

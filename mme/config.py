@@ -18,6 +18,7 @@ from mme.config_sections import (
     Config,
     DiskConfig,
     EnvironmentConfig,
+    IsolationConfig,
     LogConfig,
     PipelineConfig,
     ServerConfig,
@@ -37,6 +38,7 @@ __all__ = [
     "ContainerConfig",
     "DiskConfig",
     "EnvironmentConfig",
+    "IsolationConfig",
     "LimitConfig",
     "LogConfig",
     "PipelineConfig",
@@ -109,7 +111,10 @@ def build_config(values: Mapping[str, Any]) -> Config:
         sections[BY_NAME[name].section][BY_NAME[name].attribute] = value
     server, cache = ServerConfig(**sections["server"]), CacheConfig(**sections["cache"])
     limits = {"invocation_seconds": server.invocation_seconds, "load_seconds": cache.load_seconds}
-    workers = WorkerConfig(**{**limits, **sections["workers"]})
+    disk = DiskConfig(**sections["disk"])
+    beside_artifacts = f"{disk.cache_dir}/workers"  # on one file system, to link files across
+    isolation = IsolationConfig(**{"directory": beside_artifacts, **sections["isolation"]})
+    workers = WorkerConfig(**{**limits, "isolation": isolation, **sections["workers"]})
     pipeline = PipelineConfig(**sections["pipeline"])
     containers = read_containers(values.get("containers", ()), pipeline.mode)
     tenants = TenantConfig(
@@ -124,9 +129,10 @@ def build_config(values: Mapping[str, Any]) -> Config:
         containers=containers,
         pipeline=pipeline,
         store=StoreConfig(**sections["store"]),
-        disk=DiskConfig(**sections["disk"]),
+        disk=disk,
         cache=cache,
         workers=workers,
+        isolation=isolation,
         tenants=tenants,
         environments=EnvironmentConfig(**{"trust": workers.trust, **sections["environments"]}),
         log=LogConfig(**sections["log"]),

@@ -83,6 +83,18 @@ class CacheConfig:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class IsolationConfig:
+    """What keeps a worker from the rest of the machine."""
+
+    mode: str = "auto"
+    user: str = "auto"
+    network: str = "auto"
+    memory_bytes: int | None = None  # None: no limit of its own
+    directory: str | None = None  # filled: in the cache's; None: in the system's temporary one
+    by_platform: bool = False  # filled: who runs the container puts models anywhere
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class WorkerConfig:
     """The shared pool of inference workers."""
 
@@ -104,6 +116,7 @@ class WorkerConfig:
     recycle_seconds: float = 60.0
     environment_workers: int = 1
     environment_idle_seconds: float = 300.0
+    isolation: IsolationConfig = field(default_factory=IsolationConfig)  # the section's
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -151,5 +164,6 @@ class Config:
     cache: CacheConfig = field(default_factory=CacheConfig)
     workers: WorkerConfig = field(default_factory=WorkerConfig)
     tenants: TenantConfig = field(default_factory=TenantConfig)
+    isolation: IsolationConfig = field(default_factory=IsolationConfig)
     environments: EnvironmentConfig = field(default_factory=EnvironmentConfig)
     log: LogConfig = field(default_factory=LogConfig)

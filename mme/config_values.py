@@ -118,6 +118,7 @@ PARSERS: Mapping[str, Callable[[str], Any]] = {
     "onoff": _one_of("on", "off"),
     "flag": _flag,
     "switch": _one_of("auto", "on", "off"),
+    "isolation": _one_of("auto", "strict", "off"),
     "container": _one_of("auto", "off", "multi", "single"),
     "eviction": _one_of("lru", "gdsf"),
     "mode": _one_of("Serial", "Direct"),

@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 import time
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from pathlib import Path
+
+import structlog
 
 from mme.app.source import Source
 from mme.app.tasks import own
@@ -24,6 +27,8 @@ from mme.metrics import ContainerMetrics, Metrics
 from mme.workers.cores import allowed_cores
 from mme.workers.environments import Environments
 from mme.workers.pool import Pool
+
+_log = structlog.get_logger()
 
 
 class BuiltIn:
@@ -45,8 +50,9 @@ class BuiltIn:
         beside_artifacts = Path(config.disk.cache_dir).expanduser() / "environments"
         self._environments = Environments(config.environments, beside_artifacts)
         self._budget_bytes = _budget_bytes(config.cache)
+        isolation = replace(config.workers.isolation, by_platform=not may_evict)
         self.pool = Pool(
-            config.workers,
+            replace(config.workers, isolation=isolation),
             workers=workers,
             threads=config.workers.threads or max(1, cores // workers),
             metrics=metrics,
@@ -150,6 +156,7 @@ class BuiltIn:
         await self._environments.start()
         stack.push_async_callback(self._environments.close)
         await self.pool.start()
+        _log.info("workers_isolated", isolation=self.pool.describe()[0]["isolation"])
         stack.push_async_callback(self.pool.close)
         stack.push_async_callback(self.cache.close)
         stack.callback(self.pool.stop_replacing)

@@ -43,6 +43,7 @@ from mme.workers.protocol import (
     Unload,
     Unloaded,
 )
+from mme.workers.sandbox import Isolation, NotIsolated, Plan, enter
 from mme.workers.wording import without_paths
 
 _SWITCH_SECONDS = 0.001  # a thread that loads yields to the one that predicts this often
@@ -60,12 +61,14 @@ class ChildOptions(msgspec.Struct, frozen=True):
     trust_code: bool
     heartbeat_seconds: float
     preload: list[str]
+    plan: Plan | None = None  # how it is held; None: not at all
 
 
 class Worker:
     """The models of this process and the three threads' work on them."""
 
-    def __init__(self, options: ChildOptions) -> None:
+    def __init__(self, options: ChildOptions, isolation: Isolation) -> None:
+        self._isolation = isolation
         self._options = options
         self._predictions = Channel(options.predict_fd)
         self._control = Channel(options.control_fd)
@@ -78,7 +81,8 @@ class Worker:
         """Preloads, reports ready, then predicts until the server closes the channel."""
         for name in self._options.preload:
             self._prepare(loader_by_name(name))
-        self._control.send(Ready(pid=os.getpid()))
+        isolation = self._isolation
+        self._control.send(Ready(os.getpid(), holds=isolation.holds, lacks=isolation.lacks))
         threading.Thread(target=self._serve_control, name="load", daemon=True).start()
         threading.Thread(target=self._beat, name="beat", daemon=True).start()
         for message in self._predictions.messages():
@@ -266,14 +270,18 @@ def _exit() -> NoReturn:
 
 def main() -> None:
     """Runs a worker as its server started it: `python -m mme.workers.child OPTIONS`."""
-    memory.die_with_parent()
     memory.keep_heaps_small()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is the server's to answer
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what models print is log, never an answer
     sys.setswitchinterval(_SWITCH_SECONDS)
     options = msgspec.json.decode(sys.argv[1].encode(), type=ChildOptions)
     try:
-        Worker(options).run()
+        isolation = Isolation(holds=[], lacks=[]) if options.plan is None else enter(options.plan)
+        memory.die_with_parent()  # changing users had undone it
+        Worker(options, isolation).run()
+    except NotIsolated as lacking:
+        sys.stderr.write(f"mme worker: isolation is strict, and there is no {lacking}\n")
+        sys.exit(1)
     except (BrokenPipeError, ConnectionResetError):
         pass
     except ModelFault as fault:  # preload: a framework that is not installed

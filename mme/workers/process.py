@@ -15,29 +15,29 @@ import socket
 import sys
 import time
 from collections.abc import Callable
-from typing import cast
+from pathlib import Path
 
 import msgspec
 import structlog
 
-from mme.errors import WorkerLost
+from mme.errors import ConfigError, DiskUnavailable, WorkerLost
+from mme.workers.channel import Channel
 from mme.workers.protocol import (
     Beat,
     CallFailed,
-    FrameBuffer,
     FromWorker,
     Load,
     Loaded,
     Predict,
     Predicted,
     Printed,
-    ProtocolError,
     Ready,
     Unload,
     Unloaded,
-    decode_from_worker,
-    encode,
 )
+from mme.workers.sandbox import Isolation, Plan
+from mme.workers.sandbox_plan import prepare
+from mme.workers.sandbox_scratch import Scratch
 from mme.workers.spec import WorkerSpec, worker_environment
 
 _log = structlog.get_logger()
@@ -46,37 +46,6 @@ _LINGER_SECONDS = 1.0
 
 class WorkerStartError(Exception):
     """A worker did not become ready."""
-
-
-class _Channel(asyncio.Protocol):
-    """One socket's server side: bytes -> messages."""
-
-    def __init__(self, receive: Callable[[FromWorker], None], lost: Callable[[], None]) -> None:
-        self._receive = receive
-        self._lost = lost
-        self._frames = FrameBuffer()
-        self.transport: asyncio.Transport | None = None
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast("asyncio.Transport", transport)  # uvloop's own class is none by name
-
-    def data_received(self, data: bytes) -> None:
-        try:
-            for frame in self._frames.feed(data):
-                self._receive(decode_from_worker(frame))
-        except ProtocolError:
-            self.abort()  # what follows rubbish is rubbish
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._lost()
-
-    def send(self, message: Predict | Load | Unload) -> None:
-        if self.transport is not None and not self.transport.is_closing():
-            self.transport.write(encode(message))
-
-    def abort(self) -> None:
-        if self.transport is not None:
-            self.transport.abort()
 
 
 class WorkerProcess:
@@ -105,6 +74,9 @@ class WorkerProcess:
         self._process: asyncio.subprocess.Process | None = None
         self._reaper: asyncio.Task[None] | None = None
         self._kill_reason = ""
+        self._scratch: Scratch | None = None
+        self._lends = False  # models' files, into the directory that it may read
+        self.isolation = Isolation(holds=[], lacks=[])
         self.has_ended = False
         self.private_bytes = 0
         self.lost_bytes = 0  # not given back with the last unload
@@ -140,10 +112,18 @@ class WorkerProcess:
         self._predictions.send(batch)
 
     async def load(self, model: str, name: str, directory: str) -> Loaded | CallFailed:
-        """Loads one model. Raises WorkerLost when the process ends first."""
+        """Loads one model.
+
+        Raises:
+            WorkerLost: the process ended first.
+            DiskUnavailable: the model's files could not be put before it.
+        """
+        directory = await self._lend(model, directory)
         call, reply = self._new_call()
         self._control.send(Load(call, model, name, directory))
         answer = await reply
+        if isinstance(answer, CallFailed):
+            await self._take_back([model])
         assert isinstance(answer, Loaded | CallFailed)  # noqa: S101 - what answers a Load
         return answer
 
@@ -152,6 +132,7 @@ class WorkerProcess:
         call, reply = self._new_call()
         self._control.send(Unload(call, models))
         answer = await reply
+        await self._take_back(models)
         assert isinstance(answer, Unloaded | CallFailed)  # noqa: S101 - what answers an Unload
         return answer
 
@@ -168,8 +149,49 @@ class WorkerProcess:
         if self._reaper is not None:
             await asyncio.shield(self._reaper)
 
+    async def _lend(self, model: str, directory: str) -> str:
+        """Puts a model's files where the worker may read them."""
+        if self._scratch is None or not self._lends:
+            return directory
+        try:
+            return str(await asyncio.to_thread(self._scratch.lend, model, Path(directory)))
+        except OSError as error:
+            if self.has_ended:
+                raise WorkerLost("The worker has ended.", started=False) from error
+            raise DiskUnavailable(
+                f"The model can't be put before its worker: {error.strerror}."
+            ) from error
+
+    async def _take_back(self, models: list[str]) -> None:
+        if self._scratch is not None:
+            await asyncio.to_thread(self._scratch.take_back, models)
+
+    async def _remove_scratch(self) -> None:
+        if self._scratch is not None:
+            await asyncio.to_thread(self._scratch.remove)
+
     async def _spawn(self) -> None:
+        isolated = await asyncio.to_thread(self._prepare)
+        try:
+            await self._spawn_process(isolated)
+        except BaseException:
+            await self._remove_scratch()
+            raise
+        self.last_sign_at = time.monotonic()
+        self._reaper = asyncio.create_task(self._reap(), name=f"reap worker {self.pid}")
+
+    def _prepare(self) -> Plan | None:
+        try:
+            self._scratch, plan = prepare(self._spec.isolation)
+        except (ConfigError, OSError) as error:
+            raise WorkerStartError(f"worker could not be isolated: {error}") from error
+        return plan
+
+    async def _spawn_process(self, plan: Plan | None) -> None:
         loop = asyncio.get_running_loop()
+        spec, scratch = self._spec, self._scratch
+        home = None if scratch is None else scratch.temporary
+        self._lends = plan is not None and not plan.reads_all
         ours_predict, theirs_predict = socket.socketpair()
         ours_control, theirs_control = socket.socketpair()
         try:
@@ -179,27 +201,26 @@ class WorkerProcess:
             _, self._control = await loop.create_connection(self._new_channel, sock=ours_control)
             fds = (theirs_predict.fileno(), theirs_control.fileno())
             self._process = await asyncio.create_subprocess_exec(
-                sys.executable, "-P", "-m", "mme.workers.child", self._options(*fds),
+                sys.executable, "-P", "-m", "mme.workers.child", self._options(*fds, plan),
                 stdin=asyncio.subprocess.DEVNULL, pass_fds=fds, start_new_session=True,
-                env=worker_environment(os.environ, self._spec.threads, self._spec.packages),
+                env=worker_environment(os.environ, spec.threads, spec.packages, home),
             )  # fmt: skip
         finally:
             theirs_predict.close()
             theirs_control.close()
-        self.last_sign_at = time.monotonic()
-        self._reaper = asyncio.create_task(self._reap(), name=f"reap worker {self.pid}")
 
-    def _new_channel(self) -> _Channel:
+    def _new_channel(self) -> Channel:
         self._open_channels += 1
-        return _Channel(self._receive, self._channel_lost)
+        return Channel(self._receive, self._channel_lost)
 
-    def _options(self, predict_fd: int, control_fd: int) -> str:
+    def _options(self, predict_fd: int, control_fd: int, plan: Plan | None) -> str:
         options = {
             "predict_fd": predict_fd,
             "control_fd": control_fd,
             "trust_code": self._spec.trust_code,
             "heartbeat_seconds": self._spec.heartbeat_seconds,
             "preload": self._spec.preload,
+            "plan": plan,
         }
         return msgspec.json.encode(options).decode()
 
@@ -224,6 +245,7 @@ class WorkerProcess:
             case Printed():
                 _log.info("model_printed", model=message.name, pid=self.pid, line=message.line)
             case Ready():
+                self.isolation = Isolation(holds=message.holds, lacks=message.lacks)
                 if not self._ready.done():
                     self._ready.set_result(None)
 
@@ -237,7 +259,10 @@ class WorkerProcess:
     async def _reap(self) -> None:
         assert self._process is not None  # noqa: S101 - started by _spawn
         code = await self._process.wait()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)  # what it has started, which can't leave the group
         await self._drain_channels()
+        await self._remove_scratch()
         cause = _describe(code, self._kill_reason)
         if not self._ready.done():
             self._ready.set_exception(

@@ -118,9 +118,11 @@ class CallFailed(_Message, tag=24):
 
 
 class Ready(_Message, tag=30):
-    """Worker: booted, frameworks preloaded."""
+    """Worker: booted, frameworks preloaded; what holds it and what does not, in words."""
 
     pid: int
+    holds: list[str] = []
+    lacks: list[str] = []
 
 
 class Beat(_Message, tag=31):

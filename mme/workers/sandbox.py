@@ -49,6 +49,10 @@ class Isolation:
     holds: list[str]
     lacks: list[str]
 
+    def describe(self) -> dict[str, list[str]]:
+        """As JSON."""
+        return {"holds": self.holds, "lacks": self.lacks}
+
 
 def enter(plan: Plan) -> Isolation:
     """Locks this process up; call it while there is one thread.

@@ -25,7 +25,7 @@ from mme.workers.sandbox_landlock import (
     Rule,
 )
 
-_PROGRAMS = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/nix/store")
+_PROGRAMS: tuple[str, ...] = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/nix/store")
 _TOLD = (
     "/proc", "/sys",
     *(f"/etc/{name}" for name in (
@@ -50,8 +50,8 @@ def rules(temporary: Path, models: Path, *, reads_all: bool) -> Iterator[Rule]:
     """
     for path in {*_PROGRAMS, *map(str, _python())}:
         yield Rule(Path(path), RUN)
-    for path in (*_TOLD, models):
-        yield Rule(Path(path), READ)
+    for path in (*map(Path, _TOLD), models):
+        yield Rule(path, READ)
     for path in (*_DEVICES, *(found for kind in _ACCELERATORS for found in glob.glob(kind))):  # noqa: PTH207 - absolute patterns
         yield Rule(Path(path), READ | WRITE_FILE)
     yield Rule(Path(_FORGET_PEAK), WRITE_FILE | TRUNCATE)

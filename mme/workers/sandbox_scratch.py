@@ -14,8 +14,9 @@ import fcntl
 import os
 import shutil
 import tempfile
+import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 _UNLINKABLE = (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP, errno.ENOSYS)
@@ -34,9 +35,12 @@ class Scratch:
     """
 
     def __init__(self, root: Path | None, user: tuple[int, int] | None) -> None:
+        self._lent: dict[str, Path] = {}
+        self._turn = threading.Lock()  # a load's thread may meet the one that removes all
+        self._is_removed = False
+        self._lock: int | None = None
         if root is None:
             self.directory = Path(tempfile.mkdtemp(prefix=_PREFIX)).resolve()
-            self._lock = None
         else:
             self.directory, self._lock = _claim(root)
         self.directory.chmod(0o711)
@@ -47,23 +51,29 @@ class Scratch:
         if user is not None:
             os.chown(self.temporary, *user)
 
-    def lend(self, artifact: Path) -> Path:
+    def lend(self, model: str, artifact: Path) -> Path:
         """A directory in `models` with the artifact's files. Raises OSError."""
-        lent = self.models / uuid.uuid4().hex
-        shutil.copytree(artifact, lent, copy_function=_link)
+        with self._turn:
+            if self._is_removed:
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+            lent = self._lent[model] = self.models / uuid.uuid4().hex
+            shutil.copytree(artifact, lent, copy_function=_link)
         return lent
+
+    def take_back(self, models: Iterable[str]) -> None:
+        """Removes what was lent for them."""
+        with self._turn:
+            for model in models:
+                shutil.rmtree(self._lent.pop(model, self.models / "none"), ignore_errors=True)
 
     def remove(self) -> None:
         """Removes it with all that is in it."""
-        shutil.rmtree(self.directory, ignore_errors=True)
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
-
-
-def take_back(lent: Path) -> None:
-    """Removes what was lent."""
-    shutil.rmtree(lent, ignore_errors=True)
+        with self._turn:
+            self._is_removed = True
+            shutil.rmtree(self.directory, ignore_errors=True)
+            if self._lock is not None:
+                os.close(self._lock)
+                self._lock = None
 
 
 def _link(source: str, target: str) -> None:

@@ -13,6 +13,7 @@ import pwd
 import stat
 import struct
 import sys
+import tempfile
 from pathlib import Path
 
 from mme.errors import ConfigError
@@ -23,19 +24,19 @@ _CAPSET_VERSION = 0x20080522
 _DEFAULT = "nobody"
 
 
-def choose_user(wanted: str, directory: Path) -> tuple[tuple[int, int] | None, str | None]:
+def choose_user(wanted: str, directory: Path | None) -> tuple[tuple[int, int] | None, str | None]:
     """Uid and gid for workers, or None and, where the server is root, the reason.
 
     Args:
         wanted: `auto`, `same`, or a user's name or number.
-        directory: that the workers' directories are in.
+        directory: that the workers' directories are in; None: the system's for temporary ones.
 
     Raises:
         ConfigError: no such user, or the server may not change to another.
     """
     is_root = os.geteuid() == 0
     if wanted == "same" or (wanted == "auto" and not is_root):
-        return None, "worker_user is same" if is_root else None
+        return None, "it was not wanted" if is_root else None
     if not is_root:
         raise ConfigError("worker_user: only a server that is root can give workers another user")
     try:
@@ -47,7 +48,7 @@ def choose_user(wanted: str, directory: Path) -> tuple[tuple[int, int] | None, s
         if not wanted.isdecimal():
             raise ConfigError(f"worker_user: there is no user {wanted!r}") from None
         user = int(wanted), int(wanted)
-    closed = _closed(directory)
+    closed = _closed(directory or Path(tempfile.gettempdir()))
     if closed is None:
         return user, None
     if wanted == "auto":

@@ -58,6 +58,7 @@ class Slot:
             start_seconds=config.start_seconds,
             heartbeat_seconds=config.heartbeat_seconds,
             packages=environment.directory if environment else None,
+            isolation=config.isolation,
         )
         self._environment = environment
         self._metrics = metrics
@@ -220,6 +221,7 @@ class Slot:
             "running": self.queue.sent_count,
             "loading": self._loading or None,
             "restarts": self._restarts,
+            "isolation": process.isolation.describe() if process else None,
         }
 
     def _serving(self) -> WorkerProcess:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import site
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+
+from mme.config import IsolationConfig
 
 _THREAD_VARIABLES = (
     "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS",
@@ -27,12 +30,23 @@ class WorkerSpec:
     start_seconds: float
     heartbeat_seconds: float
     packages: Path | None = None  # a directory of packages that stand before the server's own
+    isolation: IsolationConfig = field(default_factory=IsolationConfig)
 
 
 def worker_environment(
-    base: Mapping[str, str], threads: int, packages: Path | None = None
+    base: Mapping[str, str],
+    threads: int,
+    packages: Path | None = None,
+    home: Path | None = None,
 ) -> dict[str, str]:
-    """What a worker sees: a short list, no credentials, thread counts that fit the cores."""
+    """What a worker sees: a short list, no credentials, thread counts that fit the cores.
+
+    Args:
+        base: the server's environment.
+        threads: for BLAS and OpenMP.
+        packages: a directory that stands before the server's own packages.
+        home: a directory of the worker's own, for what libraries write; None: the server's.
+    """
     kept = {
         name: value
         for name, value in base.items()
@@ -44,6 +58,9 @@ def worker_environment(
     kept["MIMALLOC_PURGE_DELAY"] = "0"  # CatBoost's own allocator: it kept 75 of 75 MB, now 3
     kept["PYTHONUNBUFFERED"] = "1"
     kept["ORT_DISABLE_TELEMETRY"] = "1"  # onnxruntime reports home otherwise, from version 1.29
+    if home is not None:
+        kept.update(TMPDIR=str(home), HOME=str(home))
+        kept["PYTHONUSERBASE"] = site.getuserbase()  # it is looked for in HOME otherwise
     if packages is not None:
         kept["PYTHONPATH"] = os.pathsep.join(filter(None, (str(packages), base.get("PYTHONPATH"))))
     return kept

@@ -1,0 +1,36 @@
+"""The server's half of a worker's isolation: its directory, its user, what the child is to do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mme.config import IsolationConfig
+from mme.workers.sandbox import Plan
+from mme.workers.sandbox_scratch import Scratch
+from mme.workers.sandbox_user import choose_user
+
+
+def prepare(config: IsolationConfig) -> tuple[Scratch, Plan] | tuple[None, None]:
+    """Makes a worker's directory and plan; none where workers are not isolated.
+
+    Raises:
+        ConfigError: `worker_user` can't be had.
+        OSError: the directory can't be made.
+    """
+    if config.mode == "off":
+        return None, None
+    root = None if config.directory is None else Path(config.directory).expanduser().resolve()
+    if root is not None:
+        root.mkdir(mode=0o711, parents=True, exist_ok=True)
+    wanted = "same" if config.user == "auto" and config.by_platform else config.user
+    user, no_user = choose_user(wanted, root)
+    scratch = Scratch(root, user)
+    return scratch, Plan(
+        directory=str(scratch.directory),
+        strict=config.mode == "strict",
+        network=config.network == "on" or (config.network == "auto" and config.by_platform),
+        reads_all=config.by_platform,
+        user=user,
+        no_user=None if config.by_platform else no_user,
+        memory_bytes=config.memory_bytes,
+    )

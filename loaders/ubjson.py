@@ -7,36 +7,33 @@ and takes the process with it.
 from __future__ import annotations
 
 import struct
+from collections.abc import Collection
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
 
-_NUMBERS = {
-    ord(mark): (struct.Struct(layout), np.dtype(dtype))
-    for mark, layout, dtype in (
-        ("i", ">b", ">i1"),
-        ("U", ">B", ">u1"),
-        ("I", ">h", ">i2"),
-        ("l", ">i", ">i4"),
-        ("L", ">q", ">i8"),
-        ("d", ">f", ">f4"),
-        ("D", ">d", ">f8"),
-    )
-}
+from loaders.ubjson_alike import NUMBERS, Differs, Pattern
+
 _CONSTANTS = {ord("Z"): None, ord("T"): True, ord("F"): False}
 _OBJECT, _OBJECT_END, _ARRAY, _ARRAY_END, _TEXT, _TYPE, _COUNT = b"{}[]S$#"
 _LONG = ord("L")
-_read_long = _NUMBERS[_LONG][0].unpack_from
+_read_long = NUMBERS[_LONG][0].unpack_from
 _DEPTH_LIMIT = 32
 
 
-def decode(data: bytes) -> Any:  # noqa: ANN401 - a document is what it is
+def decode(data: bytes, alike: Collection[str] = ()) -> Any:  # noqa: ANN401 - a document is what it is
     """Reads one document that fills all of `data`.
+
+    Args:
+        data: the document.
+        alike: of objects in a list that look like its first one, the arrays that are asked for;
+            their others are passed over, and the members of objects in them are their own.
 
     Raises:
         ValueError: cut short, longer than one document, or nothing XGBoost would write.
     """
-    reader = _Reader(data)
+    reader = _Reader(data, alike)
     try:
         document = reader.value(reader.mark(), 0)
     except (IndexError, struct.error) as exc:
@@ -49,8 +46,9 @@ def decode(data: bytes) -> Any:  # noqa: ANN401 - a document is what it is
 class _Reader:
     """A position in the bytes; every method moves it on. Past the end: IndexError, struct.error."""
 
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, data: bytes, alike: Collection[str]) -> None:
         self.data = data
+        self.alike = alike
         self.at = 0
 
     def mark(self) -> int:
@@ -66,14 +64,14 @@ class _Reader:
             return self._array(depth)
         if mark == _TEXT:
             return self._text()
-        if mark in _NUMBERS:
+        if mark in NUMBERS:
             return self._number(mark)
         if mark in _CONSTANTS:
             return _CONSTANTS[mark]
         raise ValueError(f"unknown mark {mark} at byte {self.at - 1}")
 
     def _number(self, mark: int) -> Any:  # noqa: ANN401 - int or float
-        number, _ = _NUMBERS[mark]
+        number, _ = NUMBERS[mark]
         start = self.at
         self.at += number.size
         return number.unpack_from(self.data, start)[0]
@@ -84,7 +82,7 @@ class _Reader:
             self.at = start + 9
             size: Any = _read_long(self.data, start + 1)[0]
         else:
-            size = self._number(self.mark()) if self.data[start] in _NUMBERS else None
+            size = self._number(self.mark()) if self.data[start] in NUMBERS else None
         if type(size) is not int or not 0 <= size <= len(self.data) - self.at:
             raise ValueError(f"no possible length at byte {self.at}")
         return size
@@ -124,19 +122,35 @@ class _Reader:
         if mark == _TYPE:
             return self._typed_array()
         if mark == _COUNT:
-            return [self.value(self.mark(), depth + 1) for _ in range(self._size())]
+            return self._counted(self._size(), depth + 1)
         found: list[Any] = []
         while mark != _ARRAY_END:
             found.append(self.value(mark, depth + 1))
             mark = self.mark()
         return found
 
+    def _counted(self, count: int, depth: int) -> list[Any]:
+        found: list[Any] = []
+        pattern: Pattern | None = None
+        for _ in range(count):
+            mark = self.mark()
+            if pattern is not None and mark == _OBJECT:
+                with suppress(Differs):
+                    value, self.at = pattern.read(self.data, self.at)
+                    found.append(value)
+                    continue
+            found.append(self.value(mark, depth))
+            if self.alike and pattern is None and mark == _OBJECT:
+                with suppress(Differs):
+                    pattern = Pattern(found[-1], self.alike)
+        return found
+
     def _typed_array(self) -> Any:  # noqa: ANN401 - numpy's array of any number type
         mark = self.data[self.at]
-        if mark not in _NUMBERS or self.data[self.at + 1] != _COUNT:
+        if mark not in NUMBERS or self.data[self.at + 1] != _COUNT:
             raise ValueError(f"no typed array at byte {self.at}")
         self.at += 2
-        _, dtype = _NUMBERS[mark]
+        _, dtype = NUMBERS[mark]
         size, start = self._size(), self.at
         self.at = start + size * dtype.itemsize
         return np.frombuffer(self.data, dtype, size, start)  # ValueError past the end

@@ -48,7 +48,7 @@ def check_document(data: bytes) -> None:
         ValueError: cut short, malformed, or trees that lead nowhere.
     """
     try:
-        document = msgspec.json.decode(data) if is_json(data) else ubjson.decode(data)
+        document = msgspec.json.decode(data) if is_json(data) else ubjson.decode(data, _INDICES)
         learner = document["learner"]
         sizes = {name: int(text) for name, text in _counts(learner["learner_model_param"])}
         booster = learner["gradient_booster"]
@@ -80,7 +80,7 @@ def _check_forest(model: dict[str, Any], sizes: dict[str, int]) -> None:
     if rounds != sorted(rounds) or rounds[0] != 0 or rounds[-1] != len(trees):
         raise ValueError("the trees do not belong to the model's rounds")
     for tree in trees:
-        if int(tree["tree_param"]["size_leaf_vector"]) not in {0, 1, sizes["num_target"]}:
+        if _parameter(tree, "size_leaf_vector") not in {0, 1, sizes["num_target"]}:
             raise ValueError("a tree's leaves do not have the model's targets")
     if trees:
         _check_trees(trees, sizes["num_feature"])
@@ -92,7 +92,7 @@ def _check_trees(trees: list[dict[str, Any]], features: int) -> None:
     All trees at once, end to end: one by one they took a quarter of a load.
     """
     columns = [[_indices(tree[name]) for tree in trees] for name in _INDICES]
-    nodes = [int(tree["tree_param"]["num_nodes"]) for tree in trees]
+    nodes = [_parameter(tree, "num_nodes") for tree in trees]
     if 0 in nodes or any([len(part) for part in column] != nodes for column in columns):
         raise ValueError("a tree's parts differ in length")
     left, right, splits, parents = map(np.concatenate, columns)
@@ -112,6 +112,10 @@ def _check_trees(trees: list[dict[str, Any]], features: int) -> None:
     used = splits[inner]
     if not 0 <= used.min() <= used.max() < features:
         raise ValueError("a tree splits on a feature that the model does not have")
+
+
+def _parameter(tree: dict[str, Any], name: str) -> int:
+    return int(tree.get("tree_param", tree)[name])
 
 
 def _indices(found: Any) -> NDArray[Any]:  # noqa: ANN401 - whatever the document holds

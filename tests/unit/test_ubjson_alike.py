@@ -1,0 +1,62 @@
+import random
+
+import numpy as np
+import pytest
+import xgboost
+
+from loaders import ubjson
+from loaders.ubjson_alike import Differs, Pattern
+from loaders.xgboost_document import check_document
+
+INDICES = ("left_children", "right_children", "split_indices", "parents")
+
+
+@pytest.fixture(scope="module")
+def document():
+    rows = np.random.default_rng(0).normal(size=(200, 4))
+    table = xgboost.DMatrix(rows, rows[:, 0] * rows[:, 1])
+    return bytes(xgboost.train({"max_depth": 4}, table, 150).save_raw("ubj"))
+
+
+def trees_of(document):
+    return document["learner"]["gradient_booster"]["model"]["trees"]
+
+
+def test_trees_read_by_a_pattern_are_those_read_one_by_one(document):
+    known, found = trees_of(ubjson.decode(document)), trees_of(ubjson.decode(document, INDICES))
+    assert len(known) == len(found) == 150
+    assert sum("base_weights" not in tree for tree in found) > 100  # which shows that one was used
+    for one, other in zip(known, found, strict=True):
+        assert one["id"] == other["id"]
+        parameters = other.get("tree_param", other)
+        assert parameters["num_nodes"] == one["tree_param"]["num_nodes"]
+        for name in INDICES:
+            np.testing.assert_array_equal(one[name], other[name])
+
+
+def test_what_one_way_refuses_the_other_refuses_too(document):
+    choice = random.Random(0)
+    start = document.rindex(b"split_indices")
+    for _ in range(300):
+        flipped = bytearray(document)
+        flipped[choice.randrange(start - 6000, len(document))] = choice.randrange(256)
+        outcomes = []
+        for alike in ((), INDICES):
+            try:
+                ubjson.decode(bytes(flipped), alike)
+                outcomes.append(None)
+            except ValueError as error:
+                outcomes.append(str(error))
+        assert outcomes[0] == outcomes[1]
+
+
+def test_a_tree_of_a_pattern_that_leads_nowhere_is_found(document):
+    at = document.rindex(b"right_children[$l#L") + len(b"right_children[$l#L") + 8
+    with pytest.raises(ValueError, match="outside"):
+        check_document(document[:at] + b"\x00\xff\xff\xff" + document[at + 4 :])
+
+
+def test_a_name_within_that_hides_one_outside_makes_no_pattern():
+    array = np.zeros(3, ">i4")
+    with pytest.raises(Differs):
+        Pattern({"parents": array, "tree_param": {"parents": array}}, INDICES)

@@ -212,6 +212,8 @@ class Connection(BaseProtocol):
                     await _read_away(
                         request.content, min(self._owner.patience_seconds, _LINGER_SECONDS)
                     )
+                if self._queue:  # asked without waiting: what never waits would hold up all others
+                    await asyncio.sleep(0)
         except asyncio.CancelledError:
             pass  # the client has gone, or the server ends: the task's own end
         finally:

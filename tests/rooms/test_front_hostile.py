@@ -155,6 +155,17 @@ async def test_a_body_that_breaks_in_the_middle_is_refused_at_once():
     assert service.seen == []
 
 
+async def test_who_asks_without_waiting_for_answers_holds_up_nobody_else():
+    service = FakeService()
+    async with serving(service) as front, connected(front) as rude, connected(front) as other:
+        other.get("/livez")
+        await other.response()
+        rude.send((HEAD + b"Content-Length: 0\r\n\r\n") * 300)
+        other.get("/livez")
+        await other.response()
+        assert len(service.seen) < 300
+
+
 async def test_more_requests_than_are_taken_ahead_are_all_answered_in_order():
     service = FakeService(gate=asyncio.Event())
     async with serving(service) as front, connected(front) as wire:

@@ -111,10 +111,7 @@ def build_config(values: Mapping[str, Any]) -> Config:
         sections[BY_NAME[name].section][BY_NAME[name].attribute] = value
     server, cache = ServerConfig(**sections["server"]), CacheConfig(**sections["cache"])
     limits = {"invocation_seconds": server.invocation_seconds, "load_seconds": cache.load_seconds}
-    disk = DiskConfig(**sections["disk"])
-    beside_artifacts = f"{disk.cache_dir}/workers"  # on one file system, to link files across
-    isolation = IsolationConfig(**{"directory": beside_artifacts, **sections["isolation"]})
-    workers = WorkerConfig(**{**limits, "isolation": isolation, **sections["workers"]})
+    workers = WorkerConfig(**{**limits, **sections["workers"]})
     pipeline = PipelineConfig(**sections["pipeline"])
     containers = read_containers(values.get("containers", ()), pipeline.mode)
     tenants = TenantConfig(
@@ -129,10 +126,10 @@ def build_config(values: Mapping[str, Any]) -> Config:
         containers=containers,
         pipeline=pipeline,
         store=StoreConfig(**sections["store"]),
-        disk=disk,
+        disk=DiskConfig(**sections["disk"]),
         cache=cache,
         workers=workers,
-        isolation=isolation,
+        isolation=IsolationConfig(**sections["isolation"]),
         tenants=tenants,
         environments=EnvironmentConfig(**{"trust": workers.trust, **sections["environments"]}),
         log=LogConfig(**sections["log"]),

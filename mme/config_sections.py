@@ -116,7 +116,7 @@ class WorkerConfig:
     recycle_seconds: float = 60.0
     environment_workers: int = 1
     environment_idle_seconds: float = 300.0
-    isolation: IsolationConfig = field(default_factory=IsolationConfig)  # the section's
+    isolation: IsolationConfig = field(default_factory=IsolationConfig)  # filled
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

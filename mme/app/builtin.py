@@ -19,7 +19,7 @@ from mme.cache.policy import POLICIES
 from mme.cache.pressure import read_memory, watch_memory
 from mme.cache.records import Records
 from mme.cache.warming import Warming
-from mme.config import CacheConfig, Config
+from mme.config import CacheConfig, Config, WorkerConfig
 from mme.containers.engine import MultiModelEngine
 from mme.containers.single import SingleModel
 from mme.domain import ModelKey
@@ -50,9 +50,8 @@ class BuiltIn:
         beside_artifacts = Path(config.disk.cache_dir).expanduser() / "environments"
         self._environments = Environments(config.environments, beside_artifacts)
         self._budget_bytes = _budget_bytes(config.cache)
-        isolation = replace(config.workers.isolation, by_platform=not may_evict)
         self.pool = Pool(
-            replace(config.workers, isolation=isolation),
+            _isolated(config, by_platform=not may_evict),
             workers=workers,
             threads=config.workers.threads or max(1, cores // workers),
             metrics=metrics,
@@ -174,6 +173,13 @@ class BuiltIn:
             reserve_ratio=config.memory_reserve_ratio,
             pause_seconds=config.pressure_seconds,
         )
+
+
+def _isolated(config: Config, *, by_platform: bool) -> WorkerConfig:
+    """The workers' directories are beside the artifacts, for their files to be linked across."""
+    directory = f"{config.disk.cache_dir}/workers"
+    isolation = replace(config.isolation, directory=directory, by_platform=by_platform)
+    return replace(config.workers, isolation=isolation)
 
 
 def _budget_bytes(config: CacheConfig) -> int:

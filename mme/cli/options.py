@@ -33,6 +33,7 @@ UNITS = {
     "onoff": "on or off",
     "flag": "alone; elsewhere on or off",
     "switch": "auto, on or off",
+    "isolation": "auto, strict or off",
     "container": "auto, off, multi or single",
     "eviction": "lru or gdsf",
     "mode": "Serial or Direct",

@@ -48,12 +48,13 @@ def rules(temporary: Path, models: Path, *, reads_all: bool) -> Iterator[Rule]:
         models: to read.
         reads_all: it may read everything else, too.
     """
-    for path in {*_PROGRAMS, *map(str, _python())}:
-        yield Rule(Path(path), RUN)
+    for path in {*map(Path, _PROGRAMS), *_python()}:
+        yield Rule(path, RUN)
     for path in (*map(Path, _TOLD), models):
         yield Rule(path, READ)
-    for path in (*_DEVICES, *(found for kind in _ACCELERATORS for found in glob.glob(kind))):  # noqa: PTH207 - absolute patterns
-        yield Rule(Path(path), READ | WRITE_FILE)
+    accelerators = (found for kind in _ACCELERATORS for found in glob.glob(kind))  # noqa: PTH207 - absolute patterns
+    for device in (*_DEVICES, *accelerators):
+        yield Rule(Path(device), READ | WRITE_FILE)
     yield Rule(Path(_FORGET_PEAK), WRITE_FILE | TRUNCATE)
     yield Rule(Path("/dev/shm"), _SHARED)  # noqa: S108 - not a temporary file of ours
     yield Rule(temporary, ALL_BUT_RUN)

@@ -51,15 +51,8 @@ class Slot:
         self.resident_bytes = 0  # of the models here
         self._config = config
         self._tenants = tenants
-        self._spec = WorkerSpec(
-            threads=threads,
-            trust_code=config.trust == "code",
-            preload=() if environment else config.preload,
-            start_seconds=config.start_seconds,
-            heartbeat_seconds=config.heartbeat_seconds,
-            packages=environment.directory if environment else None,
-            isolation=config.isolation,
-        )
+        packages = environment.directory if environment else None
+        self._spec = WorkerSpec.of(config, threads, packages)
         self._environment = environment
         self._metrics = metrics
         self._on_ready = on_ready

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import site
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
-from mme.config import IsolationConfig
+from mme.config import IsolationConfig, WorkerConfig
 
 _THREAD_VARIABLES = (
     "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS",
@@ -29,8 +30,21 @@ class WorkerSpec:
     preload: tuple[str, ...]
     start_seconds: float
     heartbeat_seconds: float
-    packages: Path | None = None  # a directory of packages that stand before the server's own
-    isolation: IsolationConfig = field(default_factory=IsolationConfig)
+    packages: Path | None  # a directory of packages that stand before the server's own
+    isolation: IsolationConfig
+
+    @classmethod
+    def of(cls, config: WorkerConfig, threads: int, packages: Path | None) -> Self:
+        """As the settings say. An environment's own packages may not hold what is preloaded."""
+        return cls(
+            threads=threads,
+            trust_code=config.trust == "code",
+            preload=() if packages else config.preload,
+            start_seconds=config.start_seconds,
+            heartbeat_seconds=config.heartbeat_seconds,
+            packages=packages,
+            isolation=config.isolation,
+        )
 
 
 def worker_environment(

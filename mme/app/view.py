@@ -52,6 +52,10 @@ class View:
             **await self._glances.take(),
         }
 
+    def events(self) -> list[dict[str, object]]:
+        """The latest events of the built-in engine, oldest first, as JSON."""
+        return self._cache.records.describe() if self._cache is not None else []
+
     async def find(self, search: Search) -> dict[str, object]:
         """Models of the built-in engine that fit, as JSON."""
         cache = self._cache

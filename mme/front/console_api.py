@@ -4,6 +4,7 @@ GET /console                   the page; asks nobody who they are, as it tells n
 GET /console/{file}            its styles and scripts
 GET /console/live              a glance at the server every second, as server-sent events
 GET /console/models            a search in the models that the server knows, in pages
+GET /console/events            what came into memory and left it lately, and why
 GET /console/models/{name}     one of them: why it is in memory or not, its latencies, its errors
 
 What the page does to models it asks of the routes that anyone asks: `/models`, the invocations.
@@ -16,7 +17,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Protocol
 
 import msgspec
@@ -44,6 +45,10 @@ class Watched(Protocol):
 
     async def glance(self) -> Mapping[str, object]:
         """A small picture of now, fit for JSON; `at` and `rates` are kept for who comes later."""
+        ...
+
+    def events(self) -> Sequence[Mapping[str, object]]:
+        """The latest events, oldest first, fit for JSON."""
         ...
 
     async def find(self, search: Search) -> Mapping[str, object]:
@@ -87,6 +92,7 @@ class ConsoleApi:
         """The paths it answers."""
         answers = {
             "live": ("console_live", self._live),
+            "events": ("console_events", self._list_events),
             "models": ("console_models", self._find),
             "models/{...}": ("console_model", self._show),
         }
@@ -156,6 +162,10 @@ class ConsoleApi:
             "endpoint": self._config.endpoint_name,
             "history": list(self._history),
         }
+
+    async def _list_events(self, exchange: Exchange) -> Answer:
+        exchange.may_use_all()
+        return json_body(200, {"events": self._watched.events()}, exchange.request_id)
 
     async def _find(self, exchange: Exchange) -> Answer:
         exchange.may_use_all()

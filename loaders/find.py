@@ -9,6 +9,7 @@ Frameworks are imported by their loaders, on demand. `python -m loaders.find DIR
 from __future__ import annotations
 
 import json
+import os
 import sys
 from dataclasses import dataclass
 from fnmatch import filter as fnfilter
@@ -117,13 +118,16 @@ def find_loader(directory: Path) -> Found:
     Raises:
         LoadRefused: nothing here is recognised; lists what was found and what would be accepted.
     """
-    for root in dict.fromkeys((directory.resolve(), _root(directory).resolve())):
+    directory = directory.resolve()
+    inner = _root(directory)
+    roots = (directory,) if inner is directory else (directory, inner.resolve())
+    for root in roots:
         script = find_script(root)
         if script is not None:
             made: Loader = import_module("loaders.script_loader").ScriptLoader(script, root)
             took_for = f"{script.entry.relative_to(root)}: script"
             return Found(loader=made, root=root, took_for=took_for)
-    return find_framework(_root(directory))
+    return find_framework(inner)
 
 
 def find_framework(root: Path) -> Found:
@@ -180,8 +184,8 @@ def _root(directory: Path) -> Path:
 
 def _visible(directory: Path) -> list[Path]:
     """Entries but dot-files and what macOS adds to archives."""
-    entries = (path for path in directory.iterdir() if not path.name.startswith("."))
-    return sorted(path for path in entries if path.name != "__MACOSX")
+    names = (name for name in os.listdir(directory) if name[0] != "." and name != "__MACOSX")  # noqa: PTH208 - at every load
+    return [directory / name for name in sorted(names)]
 
 
 def _listing(root: Path, kinds: dict[str, str]) -> str:

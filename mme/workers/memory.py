@@ -83,17 +83,21 @@ def measure_without_garbage(before: MemoryUse) -> MemoryUse:
     after = measure()
     allocated_bytes = max(0, after.allocated_bytes - before.allocated_bytes)
     if after.grown_since(before) > _GARBAGE_RATIO * allocated_bytes + _GARBAGE_BYTES:
-        give_back(_YOUNG)  # the old are many, and were looked at when a model last left
-        after = measure()
+        garbage = give_back(_YOUNG)  # the old are many, and were looked at when a model last left
+        after = measure(None if garbage else after.allocated_bytes)
     return after
 
 
-def measure() -> MemoryUse:
-    """Measures this process now; some tens of microseconds."""
-    allocated_bytes = 0
-    if _mallinfo is not None:
-        info = _mallinfo()
-        allocated_bytes = info.uordblks + info.hblkhd
+def measure(allocated_bytes: int | None = None) -> MemoryUse:
+    """Measures this process now.
+
+    Args:
+        allocated_bytes: where it is known; malloc looks at every hole in its heaps for it, which in
+            old ones takes longer than all the rest.
+    """
+    if allocated_bytes is None:
+        info = _mallinfo() if _mallinfo is not None else None
+        allocated_bytes = info.uordblks + info.hblkhd if info else 0
     mapped, resident, shared = map(int, os.pread(_statm, _PROC_BYTES, 0).split()[:3])
     return MemoryUse(
         all_bytes=resident * _PAGE_BYTES,
@@ -125,12 +129,16 @@ def mapped_bytes(directory: Path) -> int:
     return total
 
 
-def give_back(generation: int = _ALL) -> None:
-    """Collects garbage and trims the heap; without the trim glibc keeps all of it."""
-    gc.collect(generation)
+def give_back(generation: int = _ALL) -> int:
+    """Collects garbage and trims the heap; without the trim glibc keeps all of it.
+
+    Returns how many objects were garbage.
+    """
+    garbage = gc.collect(generation)
     if _trim is not None:
         _trim_this_arena()
         _trim(0)
+    return garbage
 
 
 def keep_heaps_small() -> None:

@@ -232,11 +232,11 @@ class Worker:
 
 
 def _predict_any(model: Model, name: str, payloads: list[Payload]) -> list[Answer | ModelFault]:
-    kinds = {payload.content_type or "" for payload in payloads}  # mostly one
-    if any(kind.startswith(OIP_TYPE) for kind in kinds):
-        from loaders.oip import predict_any  # noqa: PLC0415 - numpy, which a model has loaded
+    for kind in {payload.content_type for payload in payloads}:  # mostly one
+        if kind is not None and kind.startswith(OIP_TYPE):
+            from loaders.oip import predict_any  # noqa: PLC0415 - numpy, which a model has loaded
 
-        return predict_any(model, name, payloads)
+            return predict_any(model, name, payloads)
     return model.predict(payloads)
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any
 
 import typer
@@ -26,6 +29,30 @@ def fetch(endpoint_url: str, path: str) -> dict[str, Any]:
         RequestError: the server refused; its message.
         StoreUnavailable: it does not answer, or with something else.
     """
+    with _opened(endpoint_url, path) as reply:
+        told: dict[str, Any] = json.load(reply)
+    return told
+
+
+def follow(endpoint_url: str, path: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The server-sent events at `path`, name and data, for as long as the server sends any.
+
+    Raises:
+        RequestError, StoreUnavailable: as `fetch`; also when they end.
+    """
+    name = ""
+    with _opened(endpoint_url, path) as reply:
+        for line in reply:
+            field, _, value = line.decode().rstrip("\n").partition(": ")
+            if field == "event":
+                name = value
+            elif field == "data":
+                yield name, json.loads(value)
+        raise ValueError("the server closed the connection")
+
+
+@contextmanager
+def _opened(endpoint_url: str, path: str) -> Iterator[http.client.HTTPResponse]:
     if not endpoint_url.startswith(("http://", "https://")):
         raise StoreUnavailable(f"{endpoint_url!r} is no URL such as http://127.0.0.1:8080")
     url = endpoint_url.rstrip("/") + path
@@ -34,16 +61,16 @@ def fetch(endpoint_url: str, path: str) -> dict[str, Any]:
     request = urllib.request.Request(url, headers=headers)  # noqa: S310 - http only, see above
     try:
         with urllib.request.urlopen(request, timeout=ANSWER_SECONDS) as reply:  # noqa: S310 - http only, see above
-            told: dict[str, Any] = json.load(reply)
+            yield reply
     except urllib.error.HTTPError as error:
         raise RequestError(_message(error)) from error
     except (OSError, ValueError) as error:
         raise StoreUnavailable(f"no answer from {url}: {error}") from error
-    return told
 
 
 def _message(error: urllib.error.HTTPError) -> str:
     try:
-        return str(json.load(error)["Message"])
-    except (OSError, ValueError, KeyError, TypeError):
+        told = {name.lower(): text for name, text in json.load(error).items()}
+        return str(told["message"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return f"{error.url} was answered with {error.code}"

@@ -17,6 +17,7 @@ from mme.cli.models import models
 from mme.cli.pack import pack
 from mme.cli.sagemaker import with_container_spelled_out
 from mme.cli.serve import serve
+from mme.cli.top import top
 from mme.cli.whatif import whatif
 
 app = typer.Typer(
@@ -25,7 +26,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for _command in (serve, demo, pack, check, invoke, models, explain, whatif):
+for _command in (serve, demo, pack, check, invoke, models, explain, top, whatif):
     app.command()(_command)
 
 

@@ -15,6 +15,7 @@ from typing import Any
 from mme.config_containers import ContainerConfig, read_containers
 from mme.config_sections import (
     CacheConfig,
+    CloudWatchConfig,
     Config,
     DiskConfig,
     EnvironmentConfig,
@@ -23,6 +24,7 @@ from mme.config_sections import (
     PipelineConfig,
     ServerConfig,
     StoreConfig,
+    UsageConfig,
     WorkerConfig,
 )
 from mme.config_settings import BY_NAME, SETTINGS, Setting
@@ -34,6 +36,7 @@ __all__ = [
     "BY_NAME",
     "SETTINGS",
     "CacheConfig",
+    "CloudWatchConfig",
     "Config",
     "ContainerConfig",
     "DiskConfig",
@@ -46,6 +49,7 @@ __all__ = [
     "Setting",
     "StoreConfig",
     "TenantConfig",
+    "UsageConfig",
     "WorkerConfig",
     "build_config",
     "load_config",
@@ -53,6 +57,12 @@ __all__ = [
 
 
 _TABLES = ("containers", "tenants", "limits")  # of mme.toml alone
+_PLAIN: Mapping[str, type[Any]] = {
+    "store": StoreConfig,
+    "usage": UsageConfig,
+    "cloudwatch": CloudWatchConfig,
+    "log": LogConfig,
+}
 _CLIENTS = {"MME_CONFIG", "MME_API_KEY"}  # the command line's own: settings of no server
 
 
@@ -125,14 +135,13 @@ def build_config(values: Mapping[str, Any]) -> Config:
         server=server,
         containers=containers,
         pipeline=pipeline,
-        store=StoreConfig(**sections["store"]),
         disk=DiskConfig(**sections["disk"]),
         cache=cache,
         workers=workers,
         isolation=IsolationConfig(**sections["isolation"]),
         tenants=tenants,
         environments=EnvironmentConfig(**{"trust": workers.trust, **sections["environments"]}),
-        log=LogConfig(**sections["log"]),
+        **{name: kind(**sections[name]) for name, kind in _PLAIN.items()},
     )
 
 

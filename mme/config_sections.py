@@ -137,6 +137,24 @@ class EnvironmentConfig:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class UsageConfig:
+    """What is written down of every model's usage."""
+
+    ledger: str = "auto"  # or a file, or off
+    days: int = 35
+    top_models: int = 20  # that have metrics of their own
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CloudWatchConfig:
+    """Metrics pushed to CloudWatch."""
+
+    push: str = "off"
+    period_seconds: float = 60.0
+    namespace: str = "AWS/SageMaker"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class LogConfig:
     """What is logged, and how."""
 
@@ -166,4 +184,6 @@ class Config:
     tenants: TenantConfig = field(default_factory=TenantConfig)
     isolation: IsolationConfig = field(default_factory=IsolationConfig)
     environments: EnvironmentConfig = field(default_factory=EnvironmentConfig)
+    usage: UsageConfig = field(default_factory=UsageConfig)
+    cloudwatch: CloudWatchConfig = field(default_factory=CloudWatchConfig)
     log: LogConfig = field(default_factory=LogConfig)

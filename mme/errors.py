@@ -28,6 +28,7 @@ HTTP statuses are given in `front/wire.py` only.
     │  ├─ CacheThrashing        all that could go for the model is in use, and asked for more
     │  └─ Throttled             client: a limit of its tenant's own is reached
     ├─ Draining               server: shutting down; go elsewhere
+    ├─ UsageUnreadable        server: the file of what models used fails
     └─ StoreUnavailable       dependency: the store does not answer, or fails itself
 """
 
@@ -266,6 +267,12 @@ class Draining(MmeError):
 
 class DiskUnavailable(MmeError):
     """The disk tier can't take the model: full of models in use, read-only, or failing."""
+
+    retryable = True
+
+
+class UsageUnreadable(MmeError):
+    """The ledger of what models used can't be read or written."""
 
     retryable = True
 

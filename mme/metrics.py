@@ -1,22 +1,27 @@
 """Every metric, declared in one place: SageMaker's names and units where it has them, `mme_*` for the rest.
 
 SageMaker's metrics carry `EndpointName` and `VariantName`; contract: runtime 2.8. Labels are
-bounded: no model name, no path. Decision: one registry per engine, so that two engines in one
+bounded: no path, and no model's name but those of the few. Decision: one registry per engine, so that two engines in one
 process do not mix. What is counted for every request is counted by the event loop alone, without
-the library's locks and walks over buckets, and handed to it when somebody looks.
+the library's locks and walks over buckets, and handed to it when somebody looks. Of single models
+there are a few, those asked most lately; of all there is the ledger, see `usage`.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
-from prometheus_client import CollectorRegistry, Gauge, generate_latest
+from prometheus_client import CollectorRegistry, Gauge, ProcessCollector
 from prometheus_client import Counter as LockedCounter
 from prometheus_client import Histogram as LockedHistogram
 from prometheus_client import Summary as LockedSummary
-from prometheus_client.samples import Sample
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.registry import Collector
+from prometheus_client.samples import Exemplar, Sample
 
 # a table: one metric a line
 # fmt: off
@@ -36,6 +41,10 @@ class Counter(LockedCounter):
         """Counts; `exemplar` is the library's and has no meaning here."""
         self._count += amount
 
+    def set_total(self, total: float) -> None:
+        """Takes over what was counted elsewhere."""
+        self._count = total
+
     def _child_samples(self) -> Iterable[Sample]:
         self._value.set(self._count)
         return super()._child_samples()
@@ -48,16 +57,22 @@ class Histogram(LockedHistogram):
         super()._metric_init()
         self._counts = [0] * len(self._upper_bounds)
         self._total = 0.0
+        self._examples: dict[int, tuple[str, float]] = {}  # the latest of each bucket
 
-    def observe(self, amount: float, exemplar: Mapping[str, str] | None = None) -> None:
-        """Counts; `exemplar` is the library's and has no meaning here."""
-        self._counts[bisect_left(self._upper_bounds, amount)] += 1
+    def observe(self, amount: float, exemplar: Mapping[str, str] | str | None = None) -> None:
+        """Counts; `exemplar` is the request's id, where that is known."""
+        bucket = bisect_left(self._upper_bounds, amount)
+        self._counts[bucket] += 1
         self._total += amount
+        if isinstance(exemplar, str):
+            self._examples[bucket] = exemplar, amount
 
     def _child_samples(self) -> Iterable[Sample]:
         self._sum.set(self._total)
         for bucket, count in zip(self._buckets, self._counts, strict=True):
             bucket.set(count)
+        for number, (request_id, amount) in self._examples.items():
+            self._buckets[number].set_exemplar(Exemplar({"request_id": request_id}, amount, None))
         return super()._child_samples()
 
 
@@ -77,6 +92,56 @@ class Summary(LockedSummary):
         self._count.set(self._observed)
         self._sum.set(self._total)
         return super()._child_samples()
+
+
+class Shown(Protocol):
+    """What one model used since it was first shown, or since a while before."""
+
+    @property
+    def model(self) -> str:
+        """Its name."""
+        ...
+
+    @property
+    def requests(self) -> int:
+        """Answered, well or not."""
+        ...
+
+    @property
+    def errors(self) -> int:
+        """Those not answered well."""
+        ...
+
+    @property
+    def compute_seconds(self) -> float:
+        """Of workers."""
+        ...
+
+
+class ModelMetrics(Collector):
+    """The models asked most lately; `shown` is set before each look, with each one's bytes in memory.
+
+    Decision: made anew at each look: a series that nobody asks for any more has to vanish, and the
+    library's labels stay for ever.
+    """
+
+    def __init__(self) -> None:
+        self.shown: Sequence[tuple[Shown, int]] = ()
+
+    def collect(self) -> Iterable[Metric]:
+        """The families, though nothing be in them."""
+        label = ("model",)
+        requests = CounterMetricFamily("mme_model_requests", "Requests of a model that is among the most asked.", labels=label)
+        errors = CounterMetricFamily("mme_model_errors", "Those of them that failed, whoever's fault it was.", labels=label)
+        seconds = CounterMetricFamily("mme_model_compute_seconds", "Seconds that workers spent on it.", labels=label)
+        held = GaugeMetricFamily("mme_model_memory_bytes", "Bytes that it takes in memory now.", labels=label)
+        for model, resident_bytes in self.shown:
+            name = (model.model,)
+            requests.add_metric(name, model.requests)
+            errors.add_metric(name, model.errors)
+            seconds.add_metric(name, model.compute_seconds)
+            held.add_metric(name, resident_bytes)
+        return requests, errors, seconds, held
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -122,6 +187,9 @@ class Metrics:
         ).labels(*values)
         self._declare_containers(endpoint_name, variant_name)
         self._declare_own()
+        self.top_models = ModelMetrics()
+        self.registry.register(self.top_models)
+        ProcessCollector(registry=self.registry)
 
     def _declare_containers(self, endpoint_name: str, variant_name: str) -> None:
         """Of an endpoint of several; each has the dimension ContainerName besides."""
@@ -161,7 +229,15 @@ class Metrics:
         self.workers_ready = Gauge("mme_workers_ready", "Workers ready to serve.", registry=registry)
         self.worker_restarts = Counter("mme_worker_restarts_total", "Workers replaced after dying or being ended.", registry=registry)
         self.queued_requests = Gauge("mme_queued_requests", "Requests waiting for a worker.", registry=registry)
+        self.running_requests = Gauge("mme_running_requests", "Requests handed to a worker and not answered.", registry=registry)
+        self.workers = Gauge("mme_workers", "Workers that there should be, ready or not.", registry=registry)
+        self.worker_bytes = Gauge("mme_worker_bytes", "Bytes of all workers: private to them, of models that are in memory, kept of what models left (lost).", ("state",), registry=registry)
+        self.loading_models = Gauge("mme_loading_models", "Models being fetched or loaded.", registry=registry)
+        self.disk_models = Gauge("mme_disk_models", "Unpacked models on disk.", registry=registry)
+        self.ledger_unwritten = Gauge("mme_ledger_unwritten_models", "Models whose usage could not be written to the ledger yet.", registry=registry)
+        self.ledger_lost = Counter("mme_ledger_lost_models_total", "Times that a model's usage of a few seconds was given up, unwritten.", registry=registry)
 
-    def render(self) -> bytes:
-        """The exposition in Prometheus text form."""
-        return generate_latest(self.registry)
+    def render(self, accept: str = "") -> tuple[bytes, str]:
+        """The exposition and its content type: OpenMetrics, with exemplars, where `accept` asks for it."""
+        encode, content_type = choose_encoder(accept)
+        return encode(self.registry), content_type

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import structlog
 
+from mme.app.bookkeeping import keep
 from mme.app.source import Source
 from mme.app.tasks import own
 from mme.cache.explain import explain
@@ -152,6 +153,8 @@ class BuiltIn:
         }
 
     async def _start(self, stack: AsyncExitStack) -> None:
+        accounts, is_ours = self.cache.accounts, self._may_evict
+        self.keeper = await keep(accounts, self._config, stack, is_ours=is_ours)
         await self._environments.start()
         stack.push_async_callback(self._environments.close)
         await self.pool.start()

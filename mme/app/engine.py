@@ -11,6 +11,7 @@ from importlib.metadata import version
 from types import TracebackType
 from typing import Any, Self
 
+from mme.app.bookkeeping import gauge
 from mme.app.builtin import BuiltIn
 from mme.app.containers import open_containers
 from mme.app.process import describe_process
@@ -155,11 +156,13 @@ class Engine:
             return f"the containers {names} ({self._config.pipeline.mode})"
         return "what is posted to /models" if self._mode == "multi" else self._config.store.models
 
-    def metrics_text(self) -> bytes:
-        """The metrics in Prometheus text form."""
+    def metrics_text(self, accept: str = "") -> tuple[bytes, str]:
+        """The metrics in the form that `accept`, a header, asks for, and that form's name."""
         if self._built_in is not None:
-            self.metrics.queued_requests.set(self._built_in.pool.waiting_count)
-        return self.metrics.render()
+            gauge(self._built_in, self.metrics)
+        if self._source is not None:
+            self.metrics.disk_models.set(self._source.artifacts.count)
+        return self.metrics.render(accept)
 
     async def _build(self, stack: AsyncExitStack) -> None:
         config, metrics = self._config, self.metrics
@@ -190,23 +193,24 @@ class Engine:
         if self._built_in is None or self._source is None:
             return Management()
         cache, engine = self._built_in.cache, self._built_in.primary
-        load_seconds = self._config.cache.load_seconds
+        load_seconds, keeper = self._config.cache.load_seconds, self._built_in.keeper
         source = self._source.versions
         if not isinstance(source, RegisteredDirectories):
             warming = self._built_in.warming
             operated = OperatedModels(source.location, cache, engine, load_seconds, warming)
-            return Management(operated=operated, is_alone=not self._config.containers)
+            is_alone = not self._config.containers
+            return Management(operated=operated, usage=keeper, is_alone=is_alone)
         if self._mode == "multi":
             hosted = HostedModels(source, cache, engine, load_seconds)
             stack.push_async_callback(hosted.close)
-            return Management(hosted=hosted)
+            return Management(hosted=hosted, usage=keeper)
         directory = self._config.store.models
         try:
             source.register(_SINGLE, directory)
         except MmeError as error:
             raise ConfigError(f"models: {directory!r} is no directory") from error
         self._single = self._built_in.keep(_SINGLE, stack)
-        return Management(single=self._single)
+        return Management(single=self._single, usage=keeper)
 
     def _watched(self, management: Management) -> Management:
         """With a console, but where a platform is who looks."""

@@ -17,6 +17,7 @@ from mme.cache.records import Records
 from mme.domain import ModelKey
 from mme.errors import MemoryRefused
 from mme.metrics import Metrics
+from mme.usage.accounts import Accounts
 from mme.workers.pool import LoadedModel, Pool
 from mme.workers.slot import Residency
 
@@ -34,6 +35,7 @@ class Residents:
         metrics: Metrics,
     ) -> None:
         self.ledger = ledger
+        self.accounts = Accounts()
         self.may_evict = may_evict
         self._pins: set[ModelKey] = set()
         self._pool = pool
@@ -111,7 +113,10 @@ class Residents:
 
     def admit(self, entry: Entry, reason: str = "asked for") -> None:
         """A reserved, loaded model answers for its key; copies of another version retire."""
-        self.ledger.commit(entry.copy_id, entry.loaded.load_seconds)
+        loaded = entry.loaded
+        self.ledger.commit(entry.copy_id, loaded.load_seconds)
+        account = self.accounts.enter(entry.key, loaded.resident_bytes, loaded.load_seconds)
+        loaded.residency.account = account
         self._entries[entry.copy_id] = entry
         former = self.copies(entry.key)
         peers = tuple(copy for copy in former if copy.version == entry.version)
@@ -177,7 +182,7 @@ class Residents:
                     self._metrics.evictions.labels("lost").inc()
                 self._drop_current(entry)
                 self._unpin(entry)
-                entry.gone.set()
+                self._gone(entry)
         self._room.set()
         self._tell()
 
@@ -276,9 +281,14 @@ class Residents:
         await self._pool.unload([entry.loaded.residency for entry in entries])
         for entry in entries:
             self.ledger.left(entry.copy_id)
-            entry.gone.set()
+            self._gone(entry)
         self._room.set()
         self._tell()
+
+    def _gone(self, entry: Entry) -> None:
+        loaded = entry.loaded
+        self.accounts.leave(loaded.residency.account, loaded.resident_bytes)
+        entry.gone.set()
 
     def _tell(self) -> None:
         ledger, gauge = self.ledger, self._metrics.memory_bytes

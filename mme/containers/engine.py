@@ -68,18 +68,22 @@ class MultiModelEngine:
             )
         body = invocation.body
         ask = self._ask(invocation, body if isinstance(body, bytes) else await body.read())
-        for attempt in range(1, _ATTEMPTS + 1):
-            lease = self._cache.hit(key) or await self._cache.acquire(key, invocation.deadline)
-            try:
-                outcome = await self._pool.predict(lease.residency, ask, invocation.deadline)
-                return self._reply(lease, outcome)
-            except WorkerLost as lost:
-                if lost.started or attempt == _ATTEMPTS:
-                    raise
-            except TimeoutError:
-                raise self._too_late() from None
-            finally:
-                lease.release()
+        try:
+            for attempt in range(1, _ATTEMPTS + 1):
+                lease = self._cache.hit(key) or await self._cache.acquire(key, invocation.deadline)
+                try:
+                    outcome = await self._pool.predict(lease.residency, ask, invocation.deadline)
+                    return self._reply(lease, outcome, len(ask.body))
+                except WorkerLost as lost:
+                    if lost.started or attempt == _ATTEMPTS:
+                        raise
+                except TimeoutError:
+                    raise self._too_late() from None
+                finally:
+                    lease.release()
+        except BaseException as error:  # whatever it was, and though its client has gone
+            self._cache.accounts.failed(key, error, len(ask.body))
+            raise
         raise AssertionError("unreachable: the last attempt returns or raises")
 
     @asynccontextmanager
@@ -124,11 +128,13 @@ class MultiModelEngine:
             " issue, and try again."
         )
 
-    def _reply(self, lease: Lease, outcome: Outcome) -> Reply:
+    def _reply(self, lease: Lease, outcome: Outcome, asked_bytes: int) -> Reply:
         self._of_endpoint.queue_seconds.observe(outcome.queue_seconds)
         result = outcome.result
         if isinstance(result, Faulted):
             raise PredictionFailed(result.message, result.status, detail=result.detail)
+        if (account := lease.residency.account) is not None:
+            account.answered(asked_bytes, len(result.body))
         return Reply(
             body=result.body,
             content_type=result.content_type,

@@ -22,6 +22,7 @@ from mme.front.recent import Recent
 from mme.front.routes import NoMatch, Route
 from mme.front.runtime_api import RuntimeApi
 from mme.front.single_api import Single, SingleModelApi
+from mme.front.usage_api import Kept, UsageApi
 from mme.front.wire import Answer
 
 
@@ -53,6 +54,7 @@ class Management:
     hosted: Hosted | None = None  # a container of many: the platform loads and unloads
     single: Single | None = None  # a container of one
     watched: Watched | None = None  # what the console shows; None: there is none
+    usage: Kept | None = None  # what each of them used
     is_alone: bool = True  # those models are all that the endpoint has, so any dialect asks them
 
 
@@ -71,6 +73,8 @@ def open_dialects(
         recent = recent or Recent(time.time)
         console = ConsoleApi(service, watched, config, recent, can_operate=can_operate)
         routes += console.routes()
+    if management.usage is not None:
+        routes += UsageApi(management.usage, lead.refuse).routes()
     if management.operated is not None:
         routes += ModelsApi(management.operated).routes()
     if management.operated is not None and management.is_alone:

@@ -46,8 +46,8 @@ class Service(Protocol):
         """Who was asked for lately, fit for JSON. Raises ModelMissing."""
         ...
 
-    def metrics_text(self) -> bytes:
-        """The metrics in Prometheus text form."""
+    def metrics_text(self, accept: str = "") -> tuple[bytes, str]:
+        """The metrics in the form that `accept`, a header, asks for, and that form's name."""
         ...
 
 

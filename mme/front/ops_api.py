@@ -10,8 +10,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from prometheus_client import CONTENT_TYPE_LATEST
-
 from mme.errors import InvalidRequest, ModelMissing
 from mme.front.access import Action
 from mme.front.exchange import Exchange, Service
@@ -86,5 +84,7 @@ class OpsApi:
         return json_answer(200, told, request_id=exchange.request_id)
 
     async def _metrics(self, exchange: Exchange) -> Answer:
-        headers = {REQUEST_ID: exchange.request_id, "Content-Type": CONTENT_TYPE_LATEST}
-        return Answer(status=200, body=self._service.metrics_text(), headers=headers)
+        accept = exchange.head.headers.get("Accept", "")
+        body, form = self._service.metrics_text(accept)
+        headers = {REQUEST_ID: exchange.request_id, "Content-Type": form}
+        return Answer(status=200, body=body, headers=headers)

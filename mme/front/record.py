@@ -55,7 +55,7 @@ class Recorder:
         name, invokes = (route.name, route.invokes) if route else ("none", False)
         self._count(name, status)
         if invokes:
-            self._count_invocation(seconds, exchange.reply, error)
+            self._count_invocation(seconds, exchange.reply, error, exchange.request_id)
             self.recent.note(exchange.invocation, seconds, status, error)
             if error is None and not self._may_tell(int(now)):
                 return
@@ -119,15 +119,19 @@ class Recorder:
         counter.inc()
 
     def _count_invocation(
-        self, seconds: float, reply: Reply | None, error: BaseException | None
+        self,
+        seconds: float,
+        reply: Reply | None,
+        error: BaseException | None,
+        request_id: str,
     ) -> None:
         metrics = self._metrics
         metrics.invocations.inc()
-        metrics.request_seconds.observe(seconds)
+        metrics.request_seconds.observe(seconds, request_id)
         predict_seconds = _model_seconds(reply) if reply else 0.0
         metrics.overhead_latency.observe((seconds - predict_seconds) * _MICROSECONDS)
         if reply:
-            metrics.model_latency.observe(predict_seconds * _MICROSECONDS)
+            metrics.model_latency.observe(predict_seconds * _MICROSECONDS, request_id)
         if isinstance(error, ModelError):
             metrics.invocation_model_errors.inc()
             if 400 <= error.original_status < 500:  # noqa: PLR2004 - HTTP's own classes

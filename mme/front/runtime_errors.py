@@ -31,6 +31,7 @@ from mme.errors import (
     StoreUnavailable,
     Throttled,
     Unauthenticated,
+    UsageUnreadable,
     WorkerLost,
 )
 from mme.front.wire import REQUEST_ID, Answer
@@ -71,6 +72,7 @@ _FORMS: Mapping[type[BaseException], _Form] = {
     Overloaded: _UNAVAILABLE,
     Throttled: _Form(429, "ThrottlingException", retry_after_seconds=1),
     Draining: _UNAVAILABLE,
+    UsageUnreadable: _UNAVAILABLE,
     StoreUnavailable: _Form(530, "InternalDependencyException"),
 }
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from mme.usage.account import Account
     from mme.workers.slot import Slot
 
 
@@ -19,3 +20,4 @@ class Residency:
     tenant: str  # whose it is, unless that is the API key's
     resident_bytes: int
     alive: bool = True
+    account: Account | None = None  # that is charged for it, once it is admitted

@@ -17,6 +17,7 @@ from mme.config import TenantConfig, WorkerConfig
 from mme.errors import WorkerLost
 from mme.metrics import Metrics
 from mme.workers.backoff import Backoff
+from mme.workers.charging import charge
 from mme.workers.environments import Environment
 from mme.workers.patience import overdue
 from mme.workers.process import WorkerProcess, WorkerStartError
@@ -237,6 +238,7 @@ class Slot:
             self._serving().kill("it answered what was not asked")
             return
         self._dispatch()
+        charge(self._residencies, batch, message.seconds)
         self._metrics.predict_seconds.observe(message.seconds)
         batch.settle(message.results, message.seconds)
 
@@ -245,6 +247,7 @@ class Slot:
             return  # it never became this slot's worker: `start` raises
         self._process = None
         self._metrics.workers_ready.dec()
+        charge(self._residencies, self.queue.running)
         started, waiting = self.queue.abandon()
         for tickets, begun in ((started, True), (waiting, False)):
             for ticket in tickets:

@@ -56,8 +56,8 @@ class FakeService:
     def state(self) -> dict[str, object]:
         return {"models": []}
 
-    def metrics_text(self) -> bytes:
-        return b"# nothing yet\n"
+    def metrics_text(self, accept: str = "") -> tuple[bytes, str]:
+        return b"# nothing yet\n", "text/plain; version=0.0.4"
 
 
 @asynccontextmanager

@@ -138,7 +138,7 @@ async def test_an_artifact_is_fetched_once_and_then_comes_from_disk(
             assert artifact.unpacked_bytes == cache.used_bytes == 4 * KIB
         assert await fetch(cache) == (b"one", 0)
         assert store.sent == [KEY]
-        text = cache._metrics.render().decode()
+        text = cache._metrics.render()[0].decode()
     assert 'ModelDownloadingTime_count{EndpointName="e",VariantName="v"} 1.0' in text
     assert f"mme_fetched_bytes_total {artifact.version.size_bytes}.0" in text
     assert 'mme_disk_bytes{state="used"} 4096.0' in text

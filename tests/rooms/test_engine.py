@@ -47,7 +47,7 @@ def events(engine, kind):
 
 
 def loads(engine):
-    text = engine.metrics_text().decode()
+    text = engine.metrics_text()[0].decode()
     line = next(
         line for line in text.splitlines() if line.startswith('mme_loads_total{outcome="loaded"}')
     )
@@ -378,7 +378,7 @@ async def test_a_restart_serves_from_disk_without_unpacking_again(tmp_path):
         await ask(engine, "a.tar.gz")
     async with running_engine(tmp_path) as engine:
         assert await ask(engine, "a.tar.gz") == pytest.approx(booster(1).prediction, rel=1e-6)
-        assert "mme_fetched_bytes_total 0.0" in engine.metrics_text().decode()
+        assert "mme_fetched_bytes_total 0.0" in engine.metrics_text()[0].decode()
 
 
 async def test_memory_that_something_else_takes_shrinks_the_cache(tmp_path):

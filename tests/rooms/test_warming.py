@@ -51,7 +51,7 @@ async def test_pinned_and_prewarmed_models_are_there_though_nobody_asked(tmp_pat
         assert {name: models[name]["pinned"] for name in models} == {"a": False, "b": True}
         assert reasons(engine, "loaded") == ["loaded ahead"] * 2
         assert await ask(engine, "a") == 7.0
-        text = engine.metrics_text().decode()
+        text = engine.metrics_text()[0].decode()
         assert 'ModelCacheHit_sum{EndpointName="mme",VariantName="AllTraffic"} 1.0' in text
 
 
@@ -114,7 +114,7 @@ async def test_a_restart_brings_back_what_was_hot_from_disk(tmp_path: Path) -> N
     async with running_engine(tmp_path, restore="on") as engine:
         await eventually(lambda: is_warm(engine))
         assert in_memory(engine) == {"m0", "m1", "m3", "m5"}
-        assert "mme_fetched_bytes_total 0.0" in engine.metrics_text().decode()
+        assert "mme_fetched_bytes_total 0.0" in engine.metrics_text()[0].decode()
         hot_first = [model["model"] for model in engine.state()["models"]]
         assert hot_first[0] == "m3"
         assert (

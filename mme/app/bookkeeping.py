@@ -1,0 +1,67 @@
+"""Where the ledger of usage lies, and what an engine's gauges show when somebody looks."""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mme.app.tasks import own
+from mme.config import Config
+from mme.metrics import Metrics
+from mme.usage.accounts import Accounts
+from mme.usage.keeping import Keeper
+from mme.usage.top import TopModels
+
+if TYPE_CHECKING:
+    from mme.app.builtin import BuiltIn
+
+_FILE = "ledger.sqlite3"
+
+
+async def keep(
+    accounts: Accounts, config: Config, stack: AsyncExitStack, *, is_ours: bool
+) -> Keeper:
+    """Has usage written down until the stack unwinds; what it closes earlier is charged still.
+
+    Args:
+        accounts: where it is counted.
+        config: says where.
+        stack: ends it.
+        is_ours: whether models are; with those of a platform there is a ledger on demand only.
+
+    Raises:
+        ConfigError: the ledger can't be had.
+    """
+    keeper = Keeper(accounts, TopModels(config.usage.top_models))
+    place = _place(config, is_ours=is_ours)
+    stack.push_async_callback(keeper.close)
+    if place is not None:
+        await keeper.open(place, config.usage.days)
+    own(stack, keeper.run())
+    return keeper
+
+
+def _place(config: Config, *, is_ours: bool) -> Path | None:
+    given = config.usage.ledger
+    if given == "auto":
+        return Path(config.disk.cache_dir).expanduser() / _FILE if is_ours else None
+    return None if given == "off" else Path(given).expanduser()
+
+
+def gauge(built_in: BuiltIn, metrics: Metrics) -> None:
+    """Sets what is worth no counting, as it can be looked up."""
+    pool, cache, keeper = built_in.pool, built_in.cache, built_in.keeper
+    workers = pool.describe()
+    metrics.queued_requests.set(pool.waiting_count)
+    metrics.running_requests.set(sum(int(str(each["running"])) for each in workers))
+    metrics.workers.set(len(workers))
+    for state in ("private", "resident", "lost"):
+        held = sum(int(str(each[f"{state}_bytes"])) for each in workers)
+        metrics.worker_bytes.labels(state).set(held)
+    metrics.loading_models.set(len(cache.loading.keys()))
+    metrics.ledger_unwritten.set(keeper.unwritten_count)
+    metrics.ledger_lost.set_total(keeper.lost_models)
+    metrics.top_models.shown = [
+        (top, cache.accounts.bytes_of(top.model)) for top in keeper.top.shown()
+    ]

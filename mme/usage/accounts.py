@@ -1,0 +1,97 @@
+"""The accounts of all models that are in memory, or did something since they were last taken.
+
+Who is neither has none: what it used is written down, and it gets another one when it comes back.
+A name gets an account once it is known to be a model's, by an artifact that was fetched for it;
+what is asked of other names is counted in the account of nobody, so that they fill nothing.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from itertools import islice
+
+from mme.errors import CacheThrashing, Fault, MmeError, ModelError
+from mme.usage.account import Account, Usage
+
+NOBODY = ""  # is no model's name
+_SETTLED = 5_000  # of those that only lie in memory, at a time; with more of them it takes turns
+_KNOWN_BY = (ModelError, CacheThrashing)  # there was an artifact, or there would be no such error
+
+
+class Accounts:
+    """One account a model.
+
+    Args:
+        clock: monotonic, in seconds.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._by_model: dict[str, Account] = {}
+        self._holding: dict[str, Account] = {}  # memory; the one settled longest ago comes first
+        self._noted: list[Account] = []
+
+    @property
+    def count(self) -> int:
+        """Models that have one."""
+        return len(self._by_model)
+
+    def enter(self, model: str, resident_bytes: int, load_seconds: float) -> Account:
+        """A copy of a model was loaded; its account, for as long as it stays."""
+        account = self._holding[model] = self._of(model)
+        account.entered(resident_bytes, load_seconds, self._clock())
+        return account
+
+    def leave(self, account: Account | None, resident_bytes: int) -> None:
+        """The memory of a copy is back; None: it never entered."""
+        if account is None:
+            return
+        account.left(resident_bytes, self._clock())
+        if not account.resident_bytes:
+            self._holding.pop(account.model, None)
+
+    def failed(self, model: str, error: BaseException, bytes_in: int) -> None:
+        """A request for a model failed, wherever that was; who is cancelled has gone."""
+        account = self._by_model.get(model)
+        if account is None:
+            account = self._of(model if isinstance(error, _KNOWN_BY) else NOBODY)
+        account.failed(_fault(error), bytes_in)
+
+    def bytes_of(self, model: str) -> int:
+        """What a model takes of the memory now."""
+        account = self._by_model.get(model)
+        return account.resident_bytes if account is not None else 0
+
+    @property
+    def noted_count(self) -> int:
+        """Accounts in which something was counted since they were taken."""
+        return len(self._noted)
+
+    def settle(self) -> None:
+        """Charges the memory held until now: of all, or of so many that nobody waits for it."""
+        now = self._clock()
+        for model in list(islice(self._holding, _SETTLED)):
+            account = self._holding[model] = self._holding.pop(model)  # it comes last now
+            account.settle(now)
+
+    def take(self, count: int) -> list[Usage]:
+        """What was counted in so many accounts; those that hold no memory are forgotten."""
+        noted = self._noted[:count]
+        del self._noted[:count]
+        for account in noted:
+            if not account.resident_bytes and self._by_model.get(account.model) is account:
+                del self._by_model[account.model]
+        return [account.take() for account in noted]
+
+    def _of(self, model: str) -> Account:
+        account = self._by_model.get(model)
+        if account is None:
+            account = self._by_model[model] = Account(model, self._noted.append)
+        return account
+
+
+def _fault(error: BaseException) -> Fault:
+    if isinstance(error, MmeError):
+        return error.fault
+    return Fault.SERVER if isinstance(error, Exception) else Fault.CLIENT

@@ -1,0 +1,27 @@
+"""Who pays for a batch: its model's account, whoever still waits for the answer."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+
+from mme.workers.queues import Batch
+from mme.workers.residency import Residency
+
+
+def charge(
+    residencies: Mapping[str, Residency], batch: Batch | None, seconds: float | None = None
+) -> None:
+    """Charges a batch.
+
+    Args:
+        residencies: by copy; one that is not there has left meanwhile.
+        batch: None: there is none.
+        seconds: what it took; None: it ended its worker, or with it, and took until now.
+    """
+    residency = residencies.get(batch.model) if batch is not None else None
+    if batch is None or residency is None or residency.account is None:
+        return
+    if seconds is None:
+        seconds = time.monotonic() - batch.running_since if batch.running_since else 0.0
+    residency.account.ran(seconds)

@@ -82,6 +82,7 @@ class Invocation(Struct, frozen=True, kw_only=True):
     target_container: str | None = None
     inference_id: str | None = None
     session_id: str | None = None
+    trace_parent: str | None = None  # W3C's, as it came
 
 
 class Timings(Struct, frozen=True, kw_only=True):

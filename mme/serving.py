@@ -23,6 +23,7 @@ from mme.front.credentials import KeyFile
 from mme.front.exposure import check_exposure
 from mme.front.server import Front
 from mme.front.tls import Tls, open_tls
+from mme.tracing import Tracing
 
 if TYPE_CHECKING:
     from mme.front.oip_grpc import OipGrpc
@@ -77,7 +78,10 @@ async def _start(config: Config) -> _Started:
         keys = KeyFile(server.access_keys) if server.access_keys is not None else None
         tls = open_tls(server)
         engine = await stack.enter_async_context(Engine(config))
-        front = Front(engine, server, engine.metrics, engine.management, keys=keys, tls=tls)
+        tracing = _open_tracing(config)
+        front = Front(
+            engine, server, engine.metrics, engine.management, keys=keys, tls=tls, tracing=tracing
+        )
         stack.push_async_callback(front.close)
         await front.start()
         grpc = _over_grpc(config, engine, keys, tls) if server.grpc_port else None
@@ -85,6 +89,12 @@ async def _start(config: Config) -> _Started:
             await grpc.start()
         stack.pop_all()
     return engine, front, grpc
+
+
+def _open_tracing(config: Config) -> Tracing | None:
+    if config.traces.url is None:
+        return None
+    return Tracing(config.traces, {"mme.endpoint": config.server.endpoint_name})
 
 
 def _over_grpc(config: Config, engine: Engine, keys: KeyFile | None, tls: Tls | None) -> OipGrpc:

@@ -39,6 +39,7 @@ from mme.errors import (
 )
 from mme.metrics import Metrics
 from mme.store.base import Artifact, Artifacts, Versions
+from mme.tracing import stage
 from mme.workers.environments import Environments
 from mme.workers.pool import LoadedModel, Pool
 
@@ -137,7 +138,8 @@ class Loading:
         try:
             async with asyncio.timeout(self._config.load_seconds):
                 self.placing.refuse_again(key)
-                return await self._fetch_and_place(key, reason=reason)
+                with stage("load"):
+                    return await self._fetch_and_place(key, reason=reason)
         except TimeoutError:
             late = LoadFailed(f"Not loaded within {self._config.load_seconds:g} s.")
             raise self._failed(key, late) from None

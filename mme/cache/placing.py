@@ -18,6 +18,7 @@ from mme.cache.sizes import SizeEstimates, likeness
 from mme.domain import ModelKey
 from mme.errors import WorkerLost
 from mme.store.base import Artifact
+from mme.tracing import stage
 from mme.workers.environments import Environment, Environments
 from mme.workers.pool import LoadedModel, LoadRequest, Pool
 from mme.workers.slot import Slot
@@ -95,7 +96,8 @@ class Placing:
             version, artifact.unpacked_bytes, residents.ledger.budget_bytes, like
         )
         self._refuse_churn(version.key, wanted_bytes)
-        await residents.reserve(copy_id, version.key, wanted_bytes)
+        with stage("make room"):
+            await residents.reserve(copy_id, version.key, wanted_bytes)
         request = LoadRequest(
             model=copy_id,
             name=version.key,
@@ -105,7 +107,8 @@ class Placing:
             avoid=avoid,
         )
         try:
-            loaded = await self._pool.load(request)
+            with stage("load in a worker"):
+                loaded = await self._pool.load(request)
             self._learn(artifact, loaded, like)
             if await residents.settle(copy_id, version.key, loaded.resident_bytes):
                 return loaded

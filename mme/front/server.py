@@ -34,6 +34,7 @@ from mme.front.runtime_errors import clean
 from mme.front.tls import Tls
 from mme.front.wire import Answer, format_request_id
 from mme.metrics import Metrics
+from mme.tracing import Tracing
 
 __all__ = ["Front", "Service"]
 
@@ -53,6 +54,7 @@ class Front:
         management: what can be done to models; decides on the dialects.
         keys: who may ask for what; None: nobody is asked who they are.
         tls: None: plain HTTP.
+        tracing: None: no request is traced. Closed with the front.
     """
 
     port: int  # that it listens on, from `start` on
@@ -67,6 +69,7 @@ class Front:
         *,
         keys: KeyFile | None = None,
         tls: Tls | None = None,
+        tracing: Tracing | None = None,
     ) -> None:
         self._service = service
         self._config = config
@@ -76,6 +79,7 @@ class Front:
         )
         self._gate = Gate(keys, config) if keys is not None else None
         self._tls = tls
+        self._tracing = tracing
         self._tables = _tables(routes, apart=config.admin_port is not None)
         self._listeners: list[Listener] = []
         self._in_flight: set[Exchange] = set()
@@ -129,6 +133,8 @@ class Front:
         await self._fail_all()
         for listener in self._listeners:
             await listener.close(_FAIL_SECONDS)
+        if self._tracing is not None:
+            await asyncio.to_thread(self._tracing.close)
 
     def _is_connected(self) -> bool:
         return any(listener.is_connected for listener in self._listeners)
@@ -152,16 +158,23 @@ class Front:
     def _readiness(self) -> list[str]:
         return ["draining"] if self._draining else self._service.readiness()
 
-    async def _answer(self, table: RouteTable, request: Request) -> None:
-        head = request.head
-        exchange = Exchange(
+    def _exchange(self, request: Request) -> Exchange:
+        head, traced = request.head, None
+        if self._tracing is not None:
+            traced = self._tracing.begin(head.method, head.headers)
+        return Exchange(
             request=request,
             head=head,
             request_id=next(self._request_ids),
             clock=self._clock,
             started=time.perf_counter(),
             server=self._config,
+            traced=traced,
         )
+
+    async def _answer(self, table: RouteTable, request: Request) -> None:
+        exchange = self._exchange(request)
+        head = request.head
         found = table.find(head.method, head.url.raw_path)
         if isinstance(found, NoMatch):
             self._miss(exchange, found)

@@ -19,6 +19,7 @@ from multidict import MultiMapping, istr
 
 from mme.domain import Invocation, ModelKey, Reply
 from mme.errors import InvalidRequest, PredictionFailed
+from mme.tracing import TRACE_PARENT, read_parent
 
 REQUEST_ID = "x-amzn-RequestId"
 CUSTOM_ATTRIBUTES = "X-Amzn-SageMaker-Custom-Attributes"
@@ -146,6 +147,8 @@ def read_fields(headers: MultiMapping[str], endpoint: str) -> dict[str, Any]:
             if not rule.pattern.fullmatch(value):
                 raise InvalidRequest(f"{rule.member} must be {rule.says}.")
             given[rule.field] = value or None  # an empty text says as little as an absent one
+    if TRACE_PARENT in headers:
+        given["trace_parent"] = read_parent(headers[TRACE_PARENT])
     if TARGET_MODEL in headers:
         given["target_model"] = read_target_model(_single(headers, TARGET_MODEL, "TargetModel"))
     return given

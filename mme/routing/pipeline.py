@@ -11,6 +11,7 @@ from __future__ import annotations
 import random
 import time
 from contextlib import AsyncExitStack
+from types import TracebackType
 from typing import Self
 
 from msgspec.structs import replace
@@ -20,6 +21,7 @@ from mme.domain import Body, BodyStream, Handover, Hop, Invocation, Reply
 from mme.errors import HandoverTooLarge, ModelError
 from mme.routing.catalog import Catalog
 from mme.routing.choose import choose
+from mme.tracing import stage
 
 
 class Pipeline:
@@ -96,13 +98,21 @@ class _Stage:
         self._container = container.hostname
         self._metrics = container.metrics
         self._seconds = 0.0
+        self._span = stage(container.hostname)
 
     def __enter__(self) -> Self:
+        self._span.__enter__()
         self._began = time.perf_counter()
         return self
 
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self._seconds = time.perf_counter() - self._began
+        self._span.__exit__(kind, error, trace)
         name, metrics = self._container, self._metrics
         if metrics is None:
             return

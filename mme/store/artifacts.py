@@ -26,6 +26,7 @@ from mme.store.disk_files import DiskFiles, remove
 from mme.store.disk_index import DiskIndex, Entry
 from mme.store.disk_takeover import TakeOver
 from mme.store.unpack import unpack
+from mme.tracing import stage
 
 _SWEEPERS = 2  # one may be busy taking over what an earlier run left
 
@@ -97,7 +98,8 @@ class ArtifactCache:
         """
         loop = asyncio.get_running_loop()
         began = loop.time()
-        entry, fetched_bytes = await self._obtain(key)
+        with stage("fetch and unpack"):
+            entry, fetched_bytes = await self._obtain(key)
         try:
             yield Artifact(
                 version=entry.version,

@@ -66,9 +66,11 @@ class RowPredictor:
     _lone: LoneReader = field(init=False)
 
     def __post_init__(self) -> None:
+        texts = self.decoders.get("csv") is not DECODERS["csv"]  # in whose csv 1 is a text
+        numeric = tuple(name for name in READABLE if name != "csv" or not texts)
         for name, reader in (("_plain", PlainReader), ("_lone", LoneReader)):
             made = reader(
-                readable=READABLE,
+                readable=numeric if reader is LoneReader else READABLE,
                 writable=tuple(self.encoders),
                 default_content=self.default_content,
                 default_accept=self.default_accept,
@@ -119,19 +121,22 @@ class RowPredictor:
     def _fast(self, payloads: Sequence[Payload]) -> list[Answer | ModelFault] | None:
         if len(payloads) > 1:
             return self._at_once(payloads) if self.joins else None
-        if self.one is not None:
-            answer = self._one(self.one, payloads[0])
-            if answer is not None:
-                return [answer]
-        return self._at_once(payloads)
+        answer = self._one(payloads[0])
+        return self._at_once(payloads) if answer is None else [answer]
 
-    def _one(self, run: Callable[[list[float]], Array | None], payload: Payload) -> Answer | None:
-        """The fastest way, of a lone row that is read, run and written without a fault."""
+    def _one(self, payload: Payload) -> Answer | ModelFault | None:
+        """The shortest way, of a lone plain row; None where it is not that."""
         found = self._lone.read(payload)
-        if found is None or len(found[0]) != self.width:
+        if found is None or not found[0] or self.width not in {None, len(found[0])}:
             return None
-        outputs = run(found[0])
-        return None if outputs is None else self._write(outputs, found[1])
+        numbers, accept = found
+        try:
+            outputs = None if self.one is None else self.one(numbers)
+            if outputs is None:
+                outputs = self._run(as_floats(np.array([numbers]), self.kind))
+            return self._write(outputs, accept)
+        except ModelFault as fault:
+            return fault
 
     def _at_once(self, payloads: Sequence[Payload]) -> list[Answer | ModelFault] | None:
         """The fast way of a batch that is read, run and written without a fault, or None."""

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from loaders.codecs import DECODERS
 from loaders.contract import BadPayload, ModelFault, Payload
 from loaders.input_specs import InputSpec
 from loaders.rows import RowPredictor
@@ -44,11 +45,13 @@ def told(answer) -> object:
     return answer.body, answer.content_type
 
 
-def both_ways(payload: Payload) -> tuple[object, object]:
+def every_way(payload: Payload) -> list[object]:
+    """What one predictor answers with a way for one row, without, and to two of the same."""
     model = Sums()
-    usual = RowPredictor(width=WIDTH, run=model.run)
+    usual = RowPredictor(width=WIDTH, run=model.run, joins=False)
     quick = dataclasses.replace(usual, one=model.one)
-    return told(quick.predict([payload])[0]), told(usual.predict([payload])[0])
+    two = usual.predict([payload, payload])
+    return [told(answer) for answer in (*quick.predict([payload]), *usual.predict([payload]), *two)]
 
 
 SPECS = (
@@ -82,16 +85,14 @@ _HEADERS = ["text/csv", "application/json", "text/csv; charset=utf-16", "text/cs
 @example(text="[1,2,3]", content_type="application/json", accept=None)
 @example(text="[]", content_type="application/json", accept=None)
 @example(text="1,2,1e300", content_type="text/csv", accept=None)
-def test_any_body_gets_the_answer_that_it_gets_without_the_short_way(text, content_type, accept):
-    quick, usual = both_ways(Payload(text.encode(), content_type, accept))
-    assert quick == usual
+def test_any_body_gets_the_answer_that_it_gets_without_a_short_way(text, content_type, accept):
+    assert len(set(every_way(Payload(text.encode(), content_type, accept)))) == 1
 
 
 @given(numbers=st.lists(st.floats(width=32), min_size=WIDTH, max_size=WIDTH))
 def test_any_numbers_do_too(numbers):
     rows = json.dumps([numbers]).encode()
-    quick, usual = both_ways(Payload(rows, "application/json"))
-    assert quick == usual
+    assert len(set(every_way(Payload(rows, "application/json")))) == 1
 
 
 @pytest.mark.parametrize(
@@ -103,6 +104,19 @@ def test_a_plain_row_is_never_an_array(body, content_type):
     for _ in range(3):
         predictor.predict([Payload(body, content_type)])
     assert (model.ones, model.runs) == (3, 0)
+
+
+def test_where_cells_of_csv_may_be_texts_the_models_own_reader_reads_them():
+    asked = []
+
+    def decode_csv(body, _):
+        asked.append(body)
+        return np.array([[1.0, 2.0, 3.0]])
+
+    decoders = {**DECODERS, "csv": decode_csv}
+    predictor = RowPredictor(width=WIDTH, run=Sums().run, decoders=decoders)
+    predictor.predict([Payload(b"1,2,3", "text/csv")])
+    assert asked == [b"1,2,3"]
 
 
 def test_several_are_run_together():

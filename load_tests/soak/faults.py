@@ -89,20 +89,22 @@ class Faults(threading.Thread):
 def faults_of_workers(server: RunningServer, seed: int) -> Iterator[Fault]:
     """One is ended by SIGKILL, or stopped, so that it is silent until the server ends it."""
     choose = random.Random(seed)
+    struck: list[int] = []
 
     def send(number: signal.Signals) -> Callable[[], None]:
         def begin() -> None:
+            struck.append(choose.choice(worker_pids(server.pid)))
             with suppress(psutil.NoSuchProcess):
-                psutil.Process(choose.choice(worker_pids(server.pid))).send_signal(number)
+                psutil.Process(struck[-1]).send_signal(number)
 
         return begin
 
     def passed() -> None:
         until = time.monotonic() + _WORKER_SECONDS
         with Operator(server.port) as operator:
-            while time.monotonic() < until and not _all_ready(operator):
+            while time.monotonic() < until and not _is_replaced(struck[-1], operator):
                 time.sleep(_LOOK_SECONDS)
-        time.sleep(1.0)  # for what was in flight
+        _wait()
 
     for name, number in (("worker killed", signal.SIGKILL), ("worker silent", signal.SIGSTOP)):
         yield Fault(
@@ -110,17 +112,9 @@ def faults_of_workers(server: RunningServer, seed: int) -> Iterator[Fault]:
         )
 
 
-def _all_ready(operator: Operator) -> bool:
+def _is_replaced(pid: int, operator: Operator) -> bool:
     workers = operator.state()["workers"]
-    ready = all(worker["state"] == "ready" for worker in workers)
-    return ready and not any(_is_stopped(worker["pid"]) for worker in workers)
-
-
-def _is_stopped(pid: int) -> bool:
-    try:
-        return bool(psutil.Process(pid).status() == psutil.STATUS_STOPPED)
-    except psutil.NoSuchProcess:
-        return True
+    return all(worker["state"] == "ready" and worker["pid"] != pid for worker in workers)
 
 
 def faults_of_the_store(relay: Relay) -> Iterator[Fault]:

@@ -128,7 +128,9 @@ def _soak(soak: _Run, report: SoakReport) -> None:
     report.tell(soak.book, watch.samples)
     with Operator(server.port) as operator:  # an idle connection would have been closed
         wait_until_quiet(operator, before)
-        for finding in compare_held(before, read_held(server, soak.store_port, operator)):
+        after = read_held(server, soak.store_port, operator)
+        report.keep("descriptors", [before.descriptors, after.descriptors])
+        for finding in compare_held(before, after):
             report.add(finding)
         if wrong := _ask_all(operator, soak.world):
             report.fail(f"when all was over: {wrong}")

@@ -17,7 +17,7 @@ from load_tests.versions import Versions
 
 MENDED = "mended.tar.gz"
 _OVERWRITTEN = "overwritten.tar.gz"
-_BOOSTERS = 12
+_BOOSTERS = 8
 
 
 def make_world(scratch: Path, models: int) -> World:

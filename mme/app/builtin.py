@@ -6,6 +6,7 @@ import asyncio
 import time
 from contextlib import AsyncExitStack
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import structlog
@@ -22,11 +23,13 @@ from mme.cache.records import Records
 from mme.cache.warming import Warming
 from mme.config import CacheConfig, Config, WorkerConfig
 from mme.containers.engine import MultiModelEngine
+from mme.containers.limited import LimitedEngine
 from mme.containers.single import SingleModel
 from mme.domain import ModelKey
 from mme.metrics import ContainerMetrics, Metrics
 from mme.workers.cores import allowed_cores
 from mme.workers.environments import Environments
+from mme.workers.limits import Limits
 from mme.workers.pool import Pool
 
 _log = structlog.get_logger()
@@ -51,6 +54,7 @@ class BuiltIn:
         beside_artifacts = Path(config.disk.cache_dir).expanduser() / "environments"
         self._environments = Environments(config.environments, beside_artifacts)
         self._budget_bytes = _budget_bytes(config.cache)
+        self._limits = Limits(config.tenants)
         self.pool = Pool(
             _isolated(config, by_platform=not may_evict),
             workers=workers,
@@ -58,6 +62,7 @@ class BuiltIn:
             metrics=metrics,
             on_lost=lambda *lost: self.cache.lost(*lost),  # noqa: PLW0108 - it comes next
             on_recycle=lambda leaving: self.cache.copying.begin_move(leaving),  # noqa: PLW0108
+            tenants=config.tenants,
         )
         self.cache = ModelCache(
             config.cache,
@@ -69,6 +74,7 @@ class BuiltIn:
             records=self._records,
             metrics=metrics,
             may_evict=may_evict,
+            limits=self._limits,
         )
         self.warming = Warming(
             config.cache,
@@ -106,7 +112,9 @@ class BuiltIn:
         default_accept: str | None = None,
     ) -> MultiModelEngine:
         """A container over this pool and cache."""
-        return MultiModelEngine(
+        limits = self._limits
+        kind = partial(LimitedEngine, limits) if limits.tenants.limits else MultiModelEngine
+        return kind(
             hostname,
             cache=self.cache,
             pool=self.pool,

@@ -22,6 +22,7 @@ from mme.cache.failures import Failures
 from mme.cache.flight import Flight
 from mme.cache.lease import Lease
 from mme.cache.placing import Placing
+from mme.cache.quota import Quota
 from mme.cache.records import ABSENT, UNAVAILABLE, Records
 from mme.cache.residents import Residents
 from mme.cache.turns import Turns
@@ -29,12 +30,12 @@ from mme.config import CacheConfig
 from mme.domain import ModelKey
 from mme.errors import (
     ArtifactUnavailable,
-    CacheThrashing,
     DiskUnavailable,
     LoadFailed,
     MemoryRefused,
     ModelError,
     ModelNotReady,
+    Overloaded,
     StoreUnavailable,
 )
 from mme.metrics import Metrics
@@ -60,6 +61,7 @@ class Loading:
         residents: Residents,
         records: Records,
         metrics: Metrics,
+        quota: Quota,
     ) -> None:
         self._config = config
         self._store = store
@@ -67,14 +69,16 @@ class Loading:
         self._residents = residents
         self._records = records
         self._metrics = metrics
+        self._quota = quota
         self.placing = Placing(
             pool=pool,
             environments=environments,
             residents=residents,
             churn=Churn(config.churn_seconds),
+            quota=quota,
         )
         self.failures = Failures(config.failure_seconds, config.failure_limit_seconds)
-        self._turns: Turns[ModelKey] = Turns(config.load_concurrency)
+        self._turns: Turns[ModelKey] = Turns(config.load_concurrency, quota.tenants.weights)
         self._flight: Flight[ModelKey, Entry, Lease] = Flight(
             share=partial(Lease, residents), reclaim=Lease.release
         )
@@ -86,7 +90,7 @@ class Loading:
         """What is being loaded now."""
         return self._flight.keys()
 
-    async def join(self, key: ModelKey) -> Lease:
+    async def join(self, key: ModelKey, api_key: str | None = None) -> Lease:
         """A lease of the newest version, by the load under way or one of its own.
 
         Raises:
@@ -96,7 +100,7 @@ class Loading:
         self.placing.churn.ask(key, time.monotonic())
         self._residents.ahead.discard(key)
         self._turns.hurry(key)
-        return await self._flight.join(key, partial(self._load, key))
+        return await self._flight.join(key, partial(self._load, key, api_key=api_key))
 
     async def prepare(self, key: ModelKey) -> None:
         """As `reload`, ahead of anyone's need: behind other loads, and evicting nothing.
@@ -124,7 +128,8 @@ class Loading:
         """
         try:
             async with asyncio.timeout(self._config.load_seconds):
-                return await self._fetch_and_place(entry.key, beside=entry, reason=reason)
+                tenant = entry.loaded.residency.tenant
+                return await self._fetch_and_place(entry.key, tenant, beside=entry, reason=reason)
         except TimeoutError:
             raise ModelNotReady(f"No copy within {self._config.load_seconds:g} s.") from None
 
@@ -132,20 +137,23 @@ class Loading:
         """Gives up loads under way; who waits for one gets Draining."""
         await self._flight.close()
 
-    async def _load(self, key: ModelKey, reason: str = "asked for") -> Entry:
+    async def _load(
+        self, key: ModelKey, reason: str = "asked for", api_key: str | None = None
+    ) -> Entry:
         """One flight: the miss path, unless it is known to fail; remembers how it failed."""
         await self._refuse_known_failure(key)
         try:
             async with asyncio.timeout(self._config.load_seconds):
                 self.placing.refuse_again(key)
+                tenant = self._quota.tenants.tenant_of(key, api_key)
                 with stage("load"):
-                    return await self._fetch_and_place(key, reason=reason)
+                    return await self._fetch_and_place(key, tenant, reason=reason)
         except TimeoutError:
             late = LoadFailed(f"Not loaded within {self._config.load_seconds:g} s.")
             raise self._failed(key, late) from None
         except (
             MemoryRefused,
-            CacheThrashing,
+            Overloaded,
         ) as error:  # not remembered: what is unloaded next may make room
             self._records.add("refused", key, 0, str(error))
             raise
@@ -160,7 +168,7 @@ class Loading:
             raise
 
     async def _fetch_and_place(
-        self, key: ModelKey, *, beside: Entry | None = None, reason: str = "asked for"
+        self, key: ModelKey, tenant: str, *, beside: Entry | None = None, reason: str
     ) -> Entry:
         """The whole miss path: fetch and unpack -> make room -> load -> current.
 
@@ -171,12 +179,17 @@ class Loading:
         loaded: LoadedModel | None = None
         try:
             is_copy = beside is not None
-            async with self._turn(key, ahead=is_copy), self._artifacts.lease(key) as artifact:
+            await self._quota.may_load(tenant)
+            turn = self._turns.turn(key, tenant, ahead=is_copy or key in self._residents.ahead)
+            async with turn, self._artifacts.lease(key) as artifact:
+                self._quota.fetched(tenant, artifact.fetched_bytes)
                 current = self._residents.current(key)
                 if beside is None and current is not None and current.version == artifact.version:
                     return current.confirm(asked_at, self._config.refresh_seconds)
                 copies = () if beside is None else {beside, *self._residents.copies(key)}
-                loaded = await self.placing.place(artifact, tuple(copy.slot for copy in copies))
+                loaded = await self.placing.place(
+                    artifact, tenant, tuple(copy.slot for copy in copies)
+                )
         except BaseException as error:
             if artifact is not None and loaded is not None:
                 self._residents.abandon(loaded)
@@ -185,13 +198,10 @@ class Loading:
             raise
         if not loaded.residency.alive:  # its worker ended since; its reservation went with it
             self._residents.release(loaded.residency.model)
-            return await self._fetch_and_place(key, beside=beside, reason=reason)
+            return await self._fetch_and_place(key, tenant, beside=beside, reason=reason)
         if beside is not None:
             self._keep_copy(artifact, loaded)
         return self._admit(artifact, loaded, asked_at, reason)
-
-    def _turn(self, key: ModelKey, *, ahead: bool) -> contextlib.AbstractAsyncContextManager[None]:
-        return self._turns.turn(key, ahead=ahead or key in self._residents.ahead)
 
     def _keep_copy(self, artifact: Artifact, loaded: LoadedModel) -> None:
         """Gives a copy up whose original has left, or was overtaken by another version."""

@@ -18,14 +18,16 @@ from mme.cache.freshness import Freshness
 from mme.cache.lease import Lease, Leasing
 from mme.cache.ledger import Ledger
 from mme.cache.loading import Loading
+from mme.cache.quota import Quota
 from mme.cache.records import Records
 from mme.cache.residents import Residents
-from mme.config import CacheConfig
+from mme.config import CacheConfig, TenantConfig
 from mme.domain import ModelKey
 from mme.errors import CacheThrashing, LoadFailed, MemoryRefused, MmeError, ModelNotReady
 from mme.metrics import Metrics
 from mme.store.base import Artifacts, Versions
 from mme.workers.environments import Environments
+from mme.workers.limits import Limits
 from mme.workers.pool import Pool
 from mme.workers.slot import Residency
 
@@ -49,6 +51,7 @@ class ModelCache:
         records: Records,
         metrics: Metrics,
         may_evict: bool = True,
+        limits: Limits | None = None,
     ) -> None:
         self._budget_bytes = ledger.budget_bytes
         self.records = records
@@ -67,6 +70,7 @@ class ModelCache:
             residents=self.residents,
             records=records,
             metrics=metrics,
+            quota=Quota(limits or Limits(TenantConfig()), self.residents),
         )
         self.failures = self.loading.failures
         self.copying = Copying(config, pool=pool, residents=self.residents, loading=self.loading)
@@ -108,8 +112,8 @@ class ModelCache:
             return None
         return self._hit(entry, asked_at)
 
-    async def acquire(self, key: ModelKey, deadline: float) -> Lease:
-        """A lease that the caller must release; see `lease`."""
+    async def acquire(self, key: ModelKey, deadline: float, api_key: str | None = None) -> Lease:
+        """A lease that the caller must release, and that `api_key` asks for; see `lease`."""
         asked_at = time.monotonic()
         entry = self.residents.current(key)
         if entry is not None and asked_at >= entry.check_at:
@@ -117,7 +121,7 @@ class ModelCache:
         if entry is not None:
             return self._hit(entry, asked_at)
         try:
-            lease = await _by(deadline, self.loading.join(key), key)
+            lease = await _by(deadline, self.loading.join(key, api_key), key)
         except (MemoryRefused, CacheThrashing):
             self.accesses.note_refused(key, asked_at)
             raise

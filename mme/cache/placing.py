@@ -13,6 +13,7 @@ from weakref import WeakValueDictionary
 
 from mme.cache.churn import Churn
 from mme.cache.entry import Entry
+from mme.cache.quota import Quota
 from mme.cache.residents import Residents
 from mme.cache.sizes import SizeEstimates, likeness
 from mme.domain import ModelKey
@@ -32,12 +33,19 @@ class Placing:
     """Loads artifacts that are on disk, and learns what they take."""
 
     def __init__(
-        self, *, pool: Pool, environments: Environments, residents: Residents, churn: Churn
+        self,
+        *,
+        pool: Pool,
+        environments: Environments,
+        residents: Residents,
+        churn: Churn,
+        quota: Quota,
     ) -> None:
         self.churn = churn
         self._pool = pool
         self._environments = environments
         self._residents = residents
+        self._quota = quota
         self._sizes = SizeEstimates()
         self._refused: dict[ModelKey, int] = {}  # the bytes that they wanted
         self._gates: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
@@ -47,15 +55,16 @@ class Placing:
         limit_bytes = self._residents.ledger.budget_bytes
         return self._sizes.estimate(entry.version, entry.unpacked_bytes, limit_bytes)
 
-    async def place(self, artifact: Artifact, avoid: tuple[Slot, ...]) -> LoadedModel:
+    async def place(self, artifact: Artifact, tenant: str, avoid: tuple[Slot, ...]) -> LoadedModel:
         """Reserves, loads, settles; who took more than can be had starts over, its size known.
 
         Args:
             artifact: what is to be loaded.
+            tenant: for whom.
             avoid: workers that it must not go to.
 
         Raises:
-            CacheThrashing, MemoryRefused: there is no room for it.
+            CacheThrashing, MemoryRefused, Throttled: there is no room for it.
             ModelError: it can't be loaded; WorkerLost when two workers ended at it.
         Cancellation: nothing is left behind.
         """
@@ -67,7 +76,7 @@ class Placing:
         while True:
             try:
                 async with gate:
-                    loaded = await self._attempt(artifact, environment, avoid, like)
+                    loaded = await self._attempt(artifact, tenant, environment, avoid, like)
             except WorkerLost:
                 worker_losses += 1
                 if worker_losses > 1:  # the first may have been a neighbour's doing
@@ -85,6 +94,7 @@ class Placing:
     async def _attempt(
         self,
         artifact: Artifact,
+        tenant: str,
         environment: Environment | None,
         avoid: tuple[Slot, ...],
         like: str,
@@ -96,28 +106,31 @@ class Placing:
             version, artifact.unpacked_bytes, residents.ledger.budget_bytes, like
         )
         self._refuse_churn(version.key, wanted_bytes)
-        with stage("make room"):
-            await residents.reserve(copy_id, version.key, wanted_bytes)
         request = LoadRequest(
             model=copy_id,
             name=version.key,
             directory=str(artifact.directory),
             size_bytes=wanted_bytes,
+            tenant=tenant,
             environment=environment,
             avoid=avoid,
         )
-        try:
-            with stage("load in a worker"):
-                loaded = await self._pool.load(request)
-            self._learn(artifact, loaded, like)
-            if await residents.settle(copy_id, version.key, loaded.resident_bytes):
-                return loaded
-            await self._pool.unload([loaded.residency])
-        except BaseException:
+        with self._quota.loading(tenant, wanted_bytes):
+            await self._quota.make_room(tenant, wanted_bytes)
+            with stage("make room"):
+                await residents.reserve(copy_id, version.key, wanted_bytes)
+            try:
+                with stage("load in a worker"):
+                    loaded = await self._pool.load(request)
+                self._learn(artifact, loaded, like)
+                if await residents.settle(copy_id, version.key, loaded.resident_bytes):
+                    return loaded
+                await self._pool.unload([loaded.residency])
+            except BaseException:
+                residents.release(copy_id)
+                raise
             residents.release(copy_id)
-            raise
-        residents.release(copy_id)
-        return None
+            return None
 
     def _learn(self, artifact: Artifact, loaded: LoadedModel, like: str) -> None:
         self._sizes.learn(

@@ -1,18 +1,26 @@
 """Whose load comes next: so many at once, those that someone waits for before those made ahead.
 
-Decision: urgency is a load's own and may rise while it waits, never fall: the first request that
-joins a load made ahead raises it. One that has its turn keeps it; who loads ahead therefore asks
-for few turns at once.
+Decision: those that someone waits for take turns by tenant, by the seconds that each tenant's loads
+took; those made ahead by their order. Urgency is a load's own and may rise while it waits, never
+fall: the first request that joins a load made ahead raises it. One that has its turn keeps it; who
+loads ahead therefore asks for few turns at once.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Hashable
-from typing import Generic, TypeVar
+import time
+from collections.abc import AsyncIterator, Hashable, Mapping
+from types import MappingProxyType
+from typing import Any, Final, Generic, TypeAlias, TypeVar
+
+from mme.workers.fairness import FairQueue, Share
+
+_EXPECTED_SECONDS: Final = 0.1  # of a load that has only begun
 
 Key = TypeVar("Key", bound=Hashable)
+Waiter: TypeAlias = "asyncio.Future[Share[Any] | None]"  # whose turn it is; nobody's, made ahead
 
 
 class Turns(Generic[Key]):
@@ -20,51 +28,66 @@ class Turns(Generic[Key]):
 
     Args:
         count: how many are taken at once, at most.
+        weights: of tenants, where they are not 1.
     """
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, weights: Mapping[str, float] = MappingProxyType({})) -> None:
         self._free = count
-        self._urgent: dict[asyncio.Future[None], Key] = {}  # who came first is first
-        self._ahead: dict[asyncio.Future[None], Key] = {}
+        self._urgent: FairQueue[Waiter] = FairQueue(weights)
+        self._ahead: dict[Waiter, tuple[Key, str]] = {}  # who came first is first
 
     @contextlib.asynccontextmanager
-    async def turn(self, key: Key, *, ahead: bool = False) -> AsyncIterator[None]:
+    async def turn(self, key: Key, tenant: str = "", *, ahead: bool = False) -> AsyncIterator[None]:
         """Waits for a turn, and has it while entered.
 
         Cancellation: its place goes to the next.
         """
-        if self._free:
-            self._free -= 1
-        else:
-            await self._wait(key, self._ahead if ahead else self._urgent)
+        share = await self._wait(key, tenant, ahead=ahead)
+        began = time.monotonic()
         try:
             yield
         finally:
+            if share is not None:
+                share.charge(time.monotonic() - began - _EXPECTED_SECONDS)
             self._pass_on()
 
     def hurry(self, key: Key) -> None:
         """Someone waits for `key` now: where it waits as made ahead, it does so no longer."""
-        for waiter in [waiter for waiter, ahead in self._ahead.items() if ahead == key]:
-            self._urgent[waiter] = self._ahead.pop(waiter)
+        for waiter, (ahead, tenant) in tuple(self._ahead.items()):
+            if ahead == key:
+                del self._ahead[waiter]
+                self._urgent.put(tenant, waiter)
 
-    async def _wait(self, key: Key, queue: dict[asyncio.Future[None], Key]) -> None:
-        waiter = asyncio.get_running_loop().create_future()
-        queue[waiter] = key
+    async def _wait(self, key: Key, tenant: str, *, ahead: bool) -> Share[Any] | None:
+        waiter: Waiter = asyncio.get_running_loop().create_future()
+        if ahead:
+            self._ahead[waiter] = key, tenant
+        else:
+            self._urgent.put(tenant, waiter)
+        self._give()
         try:
-            await waiter
+            return await waiter
         except asyncio.CancelledError:
             self._ahead.pop(waiter, None)
-            self._urgent.pop(waiter, None)
             if waiter.done() and not waiter.cancelled():
                 self._pass_on()  # it was given the turn in the same moment
             raise
 
     def _pass_on(self) -> None:
-        for queue in (self._urgent, self._ahead):
-            while queue:
-                waiter = next(iter(queue))
-                del queue[waiter]
-                if not waiter.done():
-                    waiter.set_result(None)
-                    return
         self._free += 1
+        self._give()
+
+    def _give(self) -> None:
+        while self._free and (self._urgent or self._ahead):
+            share: Share[Any] | None = None
+            if self._urgent:
+                share, waiter = self._urgent.take()
+            else:
+                waiter = next(iter(self._ahead))
+                del self._ahead[waiter]
+            if waiter.done():
+                continue  # who waited was cancelled
+            if share is not None:
+                share.charge(_EXPECTED_SECONDS)
+            waiter.set_result(share)
+            self._free -= 1

@@ -70,9 +70,13 @@ class MultiModelEngine:
         ask = self._ask(invocation, body if isinstance(body, bytes) else await body.read())
         try:
             for attempt in range(1, _ATTEMPTS + 1):
-                lease = self._cache.hit(key) or await self._cache.acquire(key, invocation.deadline)
+                lease = self._cache.hit(key) or await self._cache.acquire(
+                    key, invocation.deadline, invocation.api_key
+                )
                 try:
-                    outcome = await self._pool.predict(lease.residency, ask, invocation.deadline)
+                    outcome = await self._pool.predict(
+                        lease.residency, ask, invocation.deadline, invocation.api_key
+                    )
                     return self._reply(lease, outcome, len(ask.body))
                 except WorkerLost as lost:
                     if lost.started or attempt == _ATTEMPTS:

@@ -14,6 +14,7 @@ from aiohttp import hdrs
 from aiohttp.streams import StreamReader
 from aiohttp.web import RequestPayloadError
 from msgspec import Struct
+from msgspec.structs import replace
 
 from mme.config import ServerConfig
 from mme.domain import Invocation, ModelKey, Reply
@@ -21,6 +22,7 @@ from mme.errors import InvalidRequest, PayloadTimeout, PayloadTooLarge
 from mme.front.access import Caller
 from mme.front.heads import Head
 from mme.front.wire import Answer
+from mme.tracing import Traced
 
 
 class Service(Protocol):
@@ -92,15 +94,18 @@ class Exchange(Struct, eq=False, kw_only=True):
     caller: Caller | None = None  # None: nobody is asked who they are
     invocation: Invocation | None = None
     reply: Reply | None = None
+    traced: Traced | None = None
     given_up: bool = False  # by the server, which ends
 
-    def admit(self, invocation: Invocation) -> None:
-        """Notes what is asked for. Raises AccessDenied where the caller may not ask for it."""
+    def admit(self, invocation: Invocation) -> Invocation:
+        """Notes what is asked for, and by whom. Raises AccessDenied where they may not."""
         self.invocation = invocation
         if self.caller is not None:
             self.caller.check(
                 invocation.endpoint, invocation.target_model, invocation.target_container
             )
+            self.invocation = replace(invocation, api_key=self.caller.grant.name)
+        return self.invocation
 
     def may_use(self, model: ModelKey) -> ModelKey:
         """That model. Raises AccessDenied where the caller may not do this to it."""

@@ -139,7 +139,7 @@ class OipApi:
             body=await exchange.receive(),
             deadline=exchange.clock() + self._server.invocation_seconds,
         )
-        exchange.admit(invocation)
+        invocation = exchange.admit(invocation)
         exchange.reply = reply = await self._service.invoke(invocation)
         return infer_answer(reply, headers.get("Content-Type", ""), exchange.request_id)
 

@@ -94,7 +94,7 @@ class RuntimeApi:
             deadline=exchange.clock() + self._server.invocation_seconds,
             **fields,
         )
-        exchange.admit(invocation)
+        invocation = exchange.admit(invocation)
         exchange.reply = reply = await self._service.invoke(invocation)
         return reply_answer(reply, exchange.request_id)
 

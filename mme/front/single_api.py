@@ -114,6 +114,6 @@ class SingleModelApi:
             body=await exchange.receive(),
             deadline=exchange.clock() + self._server.invocation_seconds,
         )
-        exchange.admit(invocation)
+        invocation = exchange.admit(invocation)
         exchange.reply = reply = await self._service.invoke(invocation)
         return payload_answer(reply, exchange.request_id)

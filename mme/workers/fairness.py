@@ -85,12 +85,9 @@ class FairQueue(Generic[Item]):
 
     def _join(self, tenant: str) -> Share[Item]:
         if len(self._shares) >= self._kept:
-            for idle in [each for each in self._shares.values() if self._is_forgettable(each)]:
-                del self._shares[idle.tenant]
+            busy = {name: each for name, each in self._shares.items() if each.items}
+            self._shares = busy  # what the others owe is forgiven, once in a thousand tenants
             self._kept = max(_KEPT, 2 * len(self._shares))
         share: Share[Item] = Share(tenant, self._weights.get(tenant, 1.0))
         self._shares[tenant] = share
         return share
-
-    def _is_forgettable(self, share: Share[Item]) -> bool:
-        return not share.items and share.ends <= self._now

@@ -32,21 +32,12 @@ from mme.workers.process import WorkerStartError
 from mme.workers.protocol import Ask, CallFailed, Loaded
 from mme.workers.queues import Outcome, Ticket
 from mme.workers.recycling import Recycler
-from mme.workers.slot import Residency, Slot
+from mme.workers.residency import LoadRequest, Residency
+from mme.workers.slot import Slot
+
+__all__ = ["LoadRequest", "LoadedModel", "Pool"]
 
 _log = structlog.get_logger()
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class LoadRequest:
-    """What is to be loaded."""
-
-    model: str  # an opaque id, unique to this copy of the artifact's content
-    name: str  # for the log
-    directory: str  # the extracted artifact
-    size_bytes: int  # reserved for it; counts for placement while it loads
-    environment: Environment | None = None  # whose workers take it; None: the pool's own
-    avoid: tuple[Slot, ...] = ()  # workers that have a copy already
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -235,7 +226,7 @@ class Pool:
             slot = await group.choose(wanted.avoid)
             slot.assigned_bytes += wanted.size_bytes
             try:
-                return slot, await slot.load(wanted.model, wanted.name, wanted.directory)
+                return slot, await slot.load(wanted)
             finally:
                 slot.assigned_bytes -= wanted.size_bytes
         finally:
@@ -254,7 +245,7 @@ class Pool:
         return Slot(
             self._slot_count - 1,
             self._config,
-            self._tenants,
+            weights=self._tenants.weights,
             threads=self._threads,
             environment=environment,
             metrics=self._metrics,

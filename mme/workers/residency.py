@@ -1,4 +1,4 @@
-"""A model in a worker's memory."""
+"""A model in a worker's memory, and what asks for one to be there."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from mme.workers.environments import Environment
     from mme.usage.account import Account
     from mme.workers.slot import Slot
 
@@ -21,3 +22,16 @@ class Residency:
     resident_bytes: int
     alive: bool = True
     account: Account | None = None  # that is charged for it, once it is admitted
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LoadRequest:
+    """What is to be loaded."""
+
+    model: str  # an opaque id, unique to this copy of the artifact's content
+    name: str  # for the log
+    directory: str  # the extracted artifact
+    size_bytes: int  # reserved for it; counts for placement while it loads
+    tenant: str = ""  # for whom; its model's requests are that tenant's, unless an API key's are
+    environment: Environment | None = None  # whose workers take it; None: the pool's own
+    avoid: tuple[Slot, ...] = ()  # workers that have a copy already

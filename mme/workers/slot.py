@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 
 import structlog
 
-from mme.config import TenantConfig, WorkerConfig
+from mme.config import WorkerConfig
 from mme.errors import WorkerLost
 from mme.metrics import Metrics
 from mme.workers.backoff import Backoff
@@ -23,7 +23,7 @@ from mme.workers.patience import overdue
 from mme.workers.process import WorkerProcess, WorkerStartError
 from mme.workers.protocol import CallFailed, Loaded, Predict, Predicted
 from mme.workers.queues import WorkerQueue
-from mme.workers.residency import Residency
+from mme.workers.residency import LoadRequest, Residency
 from mme.workers.spec import WorkerSpec
 
 __all__ = ["Residency", "Slot"]
@@ -38,8 +38,8 @@ class Slot:
         self,
         index: int,
         config: WorkerConfig,
-        tenants: TenantConfig,
         *,
+        weights: Mapping[str, float],
         threads: int,
         environment: Environment | None,
         metrics: Metrics,
@@ -47,11 +47,10 @@ class Slot:
         on_lost: Callable[[list[Residency], list[Residency], str], None],
     ) -> None:
         self.index = index
-        self.queue = WorkerQueue(config.batch_requests, config.batch_bytes, tenants.weights)
+        self.queue = WorkerQueue(config.batch_requests, config.batch_bytes, weights)
         self.assigned_bytes = 0  # of loads on their way
         self.resident_bytes = 0  # of the models here
         self._config = config
-        self._tenants = tenants
         packages = environment.directory if environment else None
         self._spec = WorkerSpec.of(config, threads, packages)
         self._environment = environment
@@ -131,26 +130,26 @@ class Slot:
         if self._process is not None:
             await self._process.end(reason)
 
-    async def load(self, model: str, name: str, directory: str) -> Loaded | CallFailed:
+    async def load(self, wanted: LoadRequest) -> Loaded | CallFailed:
         """Loads a model here, one at a time; see Pool.load.
 
         Cancellation: while waiting for its turn, nothing; once handed over, the worker is ended,
             for its loading
         thread can't be stopped and nothing else could be loaded there.
         """
+        model, name = wanted.model, wanted.name
         async with self._load_turn:
             process = self._serving()
             self._loading = name
             try:
-                answer = await process.load(model, name, directory)
+                answer = await process.load(model, name, wanted.directory)
             except asyncio.CancelledError:
                 process.kill(f"loading {name} was given up")
                 raise
             finally:
                 self._loading = ""
             if isinstance(answer, Loaded):
-                whose = self._tenants.tenant_of(name)
-                residency = Residency(self, model, name, whose, answer.resident_bytes)
+                residency = Residency(self, model, name, wanted.tenant, answer.resident_bytes)
                 self._residencies[model] = residency
                 self.empty.clear()
                 self.resident_bytes += residency.resident_bytes

@@ -24,6 +24,7 @@ from mme.config_sections import (
     PipelineConfig,
     ServerConfig,
     StoreConfig,
+    TraceConfig,
     UsageConfig,
     WorkerConfig,
 )
@@ -48,6 +49,7 @@ __all__ = [
     "ServerConfig",
     "Setting",
     "StoreConfig",
+    "TraceConfig",
     "TenantConfig",
     "UsageConfig",
     "WorkerConfig",
@@ -142,6 +144,7 @@ def build_config(values: Mapping[str, Any]) -> Config:
         tenants=tenants,
         environments=EnvironmentConfig(**{"trust": workers.trust, **sections["environments"]}),
         **{name: kind(**sections[name]) for name, kind in _PLAIN.items()},
+        traces=TraceConfig(**sections["traces"]),
     )
 
 

@@ -163,6 +163,14 @@ class LogConfig:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class TraceConfig:
+    """Which requests are traced, and who is told."""
+
+    url: str | None = None  # None: no traces
+    share_ratio: float = 0.01
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class PipelineConfig:
     """How an endpoint of several containers calls them."""
 
@@ -187,3 +195,4 @@ class Config:
     usage: UsageConfig = field(default_factory=UsageConfig)
     cloudwatch: CloudWatchConfig = field(default_factory=CloudWatchConfig)
     log: LogConfig = field(default_factory=LogConfig)
+    traces: TraceConfig = field(default_factory=TraceConfig)

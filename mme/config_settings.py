@@ -128,6 +128,8 @@ SETTINGS: tuple[Setting, ...] = (
     _setting("cloudwatch_namespace", "cloudwatch.namespace", "text", "Namespace of the invocation metrics; AWS itself takes none that begins with AWS/ from its customers."),
     _setting("log_level", "log.log_level", "level", "debug, info, warning or error."),
     _setting("log_format", "log.log_format", "format", "json, text, or auto (text on a terminal)."),
+    _setting("traces", "traces.url", "url", "Where traces go: an OTLP/HTTP receiver, e.g. http://127.0.0.1:4318/v1/traces (needs the extra traces)."),
+    _setting("trace_share", "traces.share_ratio", "share", "Share of requests that are traced, unless who asks has decided (traceparent)."),
     _setting("log_requests", "server.log_requests_per_second", "count", "Lines a second, at most, for requests that went well; failures always have one."),
 )
 # fmt: on

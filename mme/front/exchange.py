@@ -23,6 +23,7 @@ from mme.front.access import Caller
 from mme.front.heads import Head
 from mme.front.wire import Answer
 from mme.tracing import Traced
+from mme.tracing import Traced
 
 
 class Service(Protocol):
@@ -94,6 +95,7 @@ class Exchange(Struct, eq=False, kw_only=True):
     caller: Caller | None = None  # None: nobody is asked who they are
     invocation: Invocation | None = None
     reply: Reply | None = None
+    traced: Traced | None = None
     traced: Traced | None = None
     given_up: bool = False  # by the server, which ends
 

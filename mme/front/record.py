@@ -21,6 +21,7 @@ from mme.front.exchange import Exchange
 from mme.front.recent import Recent
 from mme.front.routes import Route
 from mme.metrics import Counter, Metrics
+from mme.tracing import Traced
 
 CLIENT_GONE_STATUS = 499  # nothing was sent; the number that proxies log for it
 _REASON_LIMIT = 500
@@ -52,6 +53,8 @@ class Recorder:
         """
         now = time.perf_counter()
         seconds = now - exchange.started
+        if exchange.traced is not None:
+            _end_trace(exchange.traced, exchange, status, error)
         name, invokes = (route.name, route.invokes) if route else ("none", False)
         self._count(name, status)
         if invokes:
@@ -172,3 +175,20 @@ def _tell(exchange: Exchange, told: dict[str, object]) -> None:
     told["load_seconds"] = timings.load_seconds
     told["queue_seconds"] = timings.queue_seconds
     told["predict_seconds"] = timings.predict_seconds
+
+
+def _end_trace(
+    traced: Traced, exchange: Exchange, status: int, error: BaseException | None
+) -> None:
+    invocation, reply = exchange.invocation, exchange.reply
+    told: dict[str, str | int] = {
+        "http.response.status_code": status,
+        "url.path": exchange.head.url.raw_path,
+        "aws.request_id": exchange.request_id,
+    }
+    if invocation is not None:
+        told["mme.endpoint"] = invocation.endpoint
+        told["mme.model"] = invocation.target_model or ""
+    if reply is not None and reply.cache_hit is not None:
+        told["mme.cache"] = "hit" if reply.cache_hit else "miss"
+    traced.tracing.end(traced, told, reply, error)

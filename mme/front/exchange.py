@@ -20,9 +20,9 @@ from mme.config import ServerConfig
 from mme.domain import Invocation, ModelKey, Reply
 from mme.errors import InvalidRequest, PayloadTimeout, PayloadTooLarge
 from mme.front.access import Caller
+from mme.front.bodies import Bodies
 from mme.front.heads import Head
 from mme.front.wire import Answer
-from mme.tracing import Traced
 from mme.tracing import Traced
 
 
@@ -96,8 +96,9 @@ class Exchange(Struct, eq=False, kw_only=True):
     invocation: Invocation | None = None
     reply: Reply | None = None
     traced: Traced | None = None
-    traced: Traced | None = None
     given_up: bool = False  # by the server, which ends
+    bodies: Bodies | None = None  # None: as many as come
+    held_bytes: int = 0  # of them, this one's
 
     def admit(self, invocation: Invocation) -> Invocation:
         """Notes what is asked for, and by whom. Raises AccessDenied where they may not."""
@@ -153,11 +154,12 @@ class Exchange(Struct, eq=False, kw_only=True):
         # its digits were checked by the parser
         if int(headers.get(hdrs.CONTENT_LENGTH, "0")) > limit_bytes:
             raise PayloadTooLarge(limit_bytes)
+        self._hold(int(headers.get(hdrs.CONTENT_LENGTH, "0")))
         if headers.get(hdrs.EXPECT, "").lower() == "100-continue":
             self.request.client.invite()
         try:
             async with asyncio.timeout(seconds):
-                return await _read_all(content, limit_bytes)
+                return await self._read_all(content, limit_bytes)
         except TimeoutError:
             raise PayloadTimeout(
                 f"The request was not received within {seconds:g} seconds."
@@ -165,12 +167,16 @@ class Exchange(Struct, eq=False, kw_only=True):
         except (RequestPayloadError, ConnectionError) as error:
             raise InvalidRequest("The request's body broke off or is malformed.") from error
 
+    async def _read_all(self, content: StreamReader, limit_bytes: int) -> bytes:
+        chunks, size = [], 0
+        while chunk := await content.readany():
+            chunks.append(chunk)
+            size += len(chunk)
+            if size > limit_bytes:
+                raise PayloadTooLarge(limit_bytes)
+            self._hold(size)
+        return b"".join(chunks)
 
-async def _read_all(content: StreamReader, limit_bytes: int) -> bytes:
-    chunks, size = [], 0
-    while chunk := await content.readany():
-        chunks.append(chunk)
-        size += len(chunk)
-        if size > limit_bytes:
-            raise PayloadTooLarge(limit_bytes)
-    return b"".join(chunks)
+    def _hold(self, size_bytes: int) -> None:
+        if self.bodies is not None and size_bytes > self.held_bytes:
+            self.held_bytes += self.bodies.hold(size_bytes - self.held_bytes)

@@ -22,6 +22,7 @@ from mme import logs
 from mme.config import ServerConfig
 from mme.errors import Draining, InvalidRequest, MmeError
 from mme.front.access import Action
+from mme.front.bodies import Bodies
 from mme.front.connection import Connections
 from mme.front.credentials import KeyFile
 from mme.front.dialects import Management, open_dialects
@@ -83,6 +84,7 @@ class Front:
         self._tables = _tables(routes, apart=config.admin_port is not None)
         self._listeners: list[Listener] = []
         self._in_flight: set[Exchange] = set()
+        self._bodies = Bodies(config.bodies_limit_bytes)
         self._request_ids = _draw_request_ids()
         self._emptied = asyncio.Event()
         self._draining = self._failing = False
@@ -169,6 +171,7 @@ class Front:
             clock=self._clock,
             started=time.perf_counter(),
             server=self._config,
+            bodies=self._bodies,
             traced=traced,
         )
 
@@ -206,6 +209,8 @@ class Front:
 
     def _leave(self, exchange: Exchange) -> None:
         self._in_flight.discard(exchange)
+        if exchange.held_bytes:
+            self._bodies.drop(exchange.held_bytes)
         if self._draining and not self._in_flight:
             self._emptied.set()
 

@@ -12,6 +12,7 @@ from mme.domain import Reply
 from mme.errors import ConfigError, InvalidRequest
 from mme.front.server import Front
 from mme.metrics import Metrics
+from tests.eventually import eventually
 from tests.rooms.front_double import NAME, FakeService, connected, serving
 
 
@@ -304,3 +305,18 @@ async def test_requests_and_their_outcomes_are_counted():
     assert sample("ModelLatency_count", labels) == 1
     assert sample("mme_requests_total", {"route": "invocations", "status": "200"}) == 1
     assert sample("mme_requests_total", {"route": "invocations", "status": "400"}) == 1
+
+
+async def test_bodies_beyond_what_all_may_have_are_refused_before_they_are_read():
+    settings = {"bodies_limit_bytes": 100_000}
+    async with serving(FakeService(), **settings) as front, connected(front) as first:
+        head = b"POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Length: 60000\r\n\r\n"
+        first.send(head + b"x")
+        async with connected(front) as second:
+            await eventually(lambda: front._bodies._held_bytes)
+            second.send(head)
+            response = await second.response()
+            assert (response.status, response.headers["retry-after"]) == (503, "1")
+        first.send(b"x" * 59_999)
+        assert (await first.response()).status == 200
+        assert front._bodies._held_bytes == 0

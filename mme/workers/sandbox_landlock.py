@@ -60,7 +60,7 @@ def restrict_files(rules: Iterable[Rule], *, network: bool) -> None:
         rules: paths that are not there are left out.
         network: False: no TCP either, where the kernel knows that.
     """
-    version = _call(_CREATE_RULESET, None, 0, _ASK_VERSION)
+    version = kernel_version()
     known = _KNOWN.get(version, _KNOWN[3])
     asked = _Ruleset(
         files=known,
@@ -76,6 +76,11 @@ def restrict_files(rules: Iterable[Rule], *, network: bool) -> None:
         _call(_RESTRICT_SELF, ruleset, 0)
     finally:
         os.close(ruleset)
+
+
+def kernel_version() -> int:
+    """Which Landlock the kernel has. Raises OSError where it has none, or has it switched off."""
+    return _call(_CREATE_RULESET, None, 0, _ASK_VERSION)
 
 
 def forbid_new_privileges() -> None:

@@ -2,7 +2,6 @@
 
 Each asserts: the right answer to the client, the ledger back to truth, nothing left over (the
 fixture `alone`, and what the tests look at of the server's own), and the next request served.
-Workers' faults are in `test_workers*.py`, beside these.
 """
 
 from __future__ import annotations
@@ -15,8 +14,50 @@ _ENDED = (
 _FRONT = "rooms/test_front.py::test_"
 _HOSTILE = "rooms/test_front_hostile.py::test_"
 _DISK = "rooms/test_artifacts.py::test_"
+_WORKERS = "chaos/test_workers.py::test_"
+_ENDS = _WORKERS + "a_model_that_ends_its_worker_costs_its_own_request_only"
+_NOBODY = _WORKERS + "a_worker_killed_while_nobody_asks_costs_nobody_an_answer"
 
 MATRIX = {
+    "worker killed while idle": _NOBODY,
+    "worker killed while unloading": _NOBODY,
+    "worker killed while loading": (
+        _WORKERS + "a_model_that_ends_workers_while_it_loads_is_remembered_with_the_cause"
+    ),
+    "worker killed while predicting": _ENDS,
+    "worker killed while requests wait": (
+        "rooms/test_engine.py::"
+        "test_a_killed_worker_loses_what_ran_and_everything_else_is_reloaded_when_asked_for"
+    ),
+    "worker killed between load and first use": (
+        "rooms/test_engine.py::"
+        "test_a_worker_that_dies_between_load_and_first_use_costs_a_second_load_only"
+    ),
+    "worker says nothing": "rooms/test_pool.py::test_a_silent_worker_is_ended_and_replaced",
+    "model hangs": _ENDS,
+    "model hangs at loading": (
+        _WORKERS
+        + "a_model_that_hangs_while_it_loads_is_given_up_and_its_neighbour_goes_on_answering"
+    ),
+    "model spins": _ENDS,
+    "model leaks, memory limited": (
+        _WORKERS + "a_model_that_takes_all_memory_it_may_is_refused_more_and_its_worker_lives"
+    ),
+    "model is killed for memory": _ENDS,
+    "model forks": _ENDS,
+    "model closes its pipe": _ENDS,
+    "model writes rubbish to its pipe": _ENDS,
+    "model calls os._exit": _ENDS,
+    "model segfaults": _ENDS,
+    "model ends worker after worker": (
+        _WORKERS + "a_model_that_ends_three_workers_is_quarantined_with_the_cause"
+    ),
+    "server killed, workers' directories": (
+        _WORKERS + "what_a_killed_server_left_of_its_workers_is_removed_by_the_next"
+    ),
+    "model reads, writes, connects where it may not": (
+        "chaos/test_workers_isolation.py::test_a_models_code_reaches_its_own_files_and_nobody_elses"
+    ),
     "S3 slow": "chaos/test_s3.py::test_a_slow_s3_delays_only_the_one_who_waits_for_it",
     "S3 hanging": _S3,
     "S3 500": _S3,

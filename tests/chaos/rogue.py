@@ -1,0 +1,66 @@
+"""A model whose code does its worst, at loading or at predicting: a script that does as told."""
+
+from __future__ import annotations
+
+SCRIPT = b"""
+import ctypes, mmap, os, signal, socket, stat, subprocess, sys, threading
+from pathlib import Path
+
+
+def sockets():
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            if stat.S_ISSOCK(os.fstat(int(name)).st_mode):
+                yield int(name)
+        except OSError:
+            pass  # the directory's own
+
+
+def spin():
+    while True:
+        pass
+
+
+def leak():
+    held = []
+    while True:
+        held.append(bytearray(32 * 1024**2))
+
+
+def leave_a_child():
+    quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL}
+    command = [sys.executable, "-S", "-c", "import signal; signal.pause() # rogue child"]
+    subprocess.Popen(command, start_new_session=True, close_fds=False, **quiet)
+    os._exit(7)
+
+
+FAULTS = {
+    "exits": lambda: os._exit(3),
+    "segfaults": lambda: ctypes.string_at(0),
+    "aborts": os.abort,
+    "is killed": lambda: os.kill(os.getpid(), signal.SIGKILL),
+    "hangs": lambda: threading.Event().wait(),
+    "spins": spin,
+    "leaks": leak,
+    "forks": leave_a_child,
+    "closes its pipe": lambda: [os.close(number) for number in sockets()],
+    "writes rubbish": lambda: [os.write(number, b"\\xff" * 64) for number in sockets()],
+}
+
+
+def model_fn(model_dir):
+    fault = Path(model_dir, "at-load").read_text()
+    return FAULTS[fault]() if fault else None
+
+
+def transform_fn(model, data, content_type, accept):
+    if data.strip():
+        FAULTS[data.strip()]()
+    return Path(__file__).with_name("answer").read_text(), "text/csv"
+"""
+
+
+def rogue(at_load: str = "", answer: float = 1.0) -> dict[str, bytes]:
+    """An artifact that misbehaves while it is loaded, or when a request's body names how."""
+    told = {"at-load": at_load.encode(), "code/answer": repr(answer).encode()}
+    return {"code/inference.py": SCRIPT, **told}

@@ -1,0 +1,167 @@
+"""Models that do their worst to their worker: who asked is told, nobody else loses anything."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import re
+import signal
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from mme import Engine
+from mme.domain import ModelKey
+from mme.errors import InvocationTimeout, LoadFailed, MmeError, PredictionFailed, WorkerLost
+from tests.chaos.rogue import rogue
+from tests.engines import ask, assert_ledger_is_exact, drop, invocation, quiet, running_engine
+from tests.eventually import eventually
+
+pytestmark = pytest.mark.timeout(60)
+CAUSES = {
+    "exits": "exited with status 3",
+    "segfaults": "killed by SIGSEGV",
+    "aborts": "killed by SIGABRT",
+    "is killed": "killed by SIGKILL",  # as by the kernel, when memory ends
+    "hangs": "ran for more than",
+    "spins": "ran for more than",
+    "forks": "exited with status 7",
+    "closes its pipe": "closed its channel|exited with status [01]",
+    "writes rubbish": "closed its channel|exited with status [01]",
+}
+HASTY = {"heartbeat_seconds": 0.1, "invocation_seconds": 1.0, "grace_seconds": 0.1}
+
+
+@contextlib.asynccontextmanager
+async def engine_with_a_neighbour(root: Path, **settings: Any) -> AsyncIterator[Engine]:
+    """One worker that holds a model in use; it answers afterwards too, and nothing is left over."""
+    drop(root / "models", "a", rogue(answer=2.5))
+    async with running_engine(root, failure_seconds=30, **settings) as engine:
+        await neighbour_answers(engine)
+        yield engine
+        await neighbour_answers(engine)
+        await quiet(engine)
+        assert_ledger_is_exact(engine)
+        family = psutil.Process().children(recursive=True)
+        assert [process.pid for process in family] == [worker(engine)["pid"]]
+        assert len(list((root / "cache/workers").iterdir())) == 1
+    assert list((root / "cache/workers").iterdir()) == []
+
+
+async def neighbour_answers(engine: Engine) -> None:
+    assert await ask(engine, "a", body=b"") == 2.5
+
+
+def worker(engine: Engine) -> dict[str, Any]:
+    return engine.state()["workers"][0]
+
+
+async def tell(engine: Engine, model: str, fault: str) -> MmeError:
+    """Asks `model` to do `fault`; what the client is told."""
+    with pytest.raises(MmeError) as told:
+        await engine.invoke(invocation(model, fault.encode(), seconds=20))
+    return told.value
+
+
+def why_lost(engine: Engine, model: str) -> str:
+    """What `/state` says of why a model went."""
+    lost = (event for event in engine.state()["events"] if event["kind"] == "lost")
+    return next(event["reason"] for event in lost if event["model"] == model)
+
+
+@pytest.mark.parametrize("fault", CAUSES)
+async def test_a_model_that_ends_its_worker_costs_its_own_request_only(
+    tmp_path: Path, fault: str
+) -> None:
+    drop(tmp_path / "models", "rogue", rogue())
+    async with engine_with_a_neighbour(tmp_path, **HASTY) as engine:
+        told = await tell(engine, "rogue", fault)
+        assert isinstance(told, WorkerLost | InvocationTimeout), told
+        await neighbour_answers(engine)
+        assert why_lost(engine, "rogue") == why_lost(engine, "a")
+        assert re.search(CAUSES[fault], why_lost(engine, "rogue"))
+
+
+async def test_a_model_that_ends_three_workers_is_quarantined_with_the_cause(
+    tmp_path: Path,
+) -> None:
+    fault = "segfaults"
+    drop(tmp_path / "models", "rogue", rogue())
+    async with engine_with_a_neighbour(tmp_path, **HASTY) as engine:
+        for _ in range(3):
+            assert isinstance(await tell(engine, "rogue", fault), WorkerLost)
+            await neighbour_answers(engine)
+        restarts = worker(engine)["restarts"]
+        told = await tell(engine, "rogue", fault)
+        assert isinstance(told, LoadFailed)
+        assert re.search(
+            f"3 times and is quarantined; the last time: .*({CAUSES[fault]})", str(told)
+        )
+        assert worker(engine)["restarts"] == restarts
+
+
+@pytest.mark.parametrize("fault", ["exits", "forks"])
+async def test_a_model_that_ends_workers_while_it_loads_is_remembered_with_the_cause(
+    tmp_path: Path, fault: str
+) -> None:
+    drop(tmp_path / "models", "rogue", rogue(at_load=fault))
+    async with engine_with_a_neighbour(tmp_path, **HASTY) as engine:
+        told = [await tell(engine, "rogue", ""), await tell(engine, "rogue", "")]
+        for error in told:
+            assert re.search(CAUSES[fault], str(error)), error
+        [failure] = engine.state()["failures"]
+        assert failure["times"] == 1  # the second was told from memory
+
+
+async def test_a_model_that_hangs_while_it_loads_is_given_up_and_its_neighbour_goes_on_answering(
+    tmp_path: Path,
+) -> None:
+    drop(tmp_path / "models", "rogue", rogue(at_load="hangs"))
+    async with engine_with_a_neighbour(tmp_path, load_seconds=4) as engine:
+        loading = asyncio.create_task(tell(engine, "rogue", ""))
+        await eventually(lambda: worker(engine)["loading"])
+        await neighbour_answers(engine)
+        assert not loading.done()
+        assert "4 s" in str(await loading)
+        await eventually(lambda: worker(engine)["restarts"])
+
+
+async def test_a_model_that_takes_all_memory_it_may_is_refused_more_and_its_worker_lives(
+    tmp_path: Path,
+) -> None:
+    drop(tmp_path / "models", "rogue", rogue())
+    async with engine_with_a_neighbour(tmp_path, worker_memory=768 * 1024**2) as engine:
+        told = await tell(engine, "rogue", "leaks")
+        assert isinstance(told, PredictionFailed)
+        assert "out of memory" in str(told)
+        assert worker(engine)["restarts"] == 0
+
+
+@pytest.mark.parametrize("moment", ["idle", "unloading"])
+async def test_a_worker_killed_while_nobody_asks_costs_nobody_an_answer(
+    tmp_path: Path, moment: str
+) -> None:
+    async with engine_with_a_neighbour(tmp_path) as engine:
+        pid = worker(engine)["pid"]
+        os.kill(pid, signal.SIGSTOP)
+        unloading = None
+        if moment == "unloading":
+            unloading = asyncio.create_task(engine._built_in.cache.unload(ModelKey("a")))
+            await eventually(lambda: engine.state()["memory"]["leaving_bytes"])
+        os.kill(pid, signal.SIGKILL)
+        if unloading is not None:
+            assert await unloading
+        await eventually(lambda: worker(engine)["pid"] not in {pid, None})
+
+
+async def test_what_a_killed_server_left_of_its_workers_is_removed_by_the_next(
+    tmp_path: Path,
+) -> None:
+    left = tmp_path / "cache/workers/left"
+    (left / "tmp/deep").mkdir(parents=True)
+    async with engine_with_a_neighbour(tmp_path):
+        assert not left.exists()

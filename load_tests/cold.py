@@ -61,7 +61,7 @@ def run(options: argparse.Namespace, report: Findings) -> None:
         scratch = Path(name)
         objects = scratch / "objects"
         objects.mkdir()
-        questions = make_replicas(objects, options.models + 1, options.boosters)
+        questions = make_replicas(objects, options.models + 1, options.boosters, distinct=True)
         subjects = [Subject(name="xgboost", questions=questions)]
         if options.large_models:
             large = _make_large(options, scratch / "large", objects / BUCKET)

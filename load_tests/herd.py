@@ -51,7 +51,7 @@ def run(options: argparse.Namespace, report: Findings) -> None:
         scratch = Path(name)
         objects = scratch / "objects"
         objects.mkdir()
-        questions = make_replicas(objects, options.models + 1, options.boosters)
+        questions = make_replicas(objects, options.models + 1, options.boosters, distinct=True)
         flags = [f"--workers={options.workers}"] if options.workers else []
         with object_store(objects, scratch / "rclone.log") as store:
             fetched, herds = [], []

@@ -12,6 +12,7 @@ from rich.console import Console
 from load_tests import (
     cold,
     density,
+    flood,
     floor,
     growth,
     hard_limit,
@@ -21,6 +22,7 @@ from load_tests import (
     overwrite,
     simulate,
     steady,
+    storm,
     thrash,
     zipf,
 )
@@ -36,6 +38,7 @@ from load_tests.tenants import TrainingFailed
 _SCENARIOS = {
     "steady": steady,
     "floor": floor,
+    "flood": flood,
     "peers": peers,
     "zipf": zipf,
     "cold": cold,
@@ -46,6 +49,7 @@ _SCENARIOS = {
     "density": density,
     "simulate": simulate,
     "thrash": thrash,
+    "storm": storm,
     "hard-limit": hard_limit,
     "overwrite": overwrite,
     "soak": soak,

@@ -1,0 +1,72 @@
+"""Cold loads, fifty a second, beside steady warm traffic: what the warm ones feel of them.
+
+Decisions: each cold model is asked for once, a key of its own, in an open loop; the warm ones are
+asked in an open loop, too, at a rate far from what the server can do. The target is a tenth more
+than alone against alone, which is what the machine's own noise allows.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from pathlib import Path
+
+from load_tests.beside import measure_round, tell
+from load_tests.findings import Findings
+from load_tests.operator import Operator
+from load_tests.plan import Plan, Question
+from load_tests.replicas import make_replicas
+from load_tests.server_process import mme_server
+
+ARGUMENTS_KEPT = ("warm", "boosters", "seconds", "rounds", "rate", "loads", "workers")
+REPORT = Findings
+
+_TARGET = 1.1
+_CONNECTIONS = 64
+_SPARE_RATIO = 1.3  # of cold models, for what chance draws more
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What can be chosen."""
+    parser.add_argument("--warm", type=int, default=20, help="models")
+    parser.add_argument("--boosters", type=int, default=8, help="different ones among all")
+    parser.add_argument("--seconds", type=float, default=10, help="of each measurement")
+    parser.add_argument("--rounds", type=int, default=4, help="over which medians are taken")
+    parser.add_argument("--rate", type=float, default=500, help="asks/s of the warm ones")
+    parser.add_argument("--loads", type=float, default=50, help="cold models a second")
+    parser.add_argument("--workers", type=int, help="as in mme serve; default: its own")
+
+
+def run(options: argparse.Namespace, report: Findings) -> None:
+    """Measures. Raises ServerFailed, GeneratorFailed, TrainingFailed."""
+    cold = int(_SPARE_RATIO * options.loads * (options.seconds + 1)) + 10  # a round
+    with tempfile.TemporaryDirectory(prefix="mme-load-") as name:
+        scratch = Path(name)
+        count = options.warm + options.rounds * cold
+        questions = make_replicas(scratch, count, options.boosters)
+        flags = [f"--workers={options.workers}"] if options.workers else []
+        with mme_server(scratch / "models", scratch, flags) as server:
+            with Operator(server.port) as operator:
+                for question in questions[: options.warm]:
+                    if wrong := operator.ask(question):
+                        report.fail(f"warming up: {wrong}")
+
+            def plan(asked: list[Question], per_second: float, seed: int) -> Plan:
+                return Plan(
+                    port=server.port,
+                    server_pid=server.pid,
+                    path="/endpoints/mme/invocations",
+                    questions=tuple(asked),
+                    connections=_CONNECTIONS,
+                    seconds=options.seconds,
+                    arrivals_per_second=per_second,
+                    seed=seed,
+                )
+
+            rounds = []
+            for seed in range(options.rounds):
+                begin = options.warm + seed * cold
+                warm = plan(questions[: options.warm], options.rate, seed)
+                storm = plan(questions[begin : begin + cold], options.loads, seed)
+                rounds.append(measure_round(warm, storm))
+    tell("warm ones", rounds, report, lambda noise_ratio: _TARGET * noise_ratio)

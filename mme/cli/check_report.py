@@ -65,6 +65,8 @@ class Report:
             spent = self._build_seconds
             how = "built before" if spent is None else f"built in {in_seconds(spent)}"
             self.tell("environment", f"{self._requirements.digest}, {how}")
+        holds = state["workers"][0]["isolation"]["holds"]
+        self.tell("isolation", ", ".join(holds) or "none")
         self.tell("compressed", in_bytes(self.tarball.stat().st_size))
         self.tell("on disk", in_bytes(model["unpacked_bytes"]))
         self.tell("in memory", f"{in_bytes(model['bytes'])}, measured in its worker")

@@ -195,6 +195,7 @@ class Environments:
     def _command(self, wanted: Requirements, target: Path) -> list[str]:
         command = [
             find_uv_bin(), "pip", "install", "--quiet", "--no-config", "--no-progress",
+            "--compile-bytecode",  # workers may not write it
             "--python", sys.executable, "--target", str(target), "--requirements", str(wanted.path),
             "--cache-dir", str(self._root / _CACHE),
         ]  # fmt: skip

@@ -6,8 +6,9 @@ from pathlib import Path
 
 from mme.config import IsolationConfig
 from mme.workers.sandbox import Plan
+from mme.workers.sandbox_landlock import kernel_version
 from mme.workers.sandbox_scratch import Scratch
-from mme.workers.sandbox_user import choose_user
+from mme.workers.sandbox_user import choose_user, hide_memory
 
 
 def prepare(config: IsolationConfig) -> tuple[Scratch, Plan] | tuple[None, None]:
@@ -19,6 +20,7 @@ def prepare(config: IsolationConfig) -> tuple[Scratch, Plan] | tuple[None, None]
     """
     if config.mode == "off":
         return None, None
+    _close_to_workers()
     root = None if config.directory is None else Path(config.directory).expanduser().resolve()
     if root is not None:
         root.mkdir(mode=0o711, parents=True, exist_ok=True)
@@ -34,3 +36,11 @@ def prepare(config: IsolationConfig) -> tuple[Scratch, Plan] | tuple[None, None]
         no_user=None if config.by_platform else no_user,
         memory_bytes=config.memory_bytes,
     )
+
+
+def _close_to_workers() -> None:
+    """Landlock keeps workers from the server's memory; without it the server hides its own."""
+    try:
+        kernel_version()
+    except OSError:
+        hide_memory()

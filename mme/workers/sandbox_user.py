@@ -64,6 +64,11 @@ def become(uid: int, gid: int) -> None:
     _prctl(_SET_DUMPABLE, 1)  # what lies in /proc/self is its own again
 
 
+def hide_memory() -> None:
+    """Closes this process's memory and environment to others of its user. Raises OSError."""
+    _prctl(_SET_DUMPABLE, 0)
+
+
 def drop_capabilities() -> None:
     """Gives up what root may do beyond its own files. Raises OSError."""
     with contextlib.suppress(OSError):  # the last one is past, or there are none to drop

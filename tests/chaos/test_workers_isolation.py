@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import subprocess
+import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -147,3 +151,37 @@ async def test_a_user_that_can_not_be_had_is_told_at_the_start(
     with pytest.raises((ConfigError, WorkerStartError), match="worker_user"):
         async with running_engine(tmp_path, **settings):
             pass
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give workers another user")
+def test_a_worker_of_another_user_writes_its_own_directory_and_reads_no_file_of_the_servers() -> (
+    None
+):
+    script = (
+        "import os, sys; from pathlib import Path\n"
+        "from mme.workers.sandbox import Plan, enter\n"
+        "from mme.workers.sandbox_scratch import Scratch\n"
+        "root, user = Path(sys.argv[1]), (65534, 65534)\n"
+        "(root / 'key').touch(mode=0o600)\n"
+        "scratch = Scratch(root / 'workers', user)\n"
+        "plan = Plan(directory=str(scratch.directory), strict=True, network=False, user=user,\n"
+        "            reads_all=True, no_user=None, memory_bytes=None)\n"
+        "isolation = enter(plan)\n"
+        "open('written', 'w').write('x')\n"
+        "try:\n"
+        "    open(root / 'key')\n"
+        "except PermissionError:\n"
+        "    print(os.getresuid(), os.getgroups(), isolation.lacks)\n"
+    )
+    root = tempfile.mkdtemp(dir="/var/tmp")  # nobody can not pass the tests' own
+    Path(root).chmod(0o711)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", script, root],
+            capture_output=True, text=True, check=False, timeout=30,
+        )  # fmt: skip
+        assert (done.stdout, done.stderr) == ("(65534, 65534, 65534) [] []\n", "")
+        [written] = Path(root).glob("workers/*/tmp/written")
+        assert written.stat().st_uid == 65534
+    finally:
+        shutil.rmtree(root)

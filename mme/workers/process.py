@@ -37,7 +37,7 @@ from mme.workers.protocol import (
 )
 from mme.workers.sandbox import Isolation, Plan
 from mme.workers.sandbox_plan import prepare
-from mme.workers.sandbox_scratch import Scratch
+from mme.workers.sandbox_scratch import Scratch, ScratchDeleted
 from mme.workers.spec import WorkerSpec, worker_environment
 
 _log = structlog.get_logger()
@@ -155,6 +155,9 @@ class WorkerProcess:
             return directory
         try:
             return str(await asyncio.to_thread(self._scratch.lend, model, Path(directory)))
+        except ScratchDeleted as error:
+            await self.end("its directory was deleted")
+            raise WorkerLost("The worker's directory was deleted.", started=False) from error
         except OSError as error:
             if self.has_ended:
                 raise WorkerLost("The worker has ended.", started=False) from error

@@ -23,6 +23,10 @@ _UNLINKABLE = (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP, errno.ENOS
 _PREFIX = "mme-worker-"
 
 
+class ScratchDeleted(OSError):
+    """A worker's directory was deleted under it; one made anew would be none that it may read."""
+
+
 class Scratch:
     """One worker's directory, there until `remove`.
 
@@ -47,18 +51,27 @@ class Scratch:
         self.models, self.temporary = self.directory / "models", self.directory / "tmp"
         self.models.mkdir()
         self.models.chmod(0o711)
+        self._made = self.models.stat()
         self.temporary.mkdir(mode=0o700)
         if user is not None:
             os.chown(self.temporary, *user)
 
     def lend(self, model: str, artifact: Path) -> Path:
-        """A directory in `models` with the artifact's files. Raises OSError."""
+        """A directory in `models` with the artifact's files. Raises ScratchDeleted, OSError."""
         with self._turn:
             if self._is_removed:
                 raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+            if not self._is_there():
+                raise ScratchDeleted(errno.ENOENT, os.strerror(errno.ENOENT))
             lent = self._lent[model] = self.models / uuid.uuid4().hex
             shutil.copytree(artifact, lent, copy_function=_link)
         return lent
+
+    def _is_there(self) -> bool:
+        try:
+            return os.path.samestat(self.models.stat(), self._made)
+        except FileNotFoundError:
+            return False
 
     def take_back(self, models: Iterable[str]) -> None:
         """Removes what was lent for them."""

@@ -79,6 +79,10 @@ MATRIX = {
     "cache directory deleted": (
         _DISK + "a_cache_dir_deleted_under_the_server_is_made_and_locked_anew"
     ),
+    "cache directory deleted, workers' directories with it": (
+        "chaos/test_server.py::"
+        "test_a_cache_directory_deleted_under_the_server_costs_no_answer_but_the_fetch"
+    ),
     "two servers, one cache directory": (_DISK + "a_second_server_is_told_which_setting_to_change"),
     "clock jumps": (
         "chaos/test_clock.py::test_a_clock_that_jumps_changes_no_answer_and_holds_up_no_refresh"
@@ -103,6 +107,10 @@ MATRIX = {
     "client pipelines beyond what is taken ahead": (
         _HOSTILE + "more_requests_than_are_taken_ahead_are_all_answered_in_order"
     ),
+    "client asks without waiting for answers": (
+        _HOSTILE + "who_asks_without_waiting_for_answers_holds_up_nobody_else"
+    ),
+    "everything at once": "server/test_soak.py::test_a_short_soak_survives_everything_at_once",
     "client reuses a connection after an error": (
         "chaos/test_server.py::test_a_connection_goes_on_after_each_kind_of_error"
     ),

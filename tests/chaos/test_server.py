@@ -6,6 +6,7 @@ import contextlib
 import http.client
 import json
 import resource
+import shutil
 import signal
 import socket
 import subprocess
@@ -161,6 +162,27 @@ def test_a_disk_that_turns_read_only_is_told_and_passes(tmp_path: Path) -> None:
         turn(served, "rw")
         assert predict(client, "m2") == is_model(2)
         assert_ledger_is_exact(served)
+
+
+@pytest.mark.timeout(120)
+def test_a_cache_directory_deleted_under_the_server_costs_no_answer_but_the_fetch(
+    tmp_path: Path,
+) -> None:
+    for seed in range(1, 4):
+        drop(tmp_path / "models", f"m{seed}", booster(seed).members)
+    memory = ("--refresh-seconds", "0.1")
+    with serving(tmp_path, tmp_path / "models", *memory) as served:
+        connection = http.client.HTTPConnection(*address(served), timeout=60)
+        assert float(post(connection, "m1")[1]) == is_model(1)
+        shutil.rmtree(tmp_path / "cache")
+        for seed in (1, 2, 3, 1):
+            status, body = post(connection, f"m{seed}")
+            assert (status, float(body)) == (200, is_model(seed)), body
+        connection.close()
+        assert_ledger_is_exact(served)
+        assert len(served.state()["models"]) == 3
+        assert len(list((tmp_path / "cache" / "models").glob("*.json"))) >= 2
+    assert not list((tmp_path / "cache" / "incoming").iterdir())
 
 
 @pytest.mark.timeout(60)

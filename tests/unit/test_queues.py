@@ -83,3 +83,75 @@ async def test_an_answer_to_a_batch_it_was_not_at_is_noticed():
     queue.next_batch(0.0)
     second = queue.next_batch(0.0)
     assert queue.finish(second.number, 1.0) is None
+
+
+def owned(model: str, tenant: str, queued_at: float = 0.0) -> Ticket:
+    future = asyncio.get_running_loop().create_future()
+    return Ticket(model, Ask(b"x"), future, queued_at, tenant)
+
+
+def work(queue: WorkerQueue, turns: int, seconds: float = 0.0) -> list[str]:
+    """The models of the next batches, of which each takes so long."""
+    models = []
+    for _ in range(turns):
+        batch = queue.next_batch(0.0)
+        assert queue.finish(batch.number, 0.0, seconds * len(batch.tickets)) is batch
+        models.append(batch.model)
+    return models
+
+
+async def test_a_tenant_of_many_models_gets_no_more_turns_than_one_of_a_single_model():
+    queue = WorkerQueue(1, 1000)
+    for model in "abcd" * 5:
+        queue.put(owned(model, "many"))
+    for _ in range(20):
+        queue.put(owned("e", "single"))
+    models = work(queue, 20, 0.01)
+    assert 9 <= models.count("e") <= 11
+    assert set(models) == set("abcde")
+
+
+async def test_turns_are_shared_by_weight():
+    queue = WorkerQueue(1, 1000, {"heavy": 3.0})
+    for tenant in ("heavy", "light"):
+        for _ in range(40):
+            queue.put(owned(tenant, tenant))
+    assert 28 <= work(queue, 40, 0.01).count("heavy") <= 32
+
+
+async def test_who_asks_little_waits_for_short_batches_only_while_others_flood():
+    queue = WorkerQueue(64, 1000)
+    queue.put(owned("flood", "flood"))
+    work(queue, 1, 0.001)  # a millisecond a request
+    for _ in range(100):
+        queue.put(owned("flood", "flood"))
+    alone = queue.next_batch(0.0)
+    assert len(alone.tickets) == 64
+    queue.finish(alone.number, 0.0, 0.064)
+    queue.put(owned("quiet", "quiet"))
+    batches = [queue.next_batch(0.0) for _ in range(2)]
+    assert {batch.model: len(batch.tickets) for batch in batches} == {"flood": 1, "quiet": 1}
+
+
+async def test_nothing_is_handed_over_behind_a_long_batch_while_several_ask():
+    queue = WorkerQueue(64, 1000)
+    queue.put(owned("slow", "slow"))
+    work(queue, 1, 0.5)
+    for model in ("slow", "slow", "quick"):
+        queue.put(owned(model, model))
+    while (batch := queue.next_batch(0.0)) and batch.model != "slow":
+        pass
+    assert batch is not None
+    queue.put(owned("quick", "quick"))
+    assert queue.next_batch(0.0) is None
+
+
+async def test_what_is_too_late_or_unwanted_is_not_started():
+    queue = WorkerQueue(64, 1000)
+    late, gone, wanted = fill(queue, "aab")
+    late.outcome.set_exception(TimeoutError())
+    late.outcome.exception()
+    gone.outcome.cancel()
+    assert queue.next_batch(0.0).tickets == [wanted]
+    assert queue.next_batch(0.0) is None
+    assert queue.waiting_count == 0

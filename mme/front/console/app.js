@@ -68,7 +68,9 @@ function status(state, text) {
 
 async function lost(error) {
   status("waiting", error.status ? error.message : "the server does not answer; trying again");
-  if (error.status === 401 || error.status === 403) await askKey(error.message);
+  if (error.status !== 401 && error.status !== 403) return false;
+  await askKey(error.message);
+  return true;
 }
 
 function askKey(message) {

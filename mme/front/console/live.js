@@ -28,7 +28,8 @@ export async function ask(path, options = {}) {
   return told;
 }
 
-/** Calls `heard(name, data)` for each event until the page goes, `lost(error)` between two tries. */
+/** Calls `heard(name, data)` for each event until the page goes, `lost(error)` between two tries.
+ *  Where that says true, the next try is at once. */
 export async function follow(heard, lost) {
   for (let pause = 500; ; pause = Math.min(pause * 2, LONGEST_PAUSE)) {
     await shown();
@@ -38,7 +39,7 @@ export async function follow(heard, lost) {
         heard(name, data);
       });
     } catch (error) {
-      await lost(error);
+      if (await lost(error)) continue;
     }
     if (!document.hidden) await new Promise((done) => setTimeout(done, pause));
   }

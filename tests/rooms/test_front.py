@@ -194,6 +194,23 @@ async def test_an_answer_that_nobody_reads_is_given_up():
         assert len(await wire.closed()) < len(big.body)
 
 
+async def test_an_answer_that_is_read_by_drops_is_given_up():
+    big = Reply(body=bytes(30_000_000), content_type="a/b")
+    async with (
+        serving(FakeService(lambda _: big), body_seconds=0.3) as front,
+        connected(front) as wire,
+    ):
+        wire.post(b"x")
+        taken = 0
+        async with asyncio.timeout(15):
+            while piece := await wire.reader.read(1000):
+                taken += len(piece)
+                if front._is_connected():
+                    async with connected(front) as other:  # lives as long as the patience does
+                        await other.closed()
+        assert taken < len(big.body)
+
+
 async def test_a_client_that_goes_away_cancels_its_request():
     service = FakeService(gate=asyncio.Event())
     async with serving(service) as front:

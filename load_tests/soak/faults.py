@@ -30,7 +30,8 @@ _WORKER_SECONDS = 60.0
 _LOOK_SECONDS = 0.2
 _LOADED = ("cold", "overwritten", "mended")  # from the store, sooner or later
 _ALL = ("hot", "pipelining", *_LOADED)
-_WORKER_LOST = dict.fromkeys(_ALL, frozenset({"status 424"}))
+# 429: a fresh worker imports the framework first, and a busy machine takes long over it
+_WORKER_LOST = dict.fromkeys(_ALL, frozenset({"status 424", "status 429"}))
 _STORE_GONE = dict.fromkeys(_LOADED, frozenset({"status 530"}))
 
 

@@ -27,6 +27,8 @@ from prometheus_client.samples import Exemplar, Sample
 # fmt: off
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 _MICROSECONDS = tuple(second * 1e6 for second in _SECONDS)
+_OUTCOMES = ("loaded", "failed")
+_REASONS = ("evicted", "unloaded", "superseded", "deleted", "lost", "moved", "cooled")
 _REQUESTS = (1, 2, 4, 8, 16, 32, 64)
 
 
@@ -236,6 +238,11 @@ class Metrics:
         self.disk_models = Gauge("mme_disk_models", "Unpacked models on disk.", registry=registry)
         self.ledger_unwritten = Gauge("mme_ledger_unwritten_models", "Models whose usage could not be written to the ledger yet.", registry=registry)
         self.ledger_lost = Counter("mme_ledger_lost_models_total", "Times that a model's usage of a few seconds was given up, unwritten.", registry=registry)
+
+        for outcome in _OUTCOMES:  # from 0 on: the first one would be no increase otherwise
+            self.loads.labels(outcome)
+        for reason in _REASONS:
+            self.evictions.labels(reason)
 
     def render(self, accept: str = "") -> tuple[bytes, str]:
         """The exposition and its content type: OpenMetrics, with exemplars, where `accept` asks for it."""

@@ -22,16 +22,27 @@ EndpointUrl = Annotated[
 ENDPOINT_URL = "http://127.0.0.1:8080"
 
 
-def fetch(endpoint_url: str, path: str) -> dict[str, Any]:
+def fetch(endpoint_url: str, path: str, seconds: float = ANSWER_SECONDS) -> dict[str, Any]:
     """The answer to a GET of `path`, asked with the API key in MME_API_KEY, if there is one.
+
+    Args:
+        endpoint_url: the server's.
+        path: with its query.
+        seconds: to wait for an answer.
 
     Raises:
         RequestError: the server refused; its message.
         StoreUnavailable: it does not answer, or with something else.
     """
-    with _opened(endpoint_url, path) as reply:
+    with _opened(endpoint_url, path, seconds) as reply:
         told: dict[str, Any] = json.load(reply)
     return told
+
+
+def fetch_text(endpoint_url: str, path: str, seconds: float = ANSWER_SECONDS) -> str:
+    """As `fetch`, of what is no JSON."""
+    with _opened(endpoint_url, path, seconds) as reply:
+        return reply.read().decode()
 
 
 def follow(endpoint_url: str, path: str) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -52,7 +63,9 @@ def follow(endpoint_url: str, path: str) -> Iterator[tuple[str, dict[str, Any]]]
 
 
 @contextmanager
-def _opened(endpoint_url: str, path: str) -> Iterator[http.client.HTTPResponse]:
+def _opened(
+    endpoint_url: str, path: str, seconds: float = ANSWER_SECONDS
+) -> Iterator[http.client.HTTPResponse]:
     if not endpoint_url.startswith(("http://", "https://")):
         raise StoreUnavailable(f"{endpoint_url!r} is no URL such as http://127.0.0.1:8080")
     url = endpoint_url.rstrip("/") + path
@@ -60,7 +73,7 @@ def _opened(endpoint_url: str, path: str) -> Iterator[http.client.HTTPResponse]:
     headers = {"Authorization": f"Bearer {key}"} if key else {}
     request = urllib.request.Request(url, headers=headers)  # noqa: S310 - http only, see above
     try:
-        with urllib.request.urlopen(request, timeout=ANSWER_SECONDS) as reply:  # noqa: S310 - http only, see above
+        with urllib.request.urlopen(request, timeout=seconds) as reply:  # noqa: S310 - http only, see above
             yield reply
     except urllib.error.HTTPError as error:
         raise RequestError(_message(error)) from error

@@ -13,6 +13,7 @@ from mme.cli.demo import demo
 from mme.cli.door import door
 from mme.cli.explain import explain
 from mme.cli.invoke import invoke
+from mme.cli.ledger import ledger
 from mme.cli.models import models
 from mme.cli.pack import pack
 from mme.cli.sagemaker import with_container_spelled_out
@@ -26,7 +27,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for _command in (serve, demo, pack, check, invoke, models, explain, top, whatif):
+for _command in (serve, demo, pack, check, invoke, models, explain, ledger, top, whatif):
     app.command()(_command)
 
 

@@ -15,7 +15,6 @@ from mme.errors import CacheThrashing, Fault, MmeError, ModelError
 from mme.usage.account import Account, Usage
 
 NOBODY = ""  # is no model's name
-_SETTLED = 5_000  # of those that only lie in memory, at a time; with more of them it takes turns
 _KNOWN_BY = (ModelError, CacheThrashing)  # there was an artifact, or there would be no such error
 
 
@@ -68,10 +67,15 @@ class Accounts:
         """Accounts in which something was counted since they were taken."""
         return len(self._noted)
 
-    def settle(self) -> None:
-        """Charges the memory held until now: of all, or of so many that nobody waits for it."""
+    @property
+    def holding_count(self) -> int:
+        """Models in memory."""
+        return len(self._holding)
+
+    def settle(self, count: int) -> None:
+        """Charges the memory that so many hold until now, those first that have waited longest."""
         now = self._clock()
-        for model in list(islice(self._holding, _SETTLED)):
+        for model in list(islice(self._holding, count)):
             account = self._holding[model] = self._holding.pop(model)  # it comes last now
             account.settle(now)
 

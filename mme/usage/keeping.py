@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -25,7 +25,8 @@ from mme.usage.top import TopModels
 
 _log = structlog.get_logger()
 _PAUSE_SECONDS = 3.0  # what a killed server forgets
-_CHUNK = 2_000  # accounts taken in one go of the event loop's, in about a millisecond
+_CHUNK = 1_000  # accounts seen to in one go of the event loop's, in about a millisecond
+_SETTLED = 5_000  # of those that only lie in memory, each time; with more of them they take turns
 _UNWRITTEN_LIMIT = 100_000  # models
 
 Result = TypeVar("Result")
@@ -82,11 +83,12 @@ class Keeper:
         async with self._turn:
             if self._passing is not None:  # who waited for it may have been cancelled
                 await asyncio.wait([self._passing])
-            self._accounts.settle()
-            left = self._accounts.noted_count
-            while left > 0:
-                self._taken += self._accounts.take(min(left, _CHUNK))
-                left -= _CHUNK
+            accounts = self._accounts
+            for count in _chunks(min(accounts.holding_count, _SETTLED)):
+                accounts.settle(count)
+                await asyncio.sleep(0)
+            for count in _chunks(accounts.noted_count):
+                self._taken += accounts.take(count)
                 await asyncio.sleep(0)
             self._passing = asyncio.create_task(self._pass_on(), name="ledger")
             await asyncio.shield(self._passing)
@@ -141,3 +143,8 @@ class Keeper:
 
     async def _in_thread(self, work: Callable[[], Result]) -> Result:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+
+
+def _chunks(count: int) -> Iterator[int]:
+    for start in range(0, count, _CHUNK):
+        yield min(_CHUNK, count - start)

@@ -33,7 +33,7 @@ class Clock:
 
 
 def taken(accounts):
-    accounts.settle()
+    accounts.settle(5000)
     return {usage.model: usage for usage in accounts.take(accounts.noted_count)}
 
 

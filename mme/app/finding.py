@@ -10,8 +10,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from itertools import groupby
-from operator import attrgetter
 
 from mme.cache.entry import Entry
 from mme.cache.records import Record
@@ -32,13 +30,13 @@ class Known:
 
 def find(known: Known, search: Search) -> dict[str, object]:
     """The page, and how many there are. Takes tens of milliseconds, in any thread."""
-    by_name = attrgetter("key")
-    grouped = groupby(sorted(known.entries, key=by_name), key=by_name)
-    copies: dict[str, list[Entry]] = {key: list(group) for key, group in grouped}
+    copies: dict[str, list[Entry]] = {}
+    for entry in known.entries:
+        copies.setdefault(entry.key, []).append(entry)
     names = set(copies)
     if not search.only_resident:
         names |= known.loading | known.lasts.keys()
-    fitting = [name for name in names if _fits(name, search.terms)]
+    fitting = [name for name in names if _fits(name, search.terms)] if search.terms else [*names]
     fitting.sort()  # so that equals stay where they are
     if search.sort != _BY_NAME:
         fitting.sort(key=_measure(search.sort, copies, known.rate), reverse=True)

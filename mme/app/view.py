@@ -65,7 +65,7 @@ class View:
             [entry for entry in cache.residents if not entry.retired],
             cache.records.lasts(),
             set(cache.loading.keys()),
-            self._glances.rate,
+            self._glances.heat.rate,
         )
         return await asyncio.to_thread(find, known, search)
 

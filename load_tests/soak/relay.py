@@ -73,6 +73,7 @@ class _Connection(BaseRequestHandler):
         if relay.fault == RESETTING and not asks:
             target.sendall(data[: len(data) // 2])
             target.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE)
+            target.close()  # else socketserver would shut it down first, which is an end
             raise _Broken
         if relay.fault == SLOW:
             relay.over.wait(_SLOW_SECONDS)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -15,6 +16,7 @@ from contextlib import suppress
 from urllib.parse import quote
 
 import pytest
+from selenium.webdriver.common.keys import Keys
 
 from mme.metrics import Metrics
 from tests.browsers import open_browser
@@ -269,9 +271,34 @@ async def test_ten_thousand_models_stay_quick_to_the_hand(browser):
         await asyncio.to_thread(scroll_through_many, browser, f"http://127.0.0.1:{front.port}")
 
 
+def blocks_are_as_large_as_their_models(browser):
+    sizes = [900, 300, 300, 200, 5, 5, 1]
+    boxes = browser.driver.execute_async_script(
+        "const [sizes, done] = arguments; import('/console/picture.js').then(({ layOut }) =>"
+        " done(layOut(sizes.map((bytes) => ({ bytes })), 400, 200)))",
+        sizes,
+    )
+    for box in boxes:
+        area = box["width"] * box["height"]
+        assert area == pytest.approx(box["item"]["bytes"] / sum(sizes) * 400 * 200)
+        assert 0 <= box["x"] <= box["x"] + box["width"] <= 400.001
+        assert 0 <= box["y"] <= box["y"] + box["height"] <= 200.001
+    assert [box["item"]["bytes"] for box in boxes] == sizes
+
+
+def the_keyboard_can_skip_what_comes_before(browser):
+    focused = "return document.activeElement.innerText || document.activeElement.id"
+    browser.find("body")[0].send_keys(Keys.TAB)
+    assert browser.run(focused) == "Skip to content"
+    browser.find(".skip")[0].send_keys(Keys.ENTER)
+    assert browser.run("return document.activeElement.id") == "main"
+
+
 def scroll_through_many(browser, url):
     browser.open(f"{url}/console")
     browser.until(lambda: figure(browser, "Models in memory") == "10,000", "they are not counted")
+    blocks_are_as_large_as_their_models(browser)
+    the_keyboard_can_skip_what_comes_before(browser)
     browser.run(WATCH_LONG_TASKS)
     browser.run("location.hash = '#/models'")
     browser.until(lambda: "10,000 found" in browser.text(), "they are not found")
@@ -291,7 +318,11 @@ def scroll_through_many(browser, url):
 
 
 def test_the_console_is_at_the_operators_address_where_they_have_one(tmp_path, models):
-    with serving(tmp_path, models, "--admin-port", "0") as served:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with serving(tmp_path, models, "--admin-port", str(port)) as served:
+        assert status(f"http://127.0.0.1:{port}/console") == 200
         assert status(f"{served.url}/console") == 404
         assert status(f"{served.url}/console/app.js") == 404
         assert status(f"{served.url}/console/live") == 404

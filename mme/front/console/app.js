@@ -40,7 +40,7 @@ function heard(name, data) {
     const first = known.hello === null;
     known.hello = data;
     known.history = new History(data.history);
-    write(byId("endpoint"), data.endpoint);
+    write(byId("endpoint"), `/ ${data.endpoint}`);
     if (first || page instanceof Overview) route();  // what may be done is known only now
     return;
   }

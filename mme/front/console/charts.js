@@ -14,7 +14,7 @@ const timed = (name, text, ink) => ({ name, text, ink, say: inSeconds });
 const CHARTS = [
   { title: "Requests", series: [rated("requests", "requests", "--line-1"), rated("errors", "errors", "--line-3")], axis: perSecond },
   {
-    title: "Latency", log: true, axis: inSeconds,
+    title: "Latency", log: true, axis: (seconds) => (seconds < 1 ? `${seconds * 1000} ms` : `${seconds} s`),
     series: [timed("p50_seconds", "p50", "--line-1"), timed("p90_seconds", "p90", "--line-2"), timed("p99_seconds", "p99", "--line-3")],
   },
   { title: "Hit ratio", range: [0, 1], axis: inPercent, series: [{ name: "hit_ratio", text: "in memory", ink: "--line-2", say: inPercent }] },

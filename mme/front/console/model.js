@@ -125,7 +125,11 @@ function facts(told) {
 }
 
 function shortened(version) {
-  return version.length > 14 ? `${version.slice(0, 12)}…` : version;
+  return version.length > 10 ? `${version.slice(0, 8)}…` : version;
+}
+
+function failed({ reason, retry_in_seconds: seconds }) {
+  return `Not in memory: it failed to load: ${reason.replace(/\.$/, "")}. It is not tried again for ${inSeconds(seconds)}.`;
 }
 
 /** Why it is in memory, or is not, in a sentence. */
@@ -140,7 +144,7 @@ export function why(told) {
   const last = told.last_event;
   if (told.state === "elsewhere") return "It is another container's: this server does not keep it in its own memory.";
   if (told.state === "loading") return "It is being loaded now.";
-  if (told.failure) return `Not in memory: it failed to load. ${told.failure.reason} The next try may be in ${inSeconds(told.failure.retry_in_seconds)}.`;
+  if (told.failure) return failed(told.failure);
   if (!last) return "Not in memory: nobody has asked for it yet, as far as is known.";
   return `Not in memory: ${last.kind} at ${atMoment(last.at)}, ${eventReason(last)}.`;
 }

@@ -24,8 +24,8 @@ export class Models {
     this.count = el("p", { role: "status", class: "muted" });
     this.exact = el("a", { hidden: true });
     this.body = el("tbody");
-    this.before = el("tr", { class: "spacer", "aria-hidden": "true" }, el("td", { colspan: COLUMNS.length }));
-    this.after = el("tr", { class: "spacer", "aria-hidden": "true" }, el("td", { colspan: COLUMNS.length }));
+    this.before = el("tr", { class: "spacer", "aria-hidden": "true" }, el("td"));
+    this.after = el("tr", { class: "spacer", "aria-hidden": "true" }, el("td"));
     this.table = el("table", { class: "list" }, el("caption", { class: "unseen" }, "Models"),
       el("thead", {}, el("tr", {}, COLUMNS.map(([text, kind]) => el("th", { scope: "col", class: kind }, text)))), this.body);
     this.scroller = el("div", { class: "scroller", tabindex: "0", role: "region", "aria-label": "List of models", onscroll: () => this.#draw() }, this.table);
@@ -130,6 +130,6 @@ class Row {
 function told(model) {
   if (model.state !== "resident") return [model.state, NOTHING, NOTHING, NOTHING, NOTHING, NOTHING];
   const where = model.copies > 1 ? `${model.copies} copies` : String(model.worker);
-  const state = model.pinned ? "pinned" : "in memory";
+  const state = model.pinned ? "pinned" : "resident";
   return [state, inBytes(model.bytes), inRate(model.rate), inCount(model.hits), inSeconds(model.idle_seconds), where];
 }

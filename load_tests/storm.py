@@ -1,7 +1,7 @@
 """Cold loads, fifty a second, beside steady warm traffic: what the warm ones feel of them.
 
 Decisions: each cold model is asked for once, a key of its own, in an open loop; the warm ones are
-asked in an open loop, too, at a rate far from what the server can do. The target is a tenth more
+asked in an open loop, too, at a part of what the server can do at most. The target is a tenth more
 than alone against alone, which is what the machine's own noise allows.
 """
 
@@ -12,13 +12,14 @@ import tempfile
 from pathlib import Path
 
 from load_tests.beside import measure_round, tell
-from load_tests.findings import Findings
+from load_tests.findings import Finding, Findings
+from load_tests.measure import measure
 from load_tests.operator import Operator
 from load_tests.plan import Plan, Question
 from load_tests.replicas import make_replicas
 from load_tests.server_process import mme_server
 
-ARGUMENTS_KEPT = ("warm", "boosters", "seconds", "rounds", "rate", "loads", "workers")
+ARGUMENTS_KEPT = ("warm", "boosters", "seconds", "rounds", "load", "loads", "workers")
 REPORT = Findings
 
 _TARGET = 1.1
@@ -32,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--boosters", type=int, default=8, help="different ones among all")
     parser.add_argument("--seconds", type=float, default=10, help="of each measurement")
     parser.add_argument("--rounds", type=int, default=4, help="over which medians are taken")
-    parser.add_argument("--rate", type=float, default=500, help="asks/s of the warm ones")
+    parser.add_argument("--load", type=float, default=0.2, help="of the capacity, by warm ones")
     parser.add_argument("--loads", type=float, default=50, help="cold models a second")
     parser.add_argument("--workers", type=int, help="as in mme serve; default: its own")
 
@@ -51,7 +52,7 @@ def run(options: argparse.Namespace, report: Findings) -> None:
                     if wrong := operator.ask(question):
                         report.fail(f"warming up: {wrong}")
 
-            def plan(asked: list[Question], per_second: float, seed: int) -> Plan:
+            def plan(asked: list[Question], per_second: float | None, seed: int = 0) -> Plan:
                 return Plan(
                     port=server.port,
                     server_pid=server.pid,
@@ -63,10 +64,12 @@ def run(options: argparse.Namespace, report: Findings) -> None:
                     seed=seed,
                 )
 
-            rounds = []
+            warm_ones, rounds = questions[: options.warm], []
+            rate = options.load * measure(plan(warm_ones, None)).per_second
             for seed in range(options.rounds):
                 begin = options.warm + seed * cold
-                warm = plan(questions[: options.warm], options.rate, seed)
+                warm = plan(warm_ones, rate, seed)
                 storm = plan(questions[begin : begin + cold], options.loads, seed)
                 rounds.append(measure_round(warm, storm))
+    report.add(Finding(subject="warm ones", figure="asks a second", value=rate))
     tell("warm ones", rounds, report, lambda noise_ratio: _TARGET * noise_ratio)

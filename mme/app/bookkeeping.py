@@ -1,12 +1,14 @@
-"""Where the ledger of usage lies, and what an engine's gauges show when somebody looks."""
+"""What an engine tells of itself: the ledger of usage, gauges, pushes to CloudWatch."""
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mme.app.tasks import own
+from mme.app.utilization import Utilization
 from mme.config import Config
 from mme.metrics import Metrics
 from mme.usage.accounts import Accounts
@@ -42,6 +44,22 @@ async def keep(
     return keeper
 
 
+async def push_metrics(config: Config, metrics: Metrics, stack: AsyncExitStack) -> None:
+    """Has metrics pushed to CloudWatch until the stack unwinds, if that is asked for.
+
+    Raises:
+        ConfigError: it can't be.
+    """
+    if config.cloudwatch.push == "off":
+        return
+    from mme.cloudwatch.push import Push  # noqa: PLC0415 - boto3 behind it, which few need
+
+    used = Utilization(Path(config.disk.cache_dir))
+    region = config.server.region
+    push = await asyncio.to_thread(Push, config.cloudwatch, region, metrics, used)
+    own(stack, push.run())
+
+
 def _place(config: Config, *, is_ours: bool) -> Path | None:
     given = config.usage.ledger
     if given == "auto":
@@ -63,5 +81,5 @@ def gauge(built_in: BuiltIn, metrics: Metrics) -> None:
     metrics.ledger_unwritten.set(keeper.unwritten_count)
     metrics.ledger_lost.set_total(keeper.lost_models)
     metrics.top_models.shown = [
-        (top, cache.accounts.bytes_of(top.model)) for top in keeper.top.shown()
+        (top, cache.residents.accounts.bytes_of(top.model)) for top in keeper.top.shown()
     ]

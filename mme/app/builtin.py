@@ -161,7 +161,7 @@ class BuiltIn:
         }
 
     async def _start(self, stack: AsyncExitStack) -> None:
-        accounts, is_ours = self.cache.accounts, self._may_evict
+        accounts, is_ours = self.cache.residents.accounts, self._may_evict
         self.keeper = await keep(accounts, self._config, stack, is_ours=is_ours)
         await self._environments.start()
         stack.push_async_callback(self._environments.close)

@@ -11,7 +11,7 @@ from importlib.metadata import version
 from types import TracebackType
 from typing import Any, Self
 
-from mme.app.bookkeeping import gauge
+from mme.app.bookkeeping import gauge, push_metrics
 from mme.app.builtin import BuiltIn
 from mme.app.containers import open_containers
 from mme.app.process import describe_process
@@ -183,6 +183,7 @@ class Engine:
         self.management = self._watched(await self._manage(stack))
         if self._source is not None:
             self._source.watch(stack)
+        await push_metrics(config, metrics, stack)
 
     def _open_containers(self, stack: AsyncExitStack) -> tuple[Container, ...]:
         if not self._config.containers and self._built_in is not None:

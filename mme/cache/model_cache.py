@@ -60,7 +60,6 @@ class ModelCache:
         self.residents = Residents(
             ledger, may_evict=may_evict, pool=pool, records=records, metrics=metrics
         )
-        self.accounts = self.residents.accounts
         self.loading = Loading(
             config,
             store=store,

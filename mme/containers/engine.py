@@ -86,7 +86,7 @@ class MultiModelEngine:
                 finally:
                     lease.release()
         except BaseException as error:  # whatever it was, and though its client has gone
-            self._cache.accounts.failed(key, error, len(ask.body))
+            self._cache.residents.accounts.failed(key, error, len(ask.body))
             raise
         raise AssertionError("unreachable: the last attempt returns or raises")
 

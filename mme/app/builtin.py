@@ -45,16 +45,14 @@ class BuiltIn:
     def __init__(
         self, config: Config, source: Source, metrics: Metrics, *, may_evict: bool
     ) -> None:
-        self._config = config
-        self._artifacts = source.artifacts
-        self._records = Records(time.time)
-        self._may_evict = may_evict
+        self._config, self._artifacts = config, source.artifacts
+        self._metrics, self._may_evict = metrics, may_evict
+        self._records, self._limits = Records(time.time), Limits(config.tenants)
         cores = allowed_cores()
         workers = config.workers.workers or max(1, cores - 1)
         beside_artifacts = Path(config.disk.cache_dir).expanduser() / "environments"
         self._environments = Environments(config.environments, beside_artifacts)
         self._budget_bytes = _budget_bytes(config.cache)
-        self._limits = Limits(config.tenants)
         self.pool = Pool(
             _isolated(config, by_platform=not may_evict),
             workers=workers,
@@ -83,7 +81,6 @@ class BuiltIn:
             disk=source.artifacts,
             directory=Path(config.disk.cache_dir).expanduser(),
         )
-        self._metrics = metrics
         self.primary = self.engine("primary")
 
     @classmethod

@@ -53,9 +53,7 @@ class ModelCache:
         may_evict: bool = True,
         limits: Limits | None = None,
     ) -> None:
-        self._budget_bytes = ledger.budget_bytes
-        self.records = records
-        self._metrics = metrics
+        self._budget_bytes, self.records, self._metrics = ledger.budget_bytes, records, metrics
         self.accesses = AccessLog(time.monotonic())
         self.residents = Residents(
             ledger, may_evict=may_evict, pool=pool, records=records, metrics=metrics

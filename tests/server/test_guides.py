@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 
 import pytest
+from typer.main import get_command
 
-from tests.guides import GuideFailed, follow
+from mme.cli.main import app
+from tests.guides import GuideFailed, blocks_of, follow
 
 ROOT = Path(__file__).parents[2]
 GUIDES = sorted((ROOT / "docs" / "guides").glob("*.md"))
+PAGES = sorted((ROOT / "docs").glob("*.md"))  # of reference: too costly to run, so only read
 
 
 def read(tmp_path, guide):
@@ -31,8 +35,26 @@ def test_there_is_a_guide_for_every_task_and_the_readme_leads_to_each():
     assert len(GUIDES) == 9
 
 
-@pytest.mark.parametrize("page", [*GUIDES, ROOT / "README.md"], ids=lambda page: page.stem)
-def test_every_link_of_a_guide_leads_somewhere(page):
+def test_every_mme_command_of_the_reference_pages_parses():
+    text = "".join(
+        block.text
+        for page in PAGES
+        for block in blocks_of(page.read_text())
+        if block.language == "sh"
+    )
+    lines = re.findall(r"^(?:\.venv/bin/)?mme (.*)$", text.replace("\\\n", " "), re.MULTILINE)
+    assert len(lines) >= 10
+    for line in lines:
+        name, *arguments = shlex.split(line.partition(" > ")[0], comments=True)
+        get_command(app).commands[name].make_context(name, arguments).close()
+
+
+@pytest.mark.parametrize(
+    "page",
+    [*GUIDES, *PAGES, ROOT / "README.md"],
+    ids=lambda page: f"{page.parent.name}-{page.stem}",
+)
+def test_every_link_of_the_docs_leads_somewhere(page):
     for link in re.findall(r"\]\((?!https?:|#)([^)#]+)", page.read_text()):
         assert (page.parent / link).exists(), link
 

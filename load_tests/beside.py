@@ -96,7 +96,7 @@ def _noise(rounds: Sequence[Round]) -> float:
 
 
 def _middle(rounds: Sequence[Round], which: str) -> float:
-    return median(getattr(one, which).latency["p50_seconds"] for one in rounds)
+    return float(median(getattr(one, which).latency["p50_seconds"] for one in rounds))
 
 
 def _p99(outcome: Outcome) -> float:

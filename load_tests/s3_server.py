@@ -64,6 +64,8 @@ def object_store(directory: Path, log: Path, *flags: str) -> Iterator[ObjectStor
     """Serves `directory`, whose folder `models` is the bucket; meanwhile its keys are ours.
 
     Args:
+        directory: what is served.
+        log: where the server's own lines go.
         flags: rclone's own, e.g. how long it may not notice that a file was replaced.
 
     Raises:

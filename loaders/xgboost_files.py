@@ -10,7 +10,7 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import numpy as np
@@ -54,15 +54,16 @@ def read_booster(path: Path, trust: Trust) -> Saved:
         LoadRefused: corrupt, of a format this XGBoost does not read, or a pickle without trust.
     """
     with path.open("rb") as file:
-        data = bytearray(os.fstat(file.fileno()).st_size)  # which XGBoost takes as it is
-        del data[file.readinto(data) or 0 :]
+        buffer = bytearray(os.fstat(file.fileno()).st_size)  # which XGBoost takes as it is
+        del buffer[file.readinto(buffer) or 0 :]
+        data = cast("bytes", buffer)  # all others only look at it
     try:
         document = data.startswith(b"{")
         if not document and sniff(path).startswith("pickle"):
             return _unpickle(path, trust)
         content = _checked(data) if document else None
         booster = xgboost.Booster()
-        booster.load_model(data)
+        booster.load_model(buffer)
         return Saved(booster=booster, content=content)
     except RAISED_BY_PICKLES as exc:
         raise LoadRefused(
@@ -110,7 +111,7 @@ def _unpickle(path: Path, trust: Trust) -> Saved:
     return Saved(booster=found, missing=missing)
 
 
-def _versions(data: bytes | bytearray) -> str:
+def _versions(data: bytes) -> str:
     """What a version may have to do with it: ours is told only beside the model's own."""
     if data.startswith(b"{"):
         version = saved_by(data)

@@ -28,6 +28,7 @@ UNITS = {
     "seconds": "seconds",
     "age": "seconds; 0: off",
     "ratio": "share, 0.01 to 0.95",
+    "share": "share, 0 to 1",
     "factor": "factor",
     "trust": "code or data",
     "onoff": "on or off",

@@ -77,8 +77,14 @@ async def unpack(  # noqa: PLR0913 - from where, to where, and the four things t
     if at_once:
         feed.give(b"".join([chunk async for chunk in chunks]))
     future = executor.submit(_unpack, feed, directory, limits, claim, begin)
-    work = asyncio.wrap_future(future)
     pump = None if at_once else asyncio.create_task(feed.fill(chunks), name="unpack-feed")
+    return await _joined(feed, future, pump, directory)
+
+
+async def _joined(
+    feed: Feed, future: Future[int], pump: asyncio.Task[None] | None, directory: Path
+) -> int:
+    work = asyncio.wrap_future(future)
     parts = (work,) if pump is None else (pump, work)
     try:
         await _wait(*parts, until=asyncio.FIRST_EXCEPTION)

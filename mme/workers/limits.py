@@ -103,7 +103,7 @@ class Limits:
 
     def _forget(self) -> None:
         """Who owes is forgiven, once in ten thousand tenants."""
-        busy = {
+        busy: dict[str, Usage | None] = {
             tenant: each for tenant, each in self._usages.items() if each and not each.is_at_rest
         }
         self._usages = busy

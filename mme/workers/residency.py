@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from mme.workers.environments import Environment
     from mme.usage.account import Account
+    from mme.workers.environments import Environment
     from mme.workers.slot import Slot
 
 

@@ -17,11 +17,13 @@ from mme.cache.ledger import Ledger
 from mme.cache.records import Records
 from mme.config import ServerConfig
 from mme.domain import ArtifactVersion, ModelKey
+from mme.errors import ModelMissing
 from mme.front.dialects import Management
 from mme.front.server import Front
 from mme.metrics import Metrics
 from tests.rooms.front_double import FakeService
 
+ABOUT = {"variant": "AllTraffic", "location": "made-up/", "version": "0", "mode": "Serial"}
 WORKER = {
     "worker": 0, "state": "ready", "pid": 1, "models": 0, "private_bytes": 1, "queued": 0,
     "running": 0, "restarts": 0,
@@ -65,15 +67,27 @@ def view(models: list[Entry], metrics: Metrics) -> View:
     records = Records(time.time)
     cache = SimpleNamespace(residents=Residents(models), loading=loading, records=records)
     pool = SimpleNamespace(describe=lambda: [WORKER])
-    about = {"variant": "AllTraffic", "location": "made-up/", "version": "0", "mode": "Serial"}
-    return View(metrics, (), SimpleNamespace(cache=cache, pool=pool), list, about)
+    return View(metrics, (), SimpleNamespace(cache=cache, pool=pool), list, ABOUT)
+
+
+def view_of_others(metrics: Metrics, problem: str) -> View:
+    """The console's view where another container alone answers, and does not feel well."""
+    told = {"hostname": "triton", "kind": "sibling", "problem": problem, "models": ["a", "b"]}
+    return View(metrics, (SimpleNamespace(describe=lambda: told),), None, lambda: [problem], ABOUT)
+
+
+class Unknowing(FakeService):
+    """Has no built-in engine that could explain a model."""
+
+    def explain(self, key: ModelKey) -> dict[str, object]:
+        raise ModelMissing(f"None of the containers is the built-in engine: {key}")
 
 
 @asynccontextmanager
 async def watched(shown, metrics: Metrics) -> AsyncIterator[Front]:
     """A front with a console that shows this view."""
     config = ServerConfig(port=0)
-    front = Front(FakeService(), config, metrics, Management(watched=shown))
+    front = Front(Unknowing(), config, metrics, Management(watched=shown))
     await front.start()
     try:
         yield front

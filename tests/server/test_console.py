@@ -23,7 +23,7 @@ from tests.browsers import open_browser
 from tests.engines import drop
 from tests.models import CSV, booster
 from tests.servers import serving
-from tests.watched import entries, view, watched
+from tests.watched import entries, view, view_of_others, watched
 
 HOSTILE = "tenant/<img src=x onerror=document.title='owned'> ü.tar.gz"
 NAMES = [*(f"tenant-{number}/model.tar.gz" for number in range(14)), HOSTILE]
@@ -193,7 +193,9 @@ def actions_work(browser):
         browser.press(name)
         browser.until(lambda said=said: said in browser.text(".why"), f"{name} did nothing")
     browser.run(f"location.hash = '#/models/{quote(NAMES[3], safe='')}'")
-    browser.press("Load now" if "Not in memory" in browser.text(".why") else "Unload")
+    browser.until(lambda: " memory" in browser.text(".why"), "it is not said where it is")
+    if "Not in memory" in browser.text(".why"):
+        browser.press("Load now")
     browser.press("Unload")
     browser.until(lambda: "unloaded at" in browser.text(".why"), "it was not unloaded")
     browser.press("Load now")
@@ -269,6 +271,26 @@ async def test_ten_thousand_models_stay_quick_to_the_hand(browser):
     metrics = Metrics("e", "v")
     async with watched(view(entries(MANY), metrics), metrics) as front:
         await asyncio.to_thread(scroll_through_many, browser, f"http://127.0.0.1:{front.port}")
+
+
+async def test_where_other_containers_alone_answer_their_health_is_what_is_shown(browser):
+    metrics, problem = Metrics("e", "v"), "its last ping was answered with 503"
+    async with watched(view_of_others(metrics, problem), metrics) as front:
+        url = f"http://127.0.0.1:{front.port}"
+        await asyncio.to_thread(their_health_is_shown, browser, url, problem)
+
+
+def their_health_is_shown(browser, url, problem):
+    browser.open(f"{url}/console")
+    browser.until(lambda: problem in browser.text(), "the container's health is not shown")
+    assert problem in browser.text("#status")
+    assert "Workers" not in browser.text()
+    assert "free" not in browser.text()
+    browser.run("location.hash = '#/models/theirs'")
+    browser.until(lambda: "another container's" in browser.text(".why"), "it is called missing")
+    actions = browser.find("[aria-label='Actions'] button")
+    assert not [one for one in actions if one.is_displayed()]
+    assert browser.complaints() == []
 
 
 def blocks_are_as_large_as_their_models(browser):

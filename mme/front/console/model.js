@@ -8,8 +8,8 @@ import { payload } from "./payload.js";
 const REFRESH = 2000;
 
 const ACTIONS = [
-  { text: "Load now", may: "load", when: (told) => !told.copies.length, path: "/load", done: "It is in memory." },
-  { text: "Prewarm", may: "load", when: (told) => !told.copies.length, prewarm: true },
+  { text: "Load now", may: "load", when: isAbsent, path: "/load", done: "It is in memory." },
+  { text: "Prewarm", may: "load", when: isAbsent, prewarm: true },
   { text: "Refresh", may: "load", when: (told) => told.copies.length, path: "/refresh", done: "It is the newest version." },
   { text: "Pin", may: "operate", when: (told) => told.copies.length && !isPinned(told), path: "/pin", done: "It will not be evicted." },
   { text: "Unpin", may: "operate", when: isPinned, path: "/unpin", done: "It may be evicted again." },
@@ -37,6 +37,7 @@ export class Model {
       this.may.invoke ? card("Try it", payload(name)) : null,
       this.errorsCard = card("Last errors", el("div", { class: "wide" }, this.errors.whole)),
       this.eventsCard = card("Events", el("div", { class: "wide" }, this.events.whole)));
+    for (const part of [this.copiesCard, this.errorsCard, this.eventsCard]) part.hidden = true;
     this.timer = setInterval(() => this.refresh(), REFRESH);
     this.refresh();
   }
@@ -102,6 +103,10 @@ async function carryOut(action, name) {
   }
   await ask(`models/${encodeURIComponent(name)}${action.path}`, { method: action.method ?? "POST" });
   return action.done;
+}
+
+function isAbsent(told) {
+  return !told.copies.length && told.state !== "elsewhere";
 }
 
 function isPinned(told) {

@@ -31,24 +31,25 @@ export class Overview {
     this.workers = table("Workers", [["Worker"], ["State"], ["Models", "number"], ["Memory", "number"], ["Queued", "number"], ["Running", "number"], ["Restarts", "number optional"]]);
     this.containers = table("Containers", [["Container"], ["Kind"], ["Health"]]);
     this.events = table("Latest events", [["Time"], ["What"], ["Model"], ["Why", "optional"]]);
+    this.workersCard = card("Workers", el("div", { class: "wide" }, this.workers.whole));
+    this.eventsCard = card("Latest events", el("div", { class: "wide" }, this.events.whole),
+      el("p", {}, el("a", { href: "#/events" }, "All events")));
     this.memoryCard = card("Memory", this.bar.whole, this.blocks.whole, heatLegend(), this.details);
     this.whole = el("div", { class: "overview" },
       el("h1", { class: "unseen" }, "Overview"),
       el("dl", { class: "figures" }, this.figures.map((one) => el("div", {}, el("dt", {}, one.name), one.told))),
       this.memoryCard,
       el("div", { class: "charts" }, this.charts.map((chart) => chart.whole)),
-      el("div", { class: "pair" },
-        card("Workers", el("div", { class: "wide" }, this.workers.whole)),
+      el("div", { class: "pair" }, this.workersCard,
         card("Containers", el("div", { class: "wide" }, this.containers.whole))),
-      card("Latest events", el("div", { class: "wide" }, this.events.whole),
-        el("p", {}, el("a", { href: "#/events" }, "All events"))));
+      this.eventsCard);
     if (glance) this.show(glance);
   }
 
   show(glance) {
     this.glance = glance;
     for (const { say, told } of this.figures) write(told, say(glance));
-    this.memoryCard.hidden = !glance.memory;
+    for (const part of [this.memoryCard, this.workersCard, this.eventsCard]) part.hidden = !glance.memory;
     if (glance.memory) {
       this.bar.show(glance.memory);
       this.blocks.show(glance);

@@ -25,7 +25,6 @@ DAY_SECONDS = 24 * HOUR_SECONDS
 _SCHEMA = 1  # of the file; another one is not guessed at
 _BUSY_SECONDS = 5.0
 _COLUMNS = Usage._fields[1:]
-_SUMS = ", ".join(f"SUM({column})" for column in _COLUMNS)
 _CREATE = f"""
     CREATE TABLE IF NOT EXISTS usage (
         hour INTEGER NOT NULL, model TEXT NOT NULL,
@@ -37,13 +36,13 @@ _ADD = f"""
     INSERT INTO usage VALUES (?, {", ".join("?" for _ in Usage._fields)})
     ON CONFLICT DO UPDATE SET {", ".join(f"{name} = {name} + excluded.{name}" for name in _COLUMNS)}
 """  # noqa: S608 - our own columns
-_TOP = f"""
-    SELECT model, {_SUMS} FROM usage WHERE hour >= ? AND hour < ?
-    GROUP BY model ORDER BY {{by}} DESC, model LIMIT ?
+_SUM_UP = f"""
+    CREATE TEMP TABLE used AS
+    SELECT model, {", ".join(f"SUM({name}) AS {name}" for name in _COLUMNS)}
+    FROM usage WHERE hour >= ? AND hour < ? GROUP BY model
 """  # noqa: S608 - our own columns
-_TOTAL = f"""
-    SELECT COUNT(DISTINCT model), {_SUMS} FROM usage WHERE hour >= ? AND hour < ?
-"""  # noqa: S608 - our own columns
+_TOP = "SELECT * FROM used ORDER BY {by} DESC, model LIMIT ?"
+_TOTAL = f"SELECT COUNT(*), {', '.join(f'SUM({name})' for name in _COLUMNS)} FROM used"  # noqa: S608 - our own columns
 
 
 class Book:
@@ -114,15 +113,14 @@ def read_book(path: Path, window: Window) -> Statement:
     Raises:
         UsageUnreadable: it can't be read.
     """
-    hours = window.since, window.until
     by = SORTABLE[window.by]
     with (
         _translated(path),
         closing(sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True)) as file,
     ):
-        file.execute("BEGIN")  # the total is that of the same moment
-        models = file.execute(_TOP.format(by=by), (*hours, window.top)).fetchall()
-        count, *sums = file.execute(_TOTAL, hours).fetchone()
+        file.execute(_SUM_UP, (window.since, window.until))
+        models = file.execute(_TOP.format(by=by), (window.top,)).fetchall()
+        count, *sums = file.execute(_TOTAL).fetchone()
     total = Usage("", *(value or 0 for value in sums))
     rows = [Usage(*row) for row in models]
     return Statement(window=window, models=rows, total=total, model_count=count)

@@ -21,10 +21,7 @@ _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _TOP_LIMIT = 1_000_000
 _NOBODY_SHOWN = "(no model)"
 _ERRORS = "client_errors + model_errors + server_errors"
-SORTABLE: Mapping[str, str] = {
-    "errors": " + ".join(f"SUM({name})" for name in _ERRORS.split(" + ")),
-    **{name: f"SUM({name})" for name in Usage._fields[1:]},
-}
+SORTABLE: Mapping[str, str] = {"errors": _ERRORS, **{name: name for name in Usage._fields[1:]}}
 """What models may be sorted by -> how SQL says it."""
 
 

@@ -61,7 +61,7 @@ def follow(guide: str, directory: Path, notes: Path) -> None:
     Raises:
         GuideFailed: a command fails, or prints something else than is shown.
     """
-    with _shell(directory) as reader:
+    with _logs_told(directory), _shell(directory) as reader:
         output = None
         for number, block in enumerate(blocks_of(guide)):
             match block.language:
@@ -126,6 +126,17 @@ class _Reader:
                 named = _PORT.search(line)
                 _wait_for(int(self._ports.to_free(named[0] if named else "8080")), line)
         return self._ports.to_named(output.read_text())
+
+
+@contextlib.contextmanager
+def _logs_told(directory: Path) -> Iterator[None]:
+    """Adds what servers logged to what failed."""
+    try:
+        yield
+    except GuideFailed as failed:
+        for log in directory.glob("*.log"):
+            failed.add_note(f"{log.name}:\n{log.read_text()[-2000:]}")
+        raise
 
 
 @contextlib.contextmanager

@@ -6,10 +6,12 @@ import re
 import shlex
 from pathlib import Path
 
+import psutil
 import pytest
 from typer.main import get_command
 
 from mme.cli.main import app
+from tests.eventually import eventually
 from tests.guides import GuideFailed, blocks_of, follow
 
 ROOT = Path(__file__).parents[2]
@@ -83,3 +85,18 @@ def test_one_shell_reads_a_whole_guide_and_ports_are_those_it_names(tmp_path):
         '```sh\necho "$WORD"; python here.py; python -m http.server 8081 2>said >&2 &\n```\n'
         "```text\none two\n...8080\n```\n```sh\nkill %1; wait; echo $?\n```\n```text\n0\n```\n",
     )
+
+
+async def test_servers_of_a_guide_that_fails_are_ended(tmp_path):
+    server = "python -m http.server 8081 2>said >&2 &\necho $! > pid\n"
+    with pytest.raises(GuideFailed):
+        read(tmp_path, f"```sh\n{server}```\n```sh\nfalse\n```\n")
+    pid = int((tmp_path / "here" / "pid").read_text())
+    await eventually(lambda: not runs(pid))
+
+
+def runs(pid):
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False

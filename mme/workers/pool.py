@@ -189,6 +189,7 @@ class Pool:
             raise WorkerLost("The worker has ended.", started=False)
         loop = asyncio.get_running_loop()
         if queue.waiting_count >= self._look_from:
+            residency.slot.dispatch()  # what may go need not be refused for
             queues = [each.queue for each in self._slots]
             admit(self._config, queues, residency, tenant, deadline - loop.time())
         outcome: asyncio.Future[Outcome] = loop.create_future()

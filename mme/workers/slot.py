@@ -185,9 +185,10 @@ class Slot:
         """Hands over whatever the worker may have, once for all asked in this turn of the loop."""
         if not self._is_to_dispatch:
             self._is_to_dispatch = True
-            asyncio.get_running_loop().call_soon(self._dispatch)
+            asyncio.get_running_loop().call_soon(self.dispatch)
 
-    def _dispatch(self) -> None:
+    def dispatch(self) -> None:
+        """Hands over whatever the worker may have now."""
         self._is_to_dispatch = False
         if self._process is None:
             return
@@ -236,7 +237,7 @@ class Slot:
         if batch is None or len(batch.tickets) != len(message.results):
             self._serving().kill("it answered what was not asked")
             return
-        self._dispatch()
+        self.dispatch()
         charge(self._residencies, batch, message.seconds)
         self._metrics.predict_seconds.observe(message.seconds)
         batch.settle(message.results, message.seconds)

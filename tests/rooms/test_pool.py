@@ -269,7 +269,11 @@ async def test_a_worker_ends_when_its_server_is_killed(tmp_path):
         "asyncio.run(main())\n"
     )
     server = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", script, stdout=asyncio.subprocess.PIPE
+        sys.executable,
+        "-c",
+        script,
+        stdout=asyncio.subprocess.PIPE,
+        env={**os.environ, "TMPDIR": str(tmp_path)},  # the next server would tidy up there
     )
     pid = int(await server.stdout.readline())
     server.kill()

@@ -7,6 +7,7 @@ from typing import Any
 
 from mme.containers.engine import MultiModelEngine
 from mme.domain import Invocation, Reply
+from mme.errors import Throttled
 from mme.workers.limits import Limits
 
 
@@ -30,7 +31,11 @@ class LimitedEngine(MultiModelEngine):
         usage = self._limits.of(tenant, now)
         if usage is None or model is None:
             return await super().invoke(invocation)
-        usage.enter(now)
+        try:
+            usage.enter(now)
+        except Throttled as refused:
+            self._cache.residents.accounts.failed(model, refused, 0)
+            raise
         try:
             return await super().invoke(invocation)
         finally:

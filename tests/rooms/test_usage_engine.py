@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from mme.errors import ConfigError, InvalidRequest, ModelError
+from mme.errors import ConfigError, InvalidRequest, ModelError, Throttled
 from mme.usage.statement import read_window
 from tests.engines import cache_of, drop, invocation, running_engine
 from tests.eventually import eventually
@@ -77,3 +77,17 @@ async def test_a_batch_is_charged_once_and_also_when_nobody_waits_or_its_worker_
         usage = (await billed(engine))["slow.tar.gz"]
         assert usage.model_errors == 1
         assert usage.compute_seconds >= 0.4 + 0.15
+
+
+async def test_what_a_limit_refuses_is_billed_as_the_clients_error(tmp_path):
+    drop(tmp_path / "models", "a.tar.gz", {"code/inference.py": SLOW.encode()})
+    limits = [{"pattern": "a*", "max_concurrency": 1}]
+    async with running_engine(tmp_path, limits=limits) as engine:
+        await engine.load("a.tar.gz")
+        first = asyncio.create_task(engine.invoke(invocation("a.tar.gz")))
+        await asyncio.sleep(0)  # it has begun
+        with pytest.raises(Throttled):
+            await engine.invoke(invocation("a.tar.gz"))
+        await first
+        usage = (await billed(engine))["a.tar.gz"]
+    assert (usage.requests, usage.client_errors) == (2, 1)

@@ -11,13 +11,17 @@ import pytest
 
 from tests.engines import drop
 from tests.eventually import eventually
-from tests.models import booster
 from tests.prometheuses import needs_prometheus, scraping
 from tests.servers import predict, runtime_client, serving
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 RULES = DEPLOY / "prometheus" / "mme.rules.yml"
 DASHBOARD = DEPLOY / "grafana" / "mme.json"
+MODEL = b"""
+def model_fn(directory): return None
+def transform_fn(model, data, kind, accept):
+    return str(float(data.split(",")[0]))
+"""
 NOT_EVERYWHERE = {"mme_container_up"}  # where other containers are
 
 
@@ -60,7 +64,7 @@ def test_the_rules_and_the_configuration_that_are_shipped_hold_up():
 @pytest.mark.timeout(60)  # a server's start, a Prometheus' start, two scrapes
 async def test_a_prometheus_reads_all_that_the_dashboard_and_the_rules_ask_for(tmp_path):
     models = tmp_path / "models"
-    drop(models, "acme.tar.gz", booster(1).members)
+    drop(models, "acme.tar.gz", {"code/inference.py": MODEL})
     rules = tmp_path / "rules.yml"  # the shipped ones, without the patience
     rules.write_text(re.sub(r"for: \S+", "for: 0s", RULES.read_text()))
     with serving(tmp_path, models) as served, runtime_client(served.url) as client:

@@ -193,7 +193,7 @@ def _page_route(path: str, file: PageFile) -> Route:
         return file.answer(exchange.request_id, exchange.head.headers.get("If-None-Match"))
 
     return Route(
-        name="console_page",
+        name="console_page" if path == "/console" else "console_file",
         method="GET",
         path=path,
         answer=answer,

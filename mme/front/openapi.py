@@ -23,7 +23,7 @@ _NOTE = (
 )
 
 
-_UNSAID = frozenset({"oip_unknown"})  # refuses whatever else begins so
+_UNSAID = frozenset({"oip_unknown", "console_file"})  # whatever else begins so; the page's parts
 
 
 def describe(routes: Iterable[Route], version: str) -> _Json:

@@ -77,6 +77,6 @@ OPERATIONS: Mapping[str, Operation] = {
     "console_events": Operation(_CONSOLE, "The event record.", None, "Object"),
     "console_models": Operation(_CONSOLE, "Models by page, sorted and searched.", None, "Object"),
     "console_model": Operation(_CONSOLE, "All about one model.", None, "Object"),
-    "console_page": Operation(_CONSOLE, "The page, or a file of it.", None, ANYTHING),
+    "console_page": Operation(_CONSOLE, "The page.", None, ANYTHING),
 }
 # fmt: on

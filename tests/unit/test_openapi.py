@@ -21,7 +21,7 @@ class Unasked:
 
 
 NOTHING = Unasked()
-UNSAID = {("GET", "/v2/{...}"), ("POST", "/v2/{...}")}
+UNSAID = {"oip_unknown", "console_file"}
 MODES = {
     "ordinary": Management(operated=NOTHING, watched=NOTHING, usage=NOTHING),
     "several": Management(operated=NOTHING, is_alone=False),
@@ -43,12 +43,13 @@ def test_the_document_of_every_mode_is_valid_openapi(mode):
         (method.upper(), path) for path, methods in document["paths"].items() for method in methods
     }
     assert ("GET", "/openapi.json") in told
-    assert len(told) == len({(route.method, route.path) for route in routes} - UNSAID)
+    said = {(route.method, route.path) for route in routes if route.name not in UNSAID}
+    assert len(told) == len(said)
 
 
 def test_something_is_said_of_every_route_and_of_no_other():
     names = {route.name for management in MODES.values() for route in routes_of(management)}
-    assert names - {"oip_unknown"} == set(OPERATIONS)
+    assert names - UNSAID == set(OPERATIONS)
 
 
 def test_a_route_that_nobody_described_is_noticed():

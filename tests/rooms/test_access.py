@@ -251,7 +251,7 @@ def every_route():
     return routes
 
 
-OPEN = {"ping", "livez", "readyz", "oip_live", "oip_ready"}
+OPEN = {"ping", "livez", "readyz", "oip_live", "oip_ready", "openapi"}
 
 
 @pytest.mark.parametrize("route", every_route(), ids=lambda route: f"{route.method} {route.path}")

@@ -7,9 +7,12 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import structlog
+
 from mme.app.tasks import own
 from mme.app.utilization import Utilization
 from mme.config import Config
+from mme.errors import ConfigError
 from mme.metrics import Metrics
 from mme.usage.accounts import Accounts
 from mme.usage.keeping import Keeper
@@ -18,6 +21,7 @@ from mme.usage.top import TopModels
 if TYPE_CHECKING:
     from mme.app.builtin import BuiltIn
 
+_log = structlog.get_logger()
 _FILE = "ledger.sqlite3"
 
 
@@ -33,13 +37,18 @@ async def keep(
         is_ours: whether models are; with those of a platform there is a ledger on demand only.
 
     Raises:
-        ConfigError: the ledger can't be had.
+        ConfigError: the ledger that was asked for by name can't be had.
     """
     keeper = Keeper(accounts, TopModels(config.usage.top_models))
     place = _place(config, is_ours=is_ours)
     stack.push_async_callback(keeper.close)
     if place is not None:
-        await keeper.open(place, config.usage.days)
+        try:
+            await keeper.open(place, config.usage.days)
+        except ConfigError as error:
+            if config.usage.ledger != "auto":
+                raise
+            _log.error("ledger_not_kept", reason=str(error))  # to serve on a full disk matters more
     own(stack, keeper.run())
     return keeper
 

@@ -102,9 +102,10 @@ class Book:
                 f"ledger: {self._path} has the form {schema} of another version of mme; "
                 f"this one writes {_SCHEMA}"
             )
-        with self._file:
-            self._file.execute(_CREATE)
-            self._file.execute(f"PRAGMA user_version = {_SCHEMA}")
+        if not schema:  # else nothing is written: the disk may be full
+            with self._file:
+                self._file.execute(_CREATE)
+                self._file.execute(f"PRAGMA user_version = {_SCHEMA}")
 
 
 def read_book(path: Path, window: Window) -> Statement:

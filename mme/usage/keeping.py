@@ -101,7 +101,7 @@ class Keeper:
             UsageUnreadable: it can't be read.
         """
         if self._path is None:
-            raise InvalidRequest("This server keeps no ledger (--ledger off).")
+            raise InvalidRequest("This server keeps no ledger (--ledger off, or its log says why).")
         await self.write()
         return await asyncio.to_thread(read_book, self._path, window)
 

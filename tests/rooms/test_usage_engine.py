@@ -58,6 +58,18 @@ async def test_without_a_ledger_there_is_no_file_and_the_most_asked_are_known(tm
     assert not list((tmp_path / "cache").glob("ledger*"))
 
 
+async def test_a_ledger_that_cannot_be_had_keeps_only_those_from_serving_who_named_it(tmp_path):
+    path = tmp_path / "cache" / "ledger.sqlite3"
+    path.parent.mkdir()
+    path.write_text("no ledger" * 1000)
+    async with running_engine(tmp_path) as engine:
+        assert not engine._built_in.keeper.is_writing
+    with pytest.raises(ConfigError, match="is no ledger"):
+        async with running_engine(tmp_path, ledger=str(path)):
+            pass
+    assert path.read_text().startswith("no ledger")
+
+
 async def test_a_batch_is_charged_once_and_also_when_nobody_waits_or_its_worker_ends(tmp_path):
     drop(tmp_path / "models", "slow.tar.gz", {"code/inference.py": SLOW.encode()})
     async with running_engine(tmp_path) as engine:

@@ -29,14 +29,16 @@ class Sums:
         self.runs += 1
         if np.isinf(rows).any():
             raise BadPayload("infinite")
-        return rows.sum(axis=1)
+        with np.errstate(over="ignore"):
+            return rows.sum(axis=1)
 
     def one(self, numbers):
         self.ones += 1
         row = np.array(numbers, np.float64)
         if (abs(row) > np.finfo(np.float32).max).any():
             return None
-        return row.astype(np.float32)[None].sum(axis=1)
+        with np.errstate(over="ignore"):
+            return row.astype(np.float32)[None].sum(axis=1)
 
 
 def told(answer) -> object:

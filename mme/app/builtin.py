@@ -82,6 +82,7 @@ class BuiltIn:
             directory=Path(config.disk.cache_dir).expanduser(),
         )
         self.primary = self.engine("primary")
+        source.artifacts.go_along(self.pool.lent_of)
 
     @classmethod
     async def open(

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -74,6 +74,10 @@ class ArtifactCache:
     def is_taken_over(self) -> bool:
         """Whether all that an earlier run left has been looked at."""
         return self._left.is_complete
+
+    def go_along(self, copies_of: Callable[[Path], list[Path]]) -> None:
+        """As in Artifacts."""
+        self._index.copies_of = copies_of
 
     async def recall(self, versions: Sequence[ArtifactVersion]) -> None:
         """Takes these over before their turn, where an earlier run left them."""

@@ -7,7 +7,7 @@ every GET.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,6 +78,10 @@ class Artifacts(Protocol):
 
     def discard(self, version: ArtifactVersion) -> None:
         """Takes `version` off the disk, where that is ours to do, once nobody leases it."""
+        ...
+
+    def go_along(self, copies_of: Callable[[Path], list[Path]]) -> None:
+        """What it names is removed with an artifact's directory: links keep the bytes on disk."""
         ...
 
 

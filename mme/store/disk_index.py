@@ -60,6 +60,7 @@ class DiskIndex:
         self._entries: OrderedDict[str, Entry] = OrderedDict()  # least recently used first
         self._newest: dict[tuple[str, ModelKey], Entry] = {}
         self._is_trimming = False
+        self.copies_of: Callable[[Path], list[Path]] = lambda _artifact: []  # that go with it
 
     @property
     def used_bytes(self) -> int:
@@ -275,18 +276,20 @@ class DiskIndex:
         if entry.is_newest:
             del self._newest[(entry.version.location, entry.version.key)]
         self._bytes.resident -= entry.unpacked_bytes
-        self._leave(self._files.withdraw(entry.version.digest), entry.unpacked_bytes)
+        copies = self.copies_of(self._files.artifact(entry.version))
+        self._leave(self._files.withdraw(entry.version.digest), entry.unpacked_bytes, *copies)
 
-    def _leave(self, path: Path, size_bytes: int) -> None:
+    def _leave(self, path: Path, size_bytes: int, *copies: Path) -> None:
         self._bytes.leaving += size_bytes
-        self._later(self._remove, path, size_bytes)
+        self._later(self._remove, size_bytes, path, *copies)
 
     def _later(self, work: Callable[..., None], *arguments: object) -> None:
         with contextlib.suppress(RuntimeError):  # closed: the next start sweeps
             self._sweeper.submit(work, *arguments)
 
-    def _remove(self, path: Path, size_bytes: int) -> None:
-        remove(path)
+    def _remove(self, size_bytes: int, *paths: Path) -> None:
+        for path in paths:
+            remove(path)
         with self._changed:
             self._bytes.leaving -= size_bytes
             self._changed.notify_all()

@@ -14,7 +14,7 @@ import contextlib
 import hashlib
 import os
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path, PurePosixPath
 
 from mme.domain import ArtifactVersion, ModelKey
@@ -88,6 +88,9 @@ class RegisteredDirectories:
             ModelMissing: not registered, or its directory is gone.
         """
         return self._versions.get(key) or (await self._look(key))[0]
+
+    def go_along(self, copies_of: Callable[[Path], list[Path]]) -> None:
+        """As in Artifacts; nothing is removed here."""
 
     @contextlib.asynccontextmanager
     async def lease(self, key: ModelKey) -> AsyncIterator[Artifact]:

@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 import structlog
 
@@ -214,6 +215,10 @@ class Pool:
         """The ready workers, `slot` perhaps among them, that could have taken its models."""
         group = self._group_of(slot)
         return group.takers() if group else []
+
+    def lent_of(self, artifact: Path) -> list[Path]:
+        """What workers have of an artifact that leaves the disk: the caller's to remove."""
+        return [path for slot in self._slots for path in slot.lent_of(artifact)]
 
     def describe(self) -> list[dict[str, object]]:
         """Each worker's state, for `/state`."""

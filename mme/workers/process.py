@@ -169,6 +169,10 @@ class WorkerProcess:
         if self._scratch is not None:
             await asyncio.to_thread(self._scratch.take_back, models)
 
+    def lent_of(self, artifact: Path) -> list[Path]:
+        """What the worker has of an artifact's files; in any thread. See `Scratch.lent_of`."""
+        return self._scratch.lent_of(artifact) if self._scratch is not None else []
+
     async def _remove_scratch(self) -> None:
         if self._scratch is not None:
             await asyncio.to_thread(self._scratch.remove)

@@ -1,8 +1,9 @@
 """A worker's own directory: `tmp` to write in, and in `models` the files of the models it has.
 
 Decision: these files are hard links to the disk tier's, made before a load and removed after the
-unload, so that a worker can be kept from all artifacts but those of its own models. For one file
-both take 0.2 ms. Rejected: the disk tier open to all workers; bind mounts, which need root.
+unload, or when the artifact leaves the disk tier, so that a worker can be kept from all artifacts
+but those of its own models. For one file both take 0.2 ms. Rejected: the disk tier open to all
+workers; bind mounts, which need root.
 Whoever owns a directory holds a lock on it: what nobody holds was left by a server that was killed.
 """
 
@@ -39,7 +40,8 @@ class Scratch:
     """
 
     def __init__(self, root: Path | None, user: tuple[int, int] | None) -> None:
-        self._lent: dict[str, Path] = {}
+        self._lent: dict[str, tuple[Path, str]] = {}  # by model: where, and whose artifact's
+        self._models: dict[str, set[str]] = {}  # by artifact
         self._turn = threading.Lock()  # a load's thread may meet the one that removes all
         self._is_removed = False
         self._lock: int | None = None
@@ -63,7 +65,9 @@ class Scratch:
                 raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
             if not self._is_there():
                 raise ScratchDeleted(errno.ENOENT, os.strerror(errno.ENOENT))
-            lent = self._lent[model] = self.models / uuid.uuid4().hex
+            lent = self.models / uuid.uuid4().hex
+            self._lent[model] = lent, str(artifact)
+            self._models.setdefault(str(artifact), set()).add(model)
             shutil.copytree(artifact, lent, copy_function=_link)
         return lent
 
@@ -77,7 +81,20 @@ class Scratch:
         """Removes what was lent for them."""
         with self._turn:
             for model in models:
-                shutil.rmtree(self._lent.pop(model, self.models / "none"), ignore_errors=True)
+                if model in self._lent:
+                    shutil.rmtree(self._forget(model), ignore_errors=True)
+
+    def lent_of(self, artifact: Path) -> list[Path]:
+        """What was lent of an artifact that leaves the disk: now the caller's to remove."""
+        with self._turn:
+            return [self._forget(model) for model in tuple(self._models.get(str(artifact), ()))]
+
+    def _forget(self, model: str) -> Path:
+        lent, artifact = self._lent.pop(model)
+        self._models[artifact].discard(model)
+        if not self._models[artifact]:
+            del self._models[artifact]
+        return lent
 
     def remove(self) -> None:
         """Removes it with all that is in it."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Coroutine, Mapping
+from pathlib import Path
 
 import structlog
 
@@ -197,6 +198,10 @@ class Slot:
             self._process.send(
                 Predict(batch.number, batch.model, [ticket.ask for ticket in batch.tickets])
             )
+
+    def lent_of(self, artifact: Path) -> list[Path]:
+        """As its process."""
+        return self._process.lent_of(artifact) if self._process else []
 
     def describe(self) -> dict[str, object]:
         """This worker's state, for `/state`."""

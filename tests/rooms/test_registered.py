@@ -116,7 +116,7 @@ async def test_a_full_memory_refuses_evicts_nothing_and_takes_the_retry_after_an
 
 async def test_a_load_outlives_who_asked_and_the_name_is_taken_meanwhile(tmp_path):
     url = put(tmp_path, "0a", {"code/inference.py": SLOW.encode()})
-    async with container(tmp_path) as (_front, engine):
+    async with container(tmp_path, isolation="off") as (_front, engine):
         hosted = engine.management.hosted
         asked = asyncio.create_task(hosted.load(KEY, url))
         await eventually((Path(url) / "begun").exists)
@@ -133,7 +133,7 @@ async def test_a_load_outlives_who_asked_and_the_name_is_taken_meanwhile(tmp_pat
 
 async def test_a_load_that_fails_behind_its_caller_leaves_no_name(tmp_path):
     url = put(tmp_path, "0a", {"code/inference.py": SLOW.encode(), "fail": b""})
-    async with container(tmp_path) as (_front, engine):
+    async with container(tmp_path, isolation="off") as (_front, engine):
         hosted = engine.management.hosted
         asked = asyncio.create_task(hosted.load(KEY, url))
         await eventually((Path(url) / "begun").exists)
@@ -149,7 +149,7 @@ async def test_a_load_that_fails_behind_its_caller_leaves_no_name(tmp_path):
 
 async def test_an_unload_waits_for_a_load_under_way_and_both_callers_of_it_succeed(tmp_path):
     url = put(tmp_path, "0a", {"code/inference.py": SLOW.encode()})
-    async with container(tmp_path) as (_front, engine):
+    async with container(tmp_path, isolation="off") as (_front, engine):
         hosted = engine.management.hosted
         loaded = asyncio.create_task(hosted.load(KEY, url))
         await eventually((Path(url) / "begun").exists)
@@ -163,7 +163,7 @@ async def test_an_unload_waits_for_a_load_under_way_and_both_callers_of_it_succe
 
 async def test_a_server_that_closes_ends_a_load_under_way(tmp_path):
     url = put(tmp_path, "0a", {"code/inference.py": SLOW.encode()})
-    async with container(tmp_path) as (_front, engine):
+    async with container(tmp_path, isolation="off") as (_front, engine):
         loaded = asyncio.create_task(engine.management.hosted.load(KEY, url))
         await eventually((Path(url) / "begun").exists)
     await asyncio.wait([loaded])

@@ -82,7 +82,6 @@ class BuiltIn:
             directory=Path(config.disk.cache_dir).expanduser(),
         )
         self.primary = self.engine("primary")
-        source.artifacts.go_along(self.pool.lent_of)
 
     @classmethod
     async def open(
@@ -100,6 +99,7 @@ class BuiltIn:
             ConfigError, WorkerStartError: they can't be.
         """
         built = cls(config, source, metrics, may_evict=may_evict)
+        source.artifacts.go_along(built.pool.lent_of)
         await built._start(stack)
         return built
 

@@ -32,6 +32,8 @@ def become_server(settings: Config) -> NoReturn:
 
 def main() -> None:
     """Serves with the settings in the descriptor that the command line names."""
+    for unused in ("rich", "better_exceptions"):  # structlog would take them where they are
+        sys.modules[unused] = None  # type: ignore[assignment]
     with open(int(sys.argv[1]), "rb") as file:  # noqa: PTH123 - it has no path
         settings = msgspec.msgpack.decode(file.read(), type=Config)
     with door():

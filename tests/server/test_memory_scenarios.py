@@ -41,7 +41,7 @@ def test_memory_comes_back_from_every_unload(tmp_path):
 
 @pytest.mark.timeout(180)
 def test_small_models_take_little_more_than_in_a_plain_process_and_are_charged_for_it(tmp_path):
-    done, result = run("density", tmp_path, "--models", "80", "--boosters", "2", "--seconds", "1")
+    done, result = run("density", tmp_path, "--models", "240", "--boosters", "2", "--seconds", "1")
     assert (done.returncode, done.stderr) == (0, "")
     assert result["failures"] == {}
     found = figures(result)

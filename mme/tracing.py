@@ -102,8 +102,6 @@ class Tracing:
 
     def _tell(self, traced: Traced, reply: Reply, ended_at: int) -> None:
         """The queue and the prediction, which came last, one after the other."""
-        if reply.hops:
-            return  # each has a span already
         timings = reply.timings
         predicted_at = ended_at - int(timings.predict_seconds * _NANOSECONDS)
         queued_at = predicted_at - int(timings.queue_seconds * _NANOSECONDS)

@@ -1,7 +1,7 @@
 """What the latest requests of each model took, and the last errors: for people who ask.
 
 Decision: one ring of all requests, as the thousands of models that are hardly asked need no space
-of their own; it costs a request 0.1 us. Errors are kept by model, apart, so that the hot do not
+of their own; a request costs it one append. Errors are kept by model, apart, so that the hot do not
 flush them; only of models that exist do names come here, unless what was asked for fails.
 """
 

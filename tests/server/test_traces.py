@@ -133,7 +133,7 @@ def test_a_pipelines_hops_are_spans_and_siblings_are_told_theirs(tmp_path):
     (root,) = (span for span in other.spans if not span.parent_span_id)
     hops = children(other.spans, root)
     first = hops["first"]
-    assert {"first", "scored"} <= hops.keys()
+    assert {"first", "scored", "queue", "predict"} <= hops.keys()
     assert [told[:-3] for told in other.parents] == [
         f"00-{root.trace_id.hex()}-{first.span_id.hex()}"
     ]

@@ -15,7 +15,7 @@ from mme.workers.wording import without_paths
 @pytest.mark.parametrize(
     ("said", "told"),
     [
-        ("No such file: '/root/.cache/mme/models/3f9a/x.json'", "No such file: 'x.json'"),
+        ("No such file: '/var/cache/mme/models/3f9a/x.json'", "No such file: 'x.json'"),
         ('File "/usr/lib/python3.11/json/__init__.py", line 3', 'File "__init__.py", line 3'),
         ("in /tmp/a/b/: no", "in : no"),
         ("/etc/a:/etc/b file:///etc/c", "a:b file://c"),

@@ -451,7 +451,7 @@ async def test_a_pinned_model_stays_and_all_pinned_is_a_refusal_at_once(tmp_path
     async with running_engine(tmp_path) as engine:
         await engine.load(ModelKey("0.tar.gz"))
         size = engine.state()["memory"]["resident_bytes"]
-    async with running_engine(tmp_path, memory=int(size * 1.5)) as engine:
+    async with running_engine(tmp_path, memory=int(size * 1.8)) as engine:
         residents = cache_of(engine).residents
         residents.pin(ModelKey("0.tar.gz"))
         await engine.load(ModelKey("0.tar.gz"))

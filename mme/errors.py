@@ -143,6 +143,7 @@ class ModelError(MmeError):
         self.original_status = self.default_status if original_status is None else original_status
         self.etag: str | None = None  # of the content that failed to load, once it is known
         self.container: str | None = None  # which of several it was
+        self.spent_seconds = 0.0  # by another container on what failed, where that is known
 
 
 class ArtifactRefused(ModelError):

@@ -218,7 +218,7 @@ class Metrics:
 
     def _declare_own(self) -> None:
         registry = self.registry
-        self.requests = Counter("mme_requests_total", "HTTP requests by route and status.", ("route", "status"), registry=registry)
+        self.requests = Counter("mme_requests_total", "Requests by route and status; calls over gRPC with the status that HTTP has for it.", ("route", "status"), registry=registry)
         self.request_seconds = Histogram("mme_request_seconds", "Seconds to answer an invocation.", buckets=_SECONDS, registry=registry)
         self.queue_seconds = Histogram("mme_queue_seconds", "Seconds an invocation waited for its worker.", buckets=_SECONDS, registry=registry)
         self.predict_seconds = Histogram("mme_predict_seconds", "Seconds a batch ran in its worker.", buckets=_SECONDS, registry=registry)

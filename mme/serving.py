@@ -21,6 +21,7 @@ from mme.config import Config
 from mme.errors import ConfigError
 from mme.front.credentials import KeyFile
 from mme.front.exposure import check_exposure
+from mme.front.record import Recorder
 from mme.front.server import Front
 from mme.front.tls import Tls, open_tls
 from mme.tracing import Tracing
@@ -80,11 +81,12 @@ async def _start(config: Config) -> _Started:
         engine = await stack.enter_async_context(Engine(config))
         tracing = _open_tracing(config)
         front = Front(
-            engine, server, engine.metrics, engine.management, keys=keys, tls=tls, tracing=tracing
-        )
+            engine, server, engine.metrics, engine.management,
+            keys=keys, tls=tls, tracing=tracing, log=config.log,
+        )  # fmt: skip
         stack.push_async_callback(front.close)
         await front.start()
-        grpc = _over_grpc(config, engine, keys, tls) if server.grpc_port else None
+        grpc = _over_grpc(config, engine, keys, tls, tracing) if server.grpc_port else None
         if grpc is not None:
             await grpc.start()
         stack.pop_all()
@@ -97,7 +99,9 @@ def _open_tracing(config: Config) -> Tracing | None:
     return Tracing(config.traces, {"mme.endpoint": config.server.endpoint_name})
 
 
-def _over_grpc(config: Config, engine: Engine, keys: KeyFile | None, tls: Tls | None) -> OipGrpc:
+def _over_grpc(
+    config: Config, engine: Engine, keys: KeyFile | None, tls: Tls | None, tracing: Tracing | None
+) -> OipGrpc:
     management = engine.management
     if management.operated is None or not management.is_alone:
         raise ConfigError("grpc_port: there is gRPC for the built-in engine alone only")
@@ -105,7 +109,15 @@ def _over_grpc(config: Config, engine: Engine, keys: KeyFile | None, tls: Tls | 
         from mme.front.oip_grpc import OipGrpc  # noqa: PLC0415 - an extra
     except ImportError as error:
         raise ConfigError("grpc_port: gRPC is not installed: pip install 'mme[grpc]'") from error
-    return OipGrpc(engine, config.server, management.operated, keys=keys, tls=tls)
+    return OipGrpc(
+        engine,
+        config.server,
+        management.operated,
+        recorder=Recorder(engine.metrics, config.server.log_requests_per_second),
+        keys=keys,
+        tls=tls,
+        tracing=tracing,
+    )
 
 
 def _spare_the_collector() -> None:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final
 from msgspec import Struct
 
 from mme.config import TraceConfig
-from mme.domain import Reply
+from mme.domain import Reply, Timings
 from mme.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -85,11 +85,11 @@ class Tracing:
         """It was answered, or failed."""
         from opentelemetry.trace import StatusCode  # noqa: PLC0415 - an extra
 
+        if reply is not None and not reply.hops:  # containers have told of their own parts
+            tell(reply.timings)
         ended_at = time.time_ns()
         _current.set(None)
         span = traced.span
-        if reply is not None and span.is_recording():
-            self._tell(traced, reply, ended_at)
         span.set_attributes(attributes)
         if error is not None:
             span.set_status(StatusCode.ERROR, type(error).__name__)
@@ -100,17 +100,21 @@ class Tracing:
         self._provider.force_flush(_FLUSH_MILLISECONDS)
         self._provider.shutdown()
 
-    def _tell(self, traced: Traced, reply: Reply, ended_at: int) -> None:
-        """The queue and the prediction, which came last, one after the other."""
-        timings = reply.timings
-        predicted_at = ended_at - int(timings.predict_seconds * _NANOSECONDS)
-        queued_at = predicted_at - int(timings.queue_seconds * _NANOSECONDS)
-        context = _context(traced)
-        for name, start, end in (
-            ("queue", queued_at, predicted_at),
-            ("predict", predicted_at, ended_at),
-        ):
-            self._tracer.start_span(name, context=context, start_time=start).end(end)
+    def add(
+        self,
+        traced: Traced,
+        name: str,
+        started_at: int,
+        ended_at: int,
+        error: BaseException | None = None,
+    ) -> None:
+        """A span of what is over already; times are in nanoseconds since 1970."""
+        from opentelemetry.trace import StatusCode  # noqa: PLC0415 - an extra
+
+        span = self._tracer.start_span(name, context=_context(traced), start_time=started_at)
+        if error is not None:
+            span.set_status(StatusCode.ERROR, type(error).__name__)
+        span.end(ended_at)
 
     @contextmanager
     def stage(
@@ -140,6 +144,25 @@ def stage(name: str, **attributes: str | int) -> Iterator[None]:
         return
     with traced.tracing.stage(traced, name, attributes):
         yield
+
+
+def tell(timings: Timings, error: BaseException | None = None) -> None:
+    """The queue and the prediction, which came last, one after the other, and may have failed."""
+    traced = _current.get()
+    if traced is None or not traced.span.is_recording():
+        return
+    ended_at = time.time_ns()
+    predicted_at = ended_at - int(timings.predict_seconds * _NANOSECONDS)
+    queued_at = predicted_at - int(timings.queue_seconds * _NANOSECONDS)
+    traced.tracing.add(traced, "queue", queued_at, predicted_at)
+    traced.tracing.add(traced, "predict", predicted_at, ended_at, error)
+
+
+def tell_failure(name: str, started_at: int, error: BaseException) -> None:
+    """What failed just now, and began at `started_at`, in nanoseconds since 1970."""
+    traced = _current.get()
+    if traced is not None and traced.span.is_recording():
+        traced.tracing.add(traced, name, started_at, time.time_ns(), error)
 
 
 def read_parent(value: str | None) -> str | None:

@@ -12,7 +12,12 @@ from prometheus_client.samples import Sample
 
 from mme.metrics import Metrics
 
-INVOKING = ("endpoint_invocations", "invocations", "oip_infer")  # routes that are asked of models
+INVOKING = (
+    "endpoint_invocations",
+    "invocations",
+    "oip_infer",
+    "grpc_ModelInfer",
+)  # routes that are asked of models
 _ERROR_STATUS = 400
 _PERCENTILES = {"p50_seconds": 0.5, "p90_seconds": 0.9, "p99_seconds": 0.99}
 _PAUSE_SECONDS = 5.0  # what lies further apart is no current rate

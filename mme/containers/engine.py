@@ -6,6 +6,7 @@ that had begun is not, for it may be what ended the worker.
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final
@@ -15,6 +16,7 @@ from mme.cache.model_cache import ModelCache
 from mme.domain import Handover, Invocation, ModelKey, Reply, Timings
 from mme.errors import InvalidRequest, InvocationTimeout, PredictionFailed, WorkerLost
 from mme.metrics import ContainerMetrics, Metrics
+from mme.tracing import tell, tell_failure
 from mme.workers.pool import Pool
 from mme.workers.protocol import Ask, Faulted
 from mme.workers.queues import Outcome
@@ -66,7 +68,7 @@ class MultiModelEngine:
                 f"Request {invocation.request_id} is missing a target model header.",
                 "TARGET_MODEL_HEADER_MISSING",
             )
-        body = invocation.body
+        body, asked_at = invocation.body, 0
         ask = self._ask(invocation, body if isinstance(body, bytes) else await body.read())
         try:
             for attempt in range(1, _ATTEMPTS + 1):
@@ -74,6 +76,7 @@ class MultiModelEngine:
                     key, invocation.deadline, invocation.api_key
                 )
                 try:
+                    asked_at = time.time_ns()
                     outcome = await self._pool.predict(
                         lease.residency, ask, invocation.deadline, invocation.api_key
                     )
@@ -87,6 +90,8 @@ class MultiModelEngine:
                     lease.release()
         except BaseException as error:  # whatever it was, and though its client has gone
             self._cache.residents.accounts.failed(key, error, len(ask.body))
+            if asked_at and not isinstance(error, PredictionFailed):  # told with its times
+                tell_failure("predict", asked_at, error)
             raise
         raise AssertionError("unreachable: the last attempt returns or raises")
 
@@ -98,6 +103,7 @@ class MultiModelEngine:
             body=reply.body,
             content_type=reply.content_type,
             custom_attributes=reply.custom_attributes,
+            timings=reply.timings,
         )
 
     def problem(self) -> str | None:
@@ -135,8 +141,15 @@ class MultiModelEngine:
     def _reply(self, lease: Lease, outcome: Outcome, asked_bytes: int) -> Reply:
         self._of_endpoint.queue_seconds.observe(outcome.queue_seconds)
         result = outcome.result
+        timings = Timings(
+            load_seconds=lease.load_seconds,
+            queue_seconds=outcome.queue_seconds,
+            predict_seconds=outcome.predict_seconds,
+        )
         if isinstance(result, Faulted):
-            raise PredictionFailed(result.message, result.status, detail=result.detail)
+            failed = PredictionFailed(result.message, result.status, detail=result.detail)
+            tell(timings, failed)
+            raise failed
         if (account := lease.residency.account) is not None:
             account.answered(asked_bytes, len(result.body))
         return Reply(
@@ -145,9 +158,5 @@ class MultiModelEngine:
             custom_attributes=result.custom_attributes,
             cache_hit=lease.hit,
             version=lease.entry.version.etag,
-            timings=Timings(
-                load_seconds=lease.load_seconds,
-                queue_seconds=outcome.queue_seconds,
-                predict_seconds=outcome.predict_seconds,
-            ),
+            timings=timings,
         )

@@ -21,7 +21,7 @@ from mme.containers.bulkhead import Bulkhead, Place
 from mme.containers.sibling_http import Exchange, Request, SiblingHttp, timed_out
 from mme.domain import Body, BodyStream, Handover, Invocation, Reply, Timings
 from mme.errors import InvocationTimeout, ModelError, SiblingFailed, SiblingSilent
-from mme.tracing import TRACE_PARENT, trace_parent
+from mme.tracing import TRACE_PARENT, tell, trace_parent
 
 _log = structlog.get_logger()
 _REPLY_LIMIT_BYTES: Final = 64 * 1024**2
@@ -147,18 +147,14 @@ class SiblingClient:
             MmeError: what the invocation's body raised while it was sent.
         Cancellation: the connection is dropped.
         """
-        asked_at = asyncio.get_running_loop().time()
+        asked_at = _now()
         async with self._conversation(path, invocation, target_model) as exchange:
             body = await exchange.read()
-        answered_at = asyncio.get_running_loop().time()
         return Reply(
             body=body,
             content_type=exchange.content_type,
             custom_attributes=exchange.custom_attributes,
-            timings=Timings(
-                queue_seconds=exchange.began_at - asked_at,
-                predict_seconds=answered_at - exchange.began_at,
-            ),
+            timings=_timings(asked_at, exchange.began_at),
         )
 
     @asynccontextmanager
@@ -166,6 +162,7 @@ class SiblingClient:
         self, path: str, invocation: Invocation, target_model: str | None = None
     ) -> AsyncIterator[Handover]:
         """As `invoke`; an answer that is large, or of unknown length, is read while it arrives."""
+        asked_at = _now()
         async with AsyncExitStack() as stack:
             exchange = await stack.enter_async_context(
                 self._conversation(path, invocation, target_model)
@@ -178,6 +175,7 @@ class SiblingClient:
                 body=body,
                 content_type=exchange.content_type,
                 custom_attributes=exchange.custom_attributes,
+                timings=_timings(asked_at, exchange.began_at),
             )
 
     def describe(self) -> dict[str, object]:
@@ -201,6 +199,7 @@ class SiblingClient:
                 deadline=invocation.deadline,
             )
         )
+        asked_at = _now()
         self._refuse_if_open()
         with await self._place(invocation.deadline) as place:
             self._refuse_if_open()
@@ -212,6 +211,12 @@ class SiblingClient:
                         text = await exchange.read_text(_TEXT_LIMIT)
                         raise SiblingFailed(text, exchange.status)
                     yield exchange
+            except ModelError as error:
+                if error.container in {None, self.name}:  # else who reads the answer failed
+                    spent = _timings(asked_at, exchange.began_at)
+                    error.spent_seconds = spent.predict_seconds
+                    tell(spent, error)
+                raise
             finally:
                 self._settle(attempt, exchange.outcome)
 
@@ -237,6 +242,10 @@ class SiblingClient:
             _log.error(BREAKER_OPENED, container=self.name)
         elif is_closed and not was_closed:
             _log.info(BREAKER_CLOSED, container=self.name)
+
+
+def _timings(asked_at: float, began_at: float) -> Timings:
+    return Timings(queue_seconds=began_at - asked_at, predict_seconds=_now() - began_at)
 
 
 def _now() -> float:

@@ -10,24 +10,23 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import grpc
-import structlog
 from google.protobuf.message import DecodeError
 
-from mme import logs
 from mme.config import ServerConfig
-from mme.domain import Invocation, ModelKey
-from mme.errors import ConfigError, InvalidRequest, ModelMissing
+from mme.domain import Invocation
+from mme.errors import ConfigError, InvalidRequest, MmeError, ModelMissing
 from mme.front.access import Action, Caller
 from mme.front.credentials import KeyFile
 from mme.front.exchange import Service
 from mme.front.gate import Gate
+from mme.front.grpc_call import Call, Operation
 from mme.front.oip_api import EXTENSIONS, Repository
 from mme.front.oip_messages import MESSAGES
 from mme.front.oip_tensors import read_reply, write_body
@@ -39,9 +38,11 @@ from mme.front.oip_wire import (
     metadata,
     status_of,
 )
+from mme.front.record import CLIENT_GONE_STATUS, Recorder
 from mme.front.tls import Tls
 from mme.front.watch import Watch
-from mme.front.wire import format_request_id, read_target_model
+from mme.front.wire import REQUEST_ID, format_request_id
+from mme.tracing import Tracing
 
 _SERVICE = "inference.GRPCInferenceService"
 _CODES = {
@@ -53,45 +54,40 @@ _CODES = {
     503: grpc.StatusCode.UNAVAILABLE,
     504: grpc.StatusCode.DEADLINE_EXCEEDED,
 }
+_OK = 200
 _Message = Any  # its classes are made at run time
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Call:
-    """Who asks, and how long they wait."""
-
-    endpoint: str
-    remaining_seconds: float | None  # None: for ever
-    caller: Caller | None  # None: nobody is asked who they are
-
-    def may_use(self, name: str) -> ModelKey:
-        """The model of that name. Raises InvalidRequest, AccessDenied."""
-        key = read_target_model(name)
-        if self.caller is not None:
-            self.caller.check(self.endpoint, key)
-        return key
-
-    def sees(self, model: str) -> bool:
-        """Whether the caller may know of a model."""
-        return self.caller is None or self.caller.sees(model)
-
-
-_Act = Callable[[_Message, _Call], Awaitable[_Message]]
+_Act = Callable[[_Message, Call], Awaitable[_Message]]
 
 
 class OipGrpc:
-    """One listening port."""
+    """One listening port.
 
-    def __init__(
+    Args:
+        service: what is served.
+        server: where to listen and what to let in.
+        repository: the models in memory.
+        recorder: told of each call.
+        keys: who may ask for what; None: nobody is asked who they are.
+        tls: None: plain.
+        tracing: None: no call is traced. Closed by whoever made it.
+    """
+
+    def __init__(  # noqa: PLR0913 - what it is made of
         self,
         service: Service,
         server: ServerConfig,
         repository: Repository,
         *,
+        recorder: Recorder,
         keys: KeyFile | None = None,
         tls: Tls | None = None,
+        tracing: Tracing | None = None,
     ) -> None:
         self._service = service
+        self._recorder = recorder
+        self._tracing = tracing
         self._gate = Gate(keys, server) if keys is not None else None
         self._tls = tls
         self._config = server
@@ -119,9 +115,7 @@ class OipGrpc:
             "RepositoryModelUnload": (self._unload, Action.ADMIN),
         }
         handlers = {
-            name: grpc.unary_unary_rpc_method_handler(
-                self._call(MESSAGES[f"{name}Request"], act, action)
-            )
+            name: grpc.unary_unary_rpc_method_handler(self._call(name, act, action))
             for name, (act, action) in calls.items()
             if self._config.admin_port is None or not action.manages
         }
@@ -142,18 +136,18 @@ class OipGrpc:
         """No new calls; those in flight have the drain time, and are then cancelled."""
         await self._server.stop(self._config.drain_seconds)
 
-    async def _live(self, _: _Message, __: _Call) -> _Message:
+    async def _live(self, _: _Message, __: Call) -> _Message:
         return MESSAGES["ServerLiveResponse"](live=True)
 
-    async def _ready(self, _: _Message, __: _Call) -> _Message:
+    async def _ready(self, _: _Message, __: Call) -> _Message:
         return MESSAGES["ServerReadyResponse"](ready=not self._service.readiness())
 
-    async def _describe_server(self, _: _Message, __: _Call) -> _Message:
+    async def _describe_server(self, _: _Message, __: Call) -> _Message:
         return MESSAGES["ServerMetadataResponse"](
             name="mme", version=version("mme"), extensions=EXTENSIONS
         )
 
-    async def _model_ready(self, request: _Message, call: _Call) -> _Message:
+    async def _model_ready(self, request: _Message, call: Call) -> _Message:
         key = call.may_use(request.name)
         check_version(key, request.version)
         response = MESSAGES["ModelReadyResponse"]()
@@ -162,13 +156,13 @@ class OipGrpc:
             response.ready = True
         return response
 
-    async def _describe_model(self, request: _Message, call: _Call) -> _Message:
+    async def _describe_model(self, request: _Message, call: Call) -> _Message:
         key = call.may_use(request.name)
         check_version(key, request.version)
         told = metadata(key, await self._repository.load(key))
         return MESSAGES["ModelMetadataResponse"](**told)
 
-    async def _infer(self, request: _Message, call: _Call) -> _Message:
+    async def _infer(self, request: _Message, call: Call) -> _Message:
         key = call.may_use(request.model_name)
         check_version(key, request.model_version)
         body, content_type = write_body(request)
@@ -176,49 +170,76 @@ class OipGrpc:
         if call.remaining_seconds is not None:
             limit_seconds = min(limit_seconds, max(0.0, call.remaining_seconds))
         invocation = Invocation(
-            request_id=format_request_id(os.urandom(16)),
+            request_id=call.request_id,
             endpoint=self._config.endpoint_name,
             body=body,
             deadline=asyncio.get_running_loop().time() + limit_seconds,
             content_type=content_type,
             target_model=key,
         )
-        return read_reply(await self._service.invoke(invocation))
+        call.reply = await self._service.invoke(call.admit(invocation))
+        return read_reply(call.reply)
 
-    async def _index(self, _: _Message, call: _Call) -> _Message:
+    async def _index(self, _: _Message, call: Call) -> _Message:
         models = [index_entry(name) for name in self._repository.describe_all() if call.sees(name)]
         return MESSAGES["RepositoryIndexResponse"](models=models)
 
-    async def _load(self, request: _Message, call: _Call) -> _Message:
+    async def _load(self, request: _Message, call: Call) -> _Message:
         check_load(request.parameters)
         await self._repository.load(call.may_use(request.model_name))
         return MESSAGES["RepositoryModelLoadResponse"]()
 
-    async def _unload(self, request: _Message, call: _Call) -> _Message:
+    async def _unload(self, request: _Message, call: Call) -> _Message:
         with contextlib.suppress(ModelMissing):
             await self._repository.unload(call.may_use(request.model_name))
         return MESSAGES["RepositoryModelUnloadResponse"]()
 
     def _call(
-        self, kind: _Message, act: _Act, action: Action
+        self, method: str, act: _Act, action: Action
     ) -> Callable[[bytes, Any], Awaitable[bytes]]:
-        async def call(data: bytes, context: Any) -> bytes:  # noqa: ANN401 - grpc has no types
+        kind = MESSAGES[f"{method}Request"]
+        operation = Operation(f"grpc_{method}", act == self._infer)
+
+        async def answer(data: bytes, context: Any) -> bytes:  # noqa: ANN401 - grpc has no types
+            call = self._begin(method, data, context)
+            status = _OK
+            failure: BaseException | None = None
             try:
-                asked = _Call(
-                    endpoint=self._config.endpoint_name,
-                    remaining_seconds=context.time_remaining(),
-                    caller=self._caller(context, action),
-                )
-                response = await act(_parse(kind, data), asked)
+                call.caller = self._caller(context, action)
+                response = await act(_parse(kind, data), call)
                 return bytes(response.SerializeToString())
+            except asyncio.CancelledError as gone:
+                status, failure = CLIENT_GONE_STATUS, gone
+                call.code = grpc.StatusCode.CANCELLED.value[0]
+                raise
             except Exception as error:
-                code = _CODES.get(status_of(error), grpc.StatusCode.INTERNAL)
-                if code is grpc.StatusCode.INTERNAL:
-                    structlog.get_logger().error(logs.INTERNAL_ERROR, exc_info=error)
+                status, failure = status_of(error), error
+                code = _CODES.get(status, grpc.StatusCode.INTERNAL)
+                call.code = code.value[0]
+                if not isinstance(error, MmeError):
+                    self._recorder.internal_error(call, error)
                 await context.abort(code, message_of(error))
                 raise
+            finally:
+                self._recorder.answered(operation, status, call, failure)
 
-        return call
+        return answer
+
+    def _begin(self, method: str, data: bytes, context: Any) -> Call:  # noqa: ANN401
+        request_id, traced = format_request_id(os.urandom(16)), None
+        if self._tracing is not None:
+            headers = dict(context.invocation_metadata())
+            traced = self._tracing.begin(f"{_SERVICE}/{method}", headers)
+        context.set_trailing_metadata(((REQUEST_ID.lower(), request_id),))
+        return Call(
+            method=method,
+            request_id=request_id,
+            endpoint=self._config.endpoint_name,
+            started=time.perf_counter(),
+            remaining_seconds=context.time_remaining(),
+            body=data,
+            traced=traced,
+        )
 
     def _caller(self, context: Any, action: Action) -> Caller | None:  # noqa: ANN401
         if self._gate is None or action is Action.OPEN:

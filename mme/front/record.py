@@ -18,6 +18,7 @@ from mme import logs
 from mme.domain import Reply
 from mme.errors import Fault, MmeError, ModelError
 from mme.front.exchange import Exchange
+from mme.front.grpc_call import Call, Operation
 from mme.front.recent import Recent
 from mme.front.routes import Route
 from mme.metrics import Counter, Metrics
@@ -41,13 +42,18 @@ class Recorder:
         self._requests: dict[tuple[str, int], Counter] = {}  # `labels()` costs more than the count
 
     def answered(
-        self, route: Route | None, status: int, exchange: Exchange, error: BaseException | None
+        self,
+        route: Route | Operation | None,
+        status: int,
+        exchange: Exchange | Call,
+        error: BaseException | None,
     ) -> None:
         """Records one request.
 
         Args:
             route: None where nothing is at that path.
-            status: what was sent, or CLIENT_GONE_STATUS where nobody was left to get it.
+            status: what was sent, or over HTTP would have been, or CLIENT_GONE_STATUS where nobody
+                was left to get it.
             exchange: the request, with the invocation and reply as far as it came to them.
             error: why it failed; None where it did not.
         """
@@ -87,7 +93,7 @@ class Recorder:
             logs.REQUEST, request_id=request_id, route="unreadable", status=status, outcome=reason
         )
 
-    def internal_error(self, exchange: Exchange, error: Exception) -> None:
+    def internal_error(self, exchange: Exchange | Call, error: Exception) -> None:
         """Logs what nobody expected, with its traceback; clients never see it."""
         self._log.error(logs.INTERNAL_ERROR, request_id=exchange.request_id, exc_info=error)
 
@@ -158,7 +164,7 @@ def _model_seconds(reply: Reply) -> float:
     return reply.timings.predict_seconds
 
 
-def _tell(exchange: Exchange, told: dict[str, object]) -> None:
+def _tell(exchange: Exchange | Call, told: dict[str, object]) -> None:
     invocation, reply = exchange.invocation, exchange.reply
     if invocation is not None:
         told["endpoint"] = invocation.endpoint
@@ -178,14 +184,16 @@ def _tell(exchange: Exchange, told: dict[str, object]) -> None:
 
 
 def _end_trace(
-    traced: Traced, exchange: Exchange, status: int, error: BaseException | None
+    traced: Traced, exchange: Exchange | Call, status: int, error: BaseException | None
 ) -> None:
     invocation, reply = exchange.invocation, exchange.reply
-    told: dict[str, str | int] = {
-        "http.response.status_code": status,
-        "url.path": exchange.head.url.raw_path,
-        "aws.request_id": exchange.request_id,
-    }
+    told: dict[str, str | int] = {"aws.request_id": exchange.request_id}
+    if isinstance(exchange, Exchange):
+        path = exchange.head.url.raw_path
+        told |= {"http.response.status_code": status, "url.path": path}
+    else:
+        told |= {"rpc.system": "grpc", "rpc.method": exchange.method}
+        told["rpc.grpc.status_code"] = exchange.code
     if invocation is not None:
         told["mme.endpoint"] = invocation.endpoint
         told["mme.model"] = invocation.target_model or ""

@@ -21,7 +21,7 @@ from mme.domain import Body, BodyStream, Handover, Hop, Invocation, Reply
 from mme.errors import HandoverTooLarge, ModelError
 from mme.routing.catalog import Catalog
 from mme.routing.choose import choose
-from mme.tracing import stage
+from mme.tracing import stage, tell
 
 
 class Pipeline:
@@ -55,6 +55,7 @@ class Pipeline:
             return await container.invoke(invocation)
         with _Stage(container) as stage:
             reply = await container.invoke(invocation)
+            tell(reply.timings)
         return replace(reply, hops=(stage.hop(),))
 
     async def _walk(self, containers: tuple[Container, ...], invocation: Invocation) -> Reply:
@@ -66,6 +67,7 @@ class Pipeline:
                     handover = await handovers.enter_async_context(
                         container.open(replace(_for(container, step, invocation), accept=None))
                     )
+                    tell(handover.timings)
                     body = await self._checked(handover, container, taker)
                 hops.append(stage.hop())
                 attributes = handover.custom_attributes or attributes

@@ -12,7 +12,9 @@ import pytest
 
 from mme.config import ServerConfig
 from mme.front.oip_grpc import OipGrpc
+from mme.front.record import Recorder
 from mme.front.tls import Tls
+from mme.metrics import Metrics
 from tests.certificates import issue
 from tests.rooms.front_double import NAME, FakeService
 from tests.rooms.test_access import Operated
@@ -30,7 +32,8 @@ async def listening(tls: Tls | None = None) -> AsyncIterator[str]:
     config = ServerConfig(
         grpc_port=port, endpoint_name=NAME, body_limit_bytes=LIMIT_BYTES, drain_seconds=0
     )
-    door = OipGrpc(FakeService(), config, Operated(), tls=tls)
+    recorder = Recorder(Metrics(NAME, "AllTraffic"), 0)
+    door = OipGrpc(FakeService(), config, Operated(), recorder=recorder, tls=tls)
     await door.start()
     try:
         yield f"127.0.0.1:{port}"

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import socket
 import threading
 import urllib.request
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+import grpc
+import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
-from opentelemetry.proto.trace.v1.trace_pb2 import Span
+from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
+from tritonclient.grpc import service_pb2 as pb
 
 from tests.engines import drop
 from tests.servers import runtime_client, serving
@@ -21,6 +25,8 @@ def model_fn(model_dir):
     return 7
 
 def transform_fn(model, data, content_type, accept):
+    if "fail" in str(data) and "here" not in str(data):
+        raise ValueError("as it was told")
     return "7.0", accept
 """
 }
@@ -47,13 +53,13 @@ class Handler(BaseHTTPRequestHandler):
                     self.server.spans.extend(scope.spans)
         else:
             self.server.parents.append(self.headers["traceparent"])
-        self.answer(body)
+        self.answer(body, 500 if body == b"fail here" else 200)
 
     def do_GET(self) -> None:
         self.answer(b"")
 
-    def answer(self, body: bytes) -> None:
-        self.send_response(200)
+    def answer(self, body: bytes, status: int = 200) -> None:
+        self.send_response(status)
         self.send_header("Content-Type", "text/csv")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
@@ -73,6 +79,9 @@ def listening() -> Iterator[Listening]:
         finally:
             server.shutdown()
             thread.join()
+
+
+FAILED = Status.STATUS_CODE_ERROR
 
 
 def ask(url: str, parent: str | None) -> None:
@@ -133,10 +142,98 @@ def test_a_pipelines_hops_are_spans_and_siblings_are_told_theirs(tmp_path):
     (root,) = (span for span in other.spans if not span.parent_span_id)
     hops = children(other.spans, root)
     first = hops["first"]
-    assert {"first", "scored", "queue", "predict"} <= hops.keys()
+    assert hops.keys() == {"first", "scored"}
+    for hop in hops.values():
+        assert {"queue", "predict"} <= children(other.spans, hop).keys()
     assert [told[:-3] for told in other.parents] == [
         f"00-{root.trace_id.hex()}-{first.span_id.hex()}"
     ]
+
+
+def test_what_failed_and_where_is_seen_in_its_trace(tmp_path):
+    (tmp_path / "models").mkdir()
+    drop(tmp_path / "models", "m.tar.gz", SCRIPT)
+    with listening() as other:
+        config = tmp_path / "mme.toml"
+        config.write_text(
+            f'traces = "{other.url}/v1/traces"\ntrace_share = 1.0\nmode = "Serial"\n'
+            f'[[containers]]\nhostname = "scored"\nmodels = "{tmp_path / "models"}"\n'
+            f'[[containers]]\nhostname = "last"\nurl = "{other.url}"\n'
+        )
+        with (
+            serving(tmp_path, None, "--config", str(config)) as served,
+            runtime_client(served.url) as client,
+        ):
+            for body in (b"1,2", b"fail", b"fail here"):
+                with contextlib.suppress(client.exceptions.ModelError):
+                    client.invoke_endpoint(EndpointName="mme", Body=body, TargetModel="m.tar.gz")
+    roots = [span for span in other.spans if not span.parent_span_id and span.name == "POST"]
+    good, failed = sorted(roots, key=lambda span: span.start_time_unix_nano)[:2]
+    hops = children(other.spans, good)
+    assert hops.keys() == {"scored", "last"}
+    for hop in hops.values():
+        assert {"queue", "predict"} <= children(other.spans, hop).keys()
+        assert hop.status.code != FAILED
+    (hop,) = children(other.spans, failed).values()
+    predicted = children(other.spans, hop)["predict"]
+    assert [span.status.code for span in (failed, hop, predicted)] == 3 * [FAILED]
+    assert predicted.status.message == "PredictionFailed"
+    assert hop.start_time_unix_nano <= predicted.start_time_unix_nano
+
+
+def test_a_call_over_grpc_is_a_trace_a_line_and_has_an_id_as_requests_over_http_have(tmp_path):
+    (tmp_path / "models").mkdir()
+    drop(tmp_path / "models", "m.tar.gz", SCRIPT)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with listening() as receiver:
+        flags = ("--traces", f"{receiver.url}/v1/traces", "--trace-share", "0")
+        flags += ("--grpc-port", str(port))
+        with serving(tmp_path, tmp_path / "models", *flags) as served:
+            ids = [call(port, parent=PARENT), call(port, parent=PARENT, model="none.tar.gz")]
+            call(port, parent=None)
+            with urllib.request.urlopen(f"{served.url}/metrics", timeout=10) as page:
+                told = page.read().decode()
+        lines = {line["request_id"]: line for line in served.log() if "request_id" in line}
+    assert 'mme_requests_total{route="grpc_ModelInfer",status="404"} 1.0' in told
+    failed, missing = (
+        next(span for span in receiver.spans if said(span).get("aws.request_id") == request_id)
+        for request_id in ids
+    )
+    assert {span.trace_id.hex() for span in receiver.spans} == {TRACE}
+    assert {"load", "queue", "predict"} <= children(receiver.spans, failed).keys()
+    assert children(receiver.spans, failed)["predict"].status.code == FAILED
+    for span, code, outcome in (
+        (failed, 13, "PredictionFailed"),
+        (missing, 5, "ArtifactUnavailable"),
+    ):
+        assert span.name == "inference.GRPCInferenceService/ModelInfer"
+        assert span.parent_span_id.hex() == PARENT
+        assert span.status.code == FAILED
+        assert said(span)["rpc.grpc.status_code"] == code
+        line = lines[said(span)["aws.request_id"]]
+        assert (line["route"], line["outcome"]) == ("grpc_ModelInfer", outcome)
+        assert line["model"] == said(span)["mme.model"]
+
+
+def said(span: Span) -> dict[str, object]:
+    return {
+        item.key: getattr(item.value, item.value.WhichOneof("value")) for item in span.attributes
+    }
+
+
+def call(port: int, *, parent: str | None, model: str = "m.tar.gz") -> str:
+    """Asks what a script can't answer; gives the id of the request."""
+    request = pb.ModelInferRequest(model_name=model)
+    part = request.inputs.add(name="x", datatype="BYTES", shape=[1])
+    part.contents.bytes_contents.append(b"fail")
+    metadata = () if parent is None else (("traceparent", f"00-{TRACE}-{parent}-01"),)
+    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+        infer = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
+        with pytest.raises(grpc.RpcError) as failed:
+            infer(request.SerializeToString(), metadata=metadata, timeout=20)
+    return dict(failed.value.trailing_metadata())["x-amzn-requestid"]
 
 
 def test_without_traces_a_sibling_is_told_what_the_request_came_with(tmp_path):

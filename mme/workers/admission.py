@@ -56,8 +56,7 @@ def admit(
 
 
 def _refuse(queue: WorkerQueue, ticket: Ticket) -> None:
-    if not ticket.outcome.done():
-        ticket.outcome.set_exception(_overloaded(queue, ticket.model, ticket.tenant))
+    ticket.fail(_overloaded(queue, ticket.model, ticket.tenant))
 
 
 def _overloaded(queue: WorkerQueue, model: str, tenant: str) -> Overloaded:

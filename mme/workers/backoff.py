@@ -12,6 +12,7 @@ class Backoff:
 
     def __init__(self) -> None:
         self._seconds = _FIRST_SECONDS
+        self.count = 0  # of pauses, and so of restarts
 
     def ended(self, lived_seconds: float) -> None:
         """A worker has ended after so long."""
@@ -20,6 +21,7 @@ class Backoff:
 
     def next_seconds(self) -> float:
         """The pause before the next start."""
+        self.count += 1
         seconds = self._seconds
         self._seconds = min(2 * seconds, _LIMIT_SECONDS)
         return seconds

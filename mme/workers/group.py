@@ -1,4 +1,8 @@
-"""The workers of one environment: which of them takes the next model."""
+"""The workers of one environment: which of them takes the next model.
+
+Decision: the emptiest, so that they share what is asked for; but a worker that has been at one load
+for long, its first of a framework perhaps, takes no more while another could: all would wait.
+"""
 
 from __future__ import annotations
 
@@ -9,19 +13,21 @@ from collections.abc import Callable, Collection
 from mme.workers.process import WorkerStartError
 from mme.workers.slot import Slot
 
+_LONG_SECONDS = 0.5  # for a load
+
 
 class Group:
     """Slots that are alike.
 
     Args:
         count: how many.
-        build_slot: makes one; it is told what to call when its worker is ready.
+        build_slot: makes one of this group.
     """
 
-    def __init__(self, count: int, build_slot: Callable[[Callable[[], None]], Slot]) -> None:
+    def __init__(self, count: int, build_slot: Callable[[Group], Slot]) -> None:
         self._build_slot = build_slot
         self._ready = asyncio.Event()
-        self.slots = [build_slot(self._ready.set) for _ in range(count)]
+        self.slots = [build_slot(self) for _ in range(count)]
         self.loading = 0  # loads on their way here
         self._used_at = time.monotonic()
 
@@ -53,7 +59,7 @@ class Group:
             WorkerStartError: it could not start; it is gone then.
         Cancellation: it is ended.
         """
-        slot = self._build_slot(self._ready.set)
+        slot = self._build_slot(self)
         try:
             await slot.start()
         except BaseException:
@@ -73,7 +79,7 @@ class Group:
         while not (able := [slot for slot in self.takers() if slot not in avoid]):
             self._ready.clear()
             await self._ready.wait()
-        return min(able, key=lambda slot: (slot.resident_bytes + slot.assigned_bytes, slot.index))
+        return min(able, key=_rank)
 
     def takers(self) -> list[Slot]:
         """The workers that models may be loaded into now."""
@@ -85,3 +91,16 @@ class Group:
         if self.loading or any(slot.resident_count for slot in self.slots):
             self._used_at = now
         return now - self._used_at
+
+    def wake(self) -> None:
+        """One of them has become ready."""
+        self._ready.set()
+
+    def frameworks(self) -> set[str]:
+        """Those of the models that are here now."""
+        return {residency.framework for slot in self.slots for residency in slot.residencies}
+
+
+def _rank(slot: Slot) -> tuple[bool, int, int]:
+    is_late = slot.loading_seconds > _LONG_SECONDS
+    return is_late, slot.resident_bytes + slot.assigned_bytes, slot.index

@@ -246,7 +246,7 @@ class Pool:
         groups = (self._base, *self._others.values())
         self._slots = [slot for group in groups for slot in group.slots]
 
-    def _build_slot(self, environment: Environment | None, on_ready: Callable[[], None]) -> Slot:
+    def _build_slot(self, environment: Environment | None, group: Group) -> Slot:
         self._slot_count += 1
         return Slot(
             self._slot_count - 1,
@@ -255,7 +255,8 @@ class Pool:
             threads=self._threads,
             environment=environment,
             metrics=self._metrics,
-            on_ready=on_ready,
+            on_ready=group.wake,
+            in_use=group.frameworks,
             on_lost=self._on_lost,
         )
 

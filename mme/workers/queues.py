@@ -40,6 +40,11 @@ class Ticket:
     tenant: str = ""
     sent_at: float = 0.0
 
+    def fail(self, error: Exception) -> None:
+        """Tells who waits for it, if anyone still does."""
+        if not self.outcome.done():
+            self.outcome.set_exception(error)
+
 
 class Outcome(Struct, frozen=True):
     """One request's outcome, with what its batch took."""

@@ -20,6 +20,7 @@ class Residency:
     name: str  # for the log
     tenant: str  # whose it is, unless that is the API key's
     resident_bytes: int
+    framework: str
     alive: bool = True
     account: Account | None = None  # that is charged for it, once it is admitted
 

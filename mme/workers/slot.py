@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Collection, Coroutine, Mapping
 from pathlib import Path
 
 import structlog
@@ -21,6 +21,7 @@ from mme.workers.backoff import Backoff
 from mme.workers.charging import charge
 from mme.workers.environments import Environment
 from mme.workers.patience import overdue
+from mme.workers.preload import Preload
 from mme.workers.process import WorkerProcess, WorkerStartError
 from mme.workers.protocol import CallFailed, Loaded, Predict, Predicted
 from mme.workers.queues import WorkerQueue
@@ -45,25 +46,21 @@ class Slot:
         environment: Environment | None,
         metrics: Metrics,
         on_ready: Callable[[], None],
+        in_use: Callable[[], Collection[str]],
         on_lost: Callable[[list[Residency], list[Residency], str], None],
     ) -> None:
         self.index = index
         self.queue = WorkerQueue(config.batch_requests, config.batch_bytes, weights)
-        self.assigned_bytes = 0  # of loads on their way
-        self.resident_bytes = 0  # of the models here
-        self._config = config
-        packages = environment.directory if environment else None
-        self._spec = WorkerSpec.of(config, threads, packages)
+        self.assigned_bytes = self.resident_bytes = 0  # of loads on their way; of the models here
+        self._preload = Preload(WorkerSpec.of(config, threads, environment), in_use)
         self._environment = environment
-        self._metrics = metrics
-        self._on_ready = on_ready
-        self._on_lost = on_lost
+        self._config, self._metrics = config, metrics
+        self._on_ready, self._on_lost = on_ready, on_lost
         self._process: WorkerProcess | None = None
         self._residencies: dict[str, Residency] = {}
         self._load_turn = asyncio.Lock()
         self._is_to_dispatch = False  # in this turn of the loop
-        self._loading = ""  # the name of what is being loaded
-        self._restarts = 0
+        self._loading: tuple[str, float] | None = None  # what, for people; since when
         self._started_at = 0.0
         self._backoff = Backoff()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -96,10 +93,15 @@ class Slot:
         """Since its process was ready."""
         return time.monotonic() - self._started_at
 
+    @property
+    def loading_seconds(self) -> float:
+        """For how long it has been at one load."""
+        return time.monotonic() - self._loading[1] if self._loading else 0.0
+
     async def start(self) -> None:
         """Starts the process. Raises WorkerStartError."""
         process = WorkerProcess(
-            self._spec, self._predicted, lambda cause: self._ended(process, cause)
+            self._preload.next_spec(), self._predicted, lambda cause: self._ended(process, cause)
         )
         await process.start()
         if self.is_closed:
@@ -108,6 +110,7 @@ class Slot:
         if process.has_ended:
             raise WorkerStartError("worker ended as soon as it was ready")
         self._process = process
+        self._preload.succeeded()
         self._started_at = time.monotonic()
         self._metrics.workers_ready.inc()
         self._on_ready()
@@ -134,23 +137,24 @@ class Slot:
     async def load(self, wanted: LoadRequest) -> Loaded | CallFailed:
         """Loads a model here, one at a time; see Pool.load.
 
-        Cancellation: while waiting for its turn, nothing; once handed over, the worker is ended,
-            for its loading
-        thread can't be stopped and nothing else could be loaded there.
+        Cancellation: while waiting for its turn, nothing; once handed over, the worker is ended:
+            its loading thread can't be stopped, and nothing else could be loaded there.
         """
         model, name = wanted.model, wanted.name
         async with self._load_turn:
             process = self._serving()
-            self._loading = name
+            self._loading = name, time.monotonic()
             try:
                 answer = await process.load(model, name, wanted.directory)
             except asyncio.CancelledError:
                 process.kill(f"loading {name} was given up")
                 raise
             finally:
-                self._loading = ""
+                self._loading = None
             if isinstance(answer, Loaded):
-                residency = Residency(self, model, name, wanted.tenant, answer.resident_bytes)
+                residency = Residency(
+                    self, model, name, wanted.tenant, answer.resident_bytes, answer.framework
+                )
                 self._residencies[model] = residency
                 self.empty.clear()
                 self.resident_bytes += residency.resident_bytes
@@ -218,8 +222,8 @@ class Slot:
             "lost_bytes": self.lost_bytes,
             "queued": self.queue.waiting_count,
             "running": self.queue.sent_count,
-            "loading": self._loading or None,
-            "restarts": self._restarts,
+            "loading": self._loading[0] if self._loading else None,
+            "restarts": self._backoff.count,
             "isolation": process.isolation.describe() if process else None,
         }
 
@@ -256,11 +260,9 @@ class Slot:
         started, waiting = self.queue.abandon()
         for tickets, begun in ((started, True), (waiting, False)):
             for ticket in tickets:
-                if not ticket.outcome.done():
-                    ticket.outcome.set_exception(
-                        WorkerLost(f"The worker ended: {cause}.", started=begun)
-                    )
-        lost = list(self._residencies.values())
+                ticket.fail(WorkerLost(f"The worker ended: {cause}.", started=begun))
+        lost = self.residencies
+        self._preload.lost(lost)
         for residency in lost:
             self._forget(residency)
         running = started[0].model if started else None
@@ -276,7 +278,6 @@ class Slot:
         self._backoff.ended(self.age_seconds)
         while self._process is None:
             await asyncio.sleep(self._backoff.next_seconds())
-            self._restarts += 1
             self._metrics.worker_restarts.inc()
             try:
                 await self.start()

@@ -7,9 +7,12 @@ import site
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from mme.config import IsolationConfig, WorkerConfig
+
+if TYPE_CHECKING:
+    from mme.workers.environments import Environment
 
 _THREAD_VARIABLES = (
     "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS",
@@ -34,8 +37,9 @@ class WorkerSpec:
     isolation: IsolationConfig
 
     @classmethod
-    def of(cls, config: WorkerConfig, threads: int, packages: Path | None) -> Self:
+    def of(cls, config: WorkerConfig, threads: int, environment: Environment | None) -> Self:
         """As the settings say. An environment's own packages may not hold what is preloaded."""
+        packages = environment.directory if environment else None
         return cls(
             threads=threads,
             trust_code=config.trust == "code",

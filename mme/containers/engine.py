@@ -89,9 +89,7 @@ class MultiModelEngine:
                 finally:
                     lease.release()
         except BaseException as error:  # whatever it was, and though its client has gone
-            self._cache.residents.accounts.failed(key, error, len(ask.body))
-            if asked_at and not isinstance(error, PredictionFailed):  # told with its times
-                tell_failure("predict", asked_at, error)
+            self._note_failure(key, error, len(ask.body), asked_at)
             raise
         raise AssertionError("unreachable: the last attempt returns or raises")
 
@@ -129,6 +127,13 @@ class MultiModelEngine:
     def _ask(self, invocation: Invocation, body: bytes) -> Ask:
         accept = self._default_accept if invocation.accept in _ANYTHING else invocation.accept
         return Ask(body, invocation.content_type, accept, invocation.custom_attributes)
+
+    def _note_failure(
+        self, key: ModelKey, error: BaseException, asked_bytes: int, asked_at: int
+    ) -> None:
+        self._cache.residents.accounts.failed(key, error, asked_bytes)
+        if asked_at and not isinstance(error, PredictionFailed):  # which is told with its times
+            tell_failure("predict", asked_at, error)
 
     def _too_late(self) -> InvocationTimeout:
         return InvocationTimeout(

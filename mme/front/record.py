@@ -28,6 +28,9 @@ CLIENT_GONE_STATUS = 499  # nothing was sent; the number that proxies log for it
 _REASON_LIMIT = 500
 _MICROSECONDS = 1e6
 
+_Called = Route | Operation
+_Asked = Exchange | Call
+
 
 class Recorder:
     """Writes the line and counts, once a request."""
@@ -42,18 +45,13 @@ class Recorder:
         self._requests: dict[tuple[str, int], Counter] = {}  # `labels()` costs more than the count
 
     def answered(
-        self,
-        route: Route | Operation | None,
-        status: int,
-        exchange: Exchange | Call,
-        error: BaseException | None,
+        self, route: _Called | None, status: int, exchange: _Asked, error: BaseException | None
     ) -> None:
         """Records one request.
 
         Args:
             route: None where nothing is at that path.
-            status: what was sent, or over HTTP would have been, or CLIENT_GONE_STATUS where nobody
-                was left to get it.
+            status: what was sent, as HTTP has it; CLIENT_GONE_STATUS: nobody was left to get it.
             exchange: the request, with the invocation and reply as far as it came to them.
             error: why it failed; None where it did not.
         """
@@ -93,7 +91,7 @@ class Recorder:
             logs.REQUEST, request_id=request_id, route="unreadable", status=status, outcome=reason
         )
 
-    def internal_error(self, exchange: Exchange | Call, error: Exception) -> None:
+    def internal_error(self, exchange: _Asked, error: Exception) -> None:
         """Logs what nobody expected, with its traceback; clients never see it."""
         self._log.error(logs.INTERNAL_ERROR, request_id=exchange.request_id, exc_info=error)
 
@@ -164,7 +162,7 @@ def _model_seconds(reply: Reply) -> float:
     return reply.timings.predict_seconds
 
 
-def _tell(exchange: Exchange | Call, told: dict[str, object]) -> None:
+def _tell(exchange: _Asked, told: dict[str, object]) -> None:
     invocation, reply = exchange.invocation, exchange.reply
     if invocation is not None:
         told["endpoint"] = invocation.endpoint
@@ -183,9 +181,7 @@ def _tell(exchange: Exchange | Call, told: dict[str, object]) -> None:
     told["predict_seconds"] = timings.predict_seconds
 
 
-def _end_trace(
-    traced: Traced, exchange: Exchange | Call, status: int, error: BaseException | None
-) -> None:
+def _end_trace(traced: Traced, exchange: _Asked, status: int, error: BaseException | None) -> None:
     invocation, reply = exchange.invocation, exchange.reply
     told: dict[str, str | int] = {"aws.request_id": exchange.request_id}
     if isinstance(exchange, Exchange):

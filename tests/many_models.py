@@ -21,6 +21,7 @@ from mme.errors import MmeError
 from mme.metrics import Metrics
 from mme.store.artifacts import ArtifactCache
 from mme.store.open_store import open_store
+from mme.usage.accounts import Accounts
 from tests.engines import drop, invocation
 
 BLOCK = 4096  # what the smallest model takes on disk
@@ -158,7 +159,11 @@ def put(root: Path, name: str, weights: bytes) -> None:
 
 @asynccontextmanager
 async def platform(
-    root: Path, url: str, cache: dict[str, Any] | None = None, **limits: Any
+    root: Path,
+    url: str,
+    cache: dict[str, Any] | None = None,
+    accounts: Accounts | None = None,
+    **limits: Any,
 ) -> AsyncIterator[MultiModelSibling]:
     """The platform over a container, with the models that `put` puts there."""
     (root / "models").mkdir(exist_ok=True)
@@ -175,6 +180,7 @@ async def platform(
         versions=store,
         artifacts=artifacts,
         artifact_key=lambda target: target,
+        accounts=accounts or Accounts(),
         metrics=metrics,
         of_container=metrics.of_container("many"),
     )

@@ -78,7 +78,7 @@ def _place(config: Config, *, is_ours: bool) -> Path | None:
 
 def gauge(built_in: BuiltIn, metrics: Metrics) -> None:
     """Sets what is worth no counting, as it can be looked up."""
-    pool, cache, keeper = built_in.pool, built_in.cache, built_in.keeper
+    pool, cache = built_in.pool, built_in.cache
     workers = pool.describe()
     metrics.queued_requests.set(pool.waiting_count)
     metrics.running_requests.set(sum(int(str(each["running"])) for each in workers))
@@ -87,8 +87,12 @@ def gauge(built_in: BuiltIn, metrics: Metrics) -> None:
         held = sum(int(str(each[f"{state}_bytes"])) for each in workers)
         metrics.worker_bytes.labels(state).set(held)
     metrics.loading_models.set(len(cache.loading.keys()))
+
+
+def gauge_usage(keeper: Keeper, metrics: Metrics) -> None:
+    """Sets what the ledger tells of itself and of the models asked most."""
     metrics.ledger_unwritten.set(keeper.unwritten_count)
     metrics.ledger_lost.set_total(keeper.lost_models)
     metrics.top_models.shown = [
-        (top, cache.residents.accounts.bytes_of(top.model)) for top in keeper.top.shown()
+        (top, keeper.accounts.bytes_of(top.model)) for top in keeper.top.shown()
     ]

@@ -21,12 +21,15 @@ from mme.containers.sibling_client import SiblingClient
 from mme.domain import ModelKey
 from mme.metrics import ContainerMetrics, Metrics
 from mme.store.mounts import as_mount, split_location
+from mme.usage.accounts import Accounts
 
 
-def open_containers(
+def open_containers(  # noqa: PLR0913 - what they are made of
     config: Config,
     built_in: BuiltIn | None,
+    *,
     source: Source | None,
+    accounts: Accounts | None,
     metrics: Metrics,
     stack: AsyncExitStack,
 ) -> tuple[Container, ...]:
@@ -36,13 +39,16 @@ def open_containers(
         config: has the tables.
         built_in: there where one of them is the built-in engine.
         source: there where one of them has target models or a model.
+        accounts: there where models are, of whatever container; what they use is booked there.
         metrics: gives each its own.
         stack: ends what is started.
 
     Raises:
         ConfigError: one can't be.
     """
-    siblings = _Siblings(config=config, source=source, metrics=metrics, stack=stack)
+    siblings = _Siblings(
+        config=config, source=source, accounts=accounts, metrics=metrics, stack=stack
+    )
     opened: list[Container] = []
     for table in config.containers:
         if table.is_built_in and built_in is not None:
@@ -75,6 +81,7 @@ class _Siblings:
 
     config: Config
     source: Source | None
+    accounts: Accounts | None
     metrics: Metrics
     stack: AsyncExitStack
     ports: PortBlocks = field(default_factory=PortBlocks)
@@ -87,7 +94,7 @@ class _Siblings:
         )
         self.stack.push_async_callback(client.close)
         upkeep = self._look_after(table, client, metrics)
-        if table.target_models is None or self.source is None:
+        if table.target_models is None or self.source is None or self.accounts is None:
             return Sibling(client, upkeep, metrics)
         prefix = as_mount(table.target_models)
         platform = MultiModelSibling(
@@ -98,6 +105,7 @@ class _Siblings:
             versions=self.source.versions,
             artifacts=self.source.artifacts,
             artifact_key=lambda target: ModelKey(prefix + target),
+            accounts=self.accounts,
             metrics=self.metrics,
             of_container=metrics,
         )

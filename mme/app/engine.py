@@ -11,7 +11,7 @@ from importlib.metadata import version
 from types import TracebackType
 from typing import Any, Self
 
-from mme.app.bookkeeping import gauge, push_metrics
+from mme.app.bookkeeping import gauge, gauge_usage, keep, push_metrics
 from mme.app.builtin import BuiltIn
 from mme.app.containers import open_containers
 from mme.app.process import describe_process
@@ -29,6 +29,8 @@ from mme.metrics import Metrics
 from mme.routing.catalog import Catalog, Endpoint, Variant
 from mme.routing.pipeline import Pipeline
 from mme.store.registered import RegisteredDirectories
+from mme.usage.accounts import Accounts
+from mme.usage.keeping import Keeper
 
 _CONTAINER_MODES = ("multi", "single")  # whoever runs the container brings models and evicts them
 _SINGLE = ModelKey("model")
@@ -55,6 +57,7 @@ class Engine:
         self._single: SingleModel | None = None
         self._source: Source | None = None
         self._built_in: BuiltIn | None = None
+        self._keeper: Keeper | None = None
         self._draining = False
         self._stack = AsyncExitStack()
 
@@ -160,6 +163,8 @@ class Engine:
         """The metrics in the form that `accept`, a header, asks for, and that form's name."""
         if self._built_in is not None:
             gauge(self._built_in, self.metrics)
+        if self._keeper is not None:
+            gauge_usage(self._keeper, self.metrics)
         if self._source is not None:
             self.metrics.disk_models.set(self._source.artifacts.count)
         return self.metrics.render(accept)
@@ -178,6 +183,9 @@ class Engine:
             self._built_in = await BuiltIn.open(
                 config, self._source, metrics, stack, may_evict=not by_platform
             )
+            self._keeper = self._built_in.keeper
+        elif self._source is not None:  # of models that other containers alone have
+            self._keeper = await keep(Accounts(), config, stack, is_ours=True)
         self._containers = self._open_containers(stack)
         self._pipeline = Pipeline(self._catalog(), config.pipeline.payload_limit_bytes)
         self.management = self._watched(await self._manage(stack))
@@ -188,13 +196,21 @@ class Engine:
     def _open_containers(self, stack: AsyncExitStack) -> tuple[Container, ...]:
         if not self._config.containers and self._built_in is not None:
             return (self._built_in.primary,)
-        return open_containers(self._config, self._built_in, self._source, self.metrics, stack)
+        accounts = self._keeper.accounts if self._keeper is not None else None
+        return open_containers(
+            self._config,
+            self._built_in,
+            source=self._source,
+            accounts=accounts,
+            metrics=self.metrics,
+            stack=stack,
+        )
 
     async def _manage(self, stack: AsyncExitStack) -> Management:
         if self._built_in is None or self._source is None:
-            return Management()
+            return Management(usage=self._keeper)
         cache, engine = self._built_in.cache, self._built_in.primary
-        load_seconds, keeper = self._config.cache.load_seconds, self._built_in.keeper
+        load_seconds, keeper = self._config.cache.load_seconds, self._keeper
         source = self._source.versions
         if not isinstance(source, RegisteredDirectories):
             warming = self._built_in.warming

@@ -21,6 +21,7 @@ from mme.containers.platform_calls import PlatformCalls, invoke_path
 from mme.containers.platform_freshness import Freshness
 from mme.containers.platform_loading import Held, Loading
 from mme.containers.platform_room import Room
+from mme.containers.platform_usage import Booking
 from mme.containers.registry import Entry, Registry
 from mme.containers.sibling import Upkeep
 from mme.containers.sibling_client import SiblingClient
@@ -28,12 +29,13 @@ from mme.domain import Handover, Invocation, ModelKey, Reply
 from mme.errors import InvalidRequest, ModelNotReady, SiblingFailed
 from mme.metrics import ContainerMetrics, Metrics
 from mme.store.base import Artifacts, Versions
+from mme.usage.accounts import Accounts
 
 _DISK_SHARE_RATIO: Final = 0.8  # loaded models keep their directories; one more has to fit beside
 _FORGOTTEN: Final = 404
 _FULL: Final = 507
 
-Answered = TypeVar("Answered")
+Answered = TypeVar("Answered", Reply, Handover)
 
 
 class MultiModelSibling:
@@ -47,11 +49,13 @@ class MultiModelSibling:
         versions: what is current.
         artifacts: unpacked models.
         artifact_key: what these call a target model.
+        accounts: where what its models use is booked.
         metrics: the endpoint's.
         of_container: its own.
     """
 
     multi_model = True
+    registry: Registry  # what is there; for others to look at
 
     def __init__(  # noqa: PLR0913 - it is where store and container meet
         self,
@@ -63,6 +67,7 @@ class MultiModelSibling:
         versions: Versions,
         artifacts: Artifacts,
         artifact_key: Callable[[ModelKey], ModelKey],
+        accounts: Accounts,
         metrics: Metrics,
         of_container: ContainerMetrics | None = None,
     ) -> None:
@@ -73,9 +78,9 @@ class MultiModelSibling:
         self._of_endpoint = metrics
         on_disk = int(artifacts.budget_bytes * _DISK_SHARE_RATIO)
         limit_bytes = min(config.loaded_bytes or on_disk, on_disk)
-        self._registry = Registry(config.loaded_models, limit_bytes)
+        self.registry = Registry(config.loaded_models, limit_bytes)
         self._calls = PlatformCalls(client)
-        self._room = Room(config.hostname, self._registry, self._calls, metrics, of_container)
+        self._room = Room(config.hostname, self.registry, self._calls, metrics, of_container)
         self._loading = Loading(
             config.hostname,
             cache,
@@ -84,15 +89,14 @@ class MultiModelSibling:
             versions=versions,
             artifacts=artifacts,
             artifact_key=artifact_key,
+            accounts=accounts,
             metrics=metrics,
         )
+        self._booking = Booking(accounts, self.registry, self._loading.failures)
         self._freshness = Freshness(
-            cache.refresh_seconds,
-            room=self._room,
-            loading=self._loading,
-            versions=versions,
+            cache.refresh_seconds, room=self._room, loading=self._loading, versions=versions,
             artifact_key=artifact_key,
-        )
+        )  # fmt: skip
 
     async def close(self) -> None:
         """Gives up loads, checks and unloads under way; the container keeps what it has."""
@@ -102,7 +106,7 @@ class MultiModelSibling:
 
     def forget_models(self) -> None:
         """It has ended, and is empty when it is back."""
-        self._room.forget(self._registry, "the container ended")
+        self._room.forget(self.registry, "the container ended")
 
     async def invoke(self, invocation: Invocation) -> Reply:
         """Has the target model answer.
@@ -135,6 +139,12 @@ class MultiModelSibling:
         """Why it can't answer now; None when it can."""
         return self._upkeep.problem()
 
+    def absent(self) -> dict[ModelKey, str]:
+        """What is being loaded but may not be there yet, and what failed to be lately."""
+        failures = self._loading.failures.describe(time.monotonic())
+        absent = {ModelKey(str(failure["model"])): "failed" for failure in failures}
+        return absent | dict.fromkeys(self._loading.keys(), "loading")
+
     def describe(self) -> dict[str, object]:
         """Its state, for `/state`."""
         return {
@@ -142,10 +152,10 @@ class MultiModelSibling:
             "kind": "sibling",
             "multi_model": True,
             "problem": self.problem(),
-            "models_limit": self._registry.models_limit,
-            "bytes_limit": self._registry.bytes_limit,
-            "bytes": self._registry.size_bytes,
-            "models": [_described(entry) for entry in self._registry],
+            "models_limit": self.registry.models_limit,
+            "bytes_limit": self.registry.bytes_limit,
+            "bytes": self.registry.size_bytes,
+            "models": [_described(entry) for entry in self.registry],
             "loading": self._loading.keys(),
             "failures": self._loading.failures.describe(time.monotonic()),
             **self._client.describe(),
@@ -160,12 +170,20 @@ class MultiModelSibling:
     ) -> tuple[Held, Answered]:
         """Sends it to its model, twice at most; the model is held until `stack` is left."""
         target = _target_of(invocation)
-        if not isinstance(invocation.body, bytes):
-            invocation = replace(invocation, body=await invocation.body.read())
+        body = invocation.body
+        if not isinstance(body, bytes):
+            body = await body.read()
+            invocation = replace(invocation, body=body)
         try:
-            return await self._sent(target, invocation, stack, send)
-        except _TryAgainError:
-            return await self._sent(target, invocation, stack, send, is_last=True)
+            try:
+                held, answered = await self._sent(target, invocation, stack, send)
+            except _TryAgainError:
+                held, answered = await self._sent(target, invocation, stack, send, is_last=True)
+        except BaseException as error:  # whatever it was, and though its client has gone
+            self._booking.failed(target, len(body), error)
+            raise
+        self._booking.answered(target, len(body), answered)
+        return held, answered
 
     async def _sent(
         self,
@@ -210,7 +228,7 @@ class MultiModelSibling:
                 if failed.original_status == _FORGOTTEN:
                     return await self._is_forgotten(entry)
                 if failed.original_status == _FULL:
-                    others = self._registry.idle(entry.size_bytes)
+                    others = self.registry.idle(entry.size_bytes)
                     await self._room.unloaded(others, "evicted")
                     return bool(others)
         except TimeoutError:
@@ -219,7 +237,7 @@ class MultiModelSibling:
 
     async def _is_forgotten(self, entry: Entry) -> bool:
         """Whether the container does not have the model any more; else the 404 is the model's."""
-        loaded = [other for other in self._registry if other.state == "loaded"]
+        loaded = [other for other in self.registry if other.state == "loaded"]
         if await self._calls.has(entry):
             return False
         is_empty = await self._calls.names() == []

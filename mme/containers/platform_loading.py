@@ -37,6 +37,8 @@ from mme.errors import (
 )
 from mme.metrics import Metrics
 from mme.store.base import Artifact, Artifacts, Versions
+from mme.tracing import stage
+from mme.usage.accounts import Accounts
 
 _log = structlog.get_logger()
 _GOOD: Final = range(200, 300)
@@ -66,6 +68,7 @@ class Loading:
         container: its hostname.
         config: time limits and back-offs; the same as the built-in engine's.
         artifact_key: what the store calls a target model.
+        accounts: where loads are booked.
     """
 
     def __init__(  # noqa: PLR0913 - it is where store and container meet
@@ -78,6 +81,7 @@ class Loading:
         versions: Versions,
         artifacts: Artifacts,
         artifact_key: Callable[[ModelKey], ModelKey],
+        accounts: Accounts,
         metrics: Metrics,
     ) -> None:
         self._container = container
@@ -87,6 +91,7 @@ class Loading:
         self._versions = versions
         self._artifacts = artifacts
         self._artifact_key = artifact_key
+        self._accounts = accounts
         self._metrics = metrics
         self._turns = asyncio.Semaphore(config.load_concurrency)
         self.failures = Failures(config.failure_seconds, config.failure_limit_seconds)
@@ -118,7 +123,8 @@ class Loading:
         seconds = self._config.load_seconds
         try:
             async with asyncio.timeout(seconds), self._turns:
-                return await self._fetch_and_place(target, key)
+                with stage("load"):
+                    return await self._fetch_and_place(target, key)
         except (TimeoutError, InvocationTimeout):
             late = LoadFailed(f"Not loaded by container {self._container} within {seconds:g} s.")
             raise self._failed(target, late) from None
@@ -134,6 +140,7 @@ class Loading:
             entry = await self._room.settled(artifact.version.digest)
             if entry is None:
                 entry = await self._room.admit(target, artifact, lease)
+                entry.loaded_at = time.monotonic()
                 await self._place(entry, artifact)
         entry.fresh_until = asked_at + self._config.refresh_seconds
         self._room.answer(entry)
@@ -143,7 +150,8 @@ class Loading:
     async def _place(self, entry: Entry, artifact: Artifact) -> None:
         began = time.perf_counter()
         try:
-            await self._post(entry, artifact)
+            with stage("load in a container"):
+                await self._post(entry, artifact)
             if not self._room.registry.has(entry):
                 raise SiblingSilent(self._container, "it was restarted while it loaded the model")  # noqa: TRY301 - cleaned up and named as the others
         except BaseException as error:
@@ -154,6 +162,7 @@ class Loading:
         seconds = time.perf_counter() - began
         self._metrics.model_loading_time.observe(seconds * 1e6)
         self._metrics.loads.labels("loaded").inc()
+        self._accounts.loaded_elsewhere(entry.target, seconds)
         _log.info(
             "model_loaded",
             container=self._container,

@@ -25,6 +25,7 @@ class Entry:
     state: Literal["loading", "loaded", "unloading"] = "loading"
     in_flight: int = 0
     hits: int = 0
+    loaded_at: float = 0.0  # monotonic; or since when it is being loaded
     fresh_until: float = 0.0  # until then it is taken for the current version
     why_left: str = ""  # why it does not answer any more
 

@@ -38,7 +38,7 @@ class Accounts:
 
     def enter(self, model: str, resident_bytes: int, load_seconds: float) -> Account:
         """A copy of a model was loaded; its account, for as long as it stays."""
-        account = self._holding[model] = self._of(model)
+        account = self._holding[model] = self.of(model)
         account.entered(resident_bytes, load_seconds, self._clock())
         return account
 
@@ -50,12 +50,33 @@ class Accounts:
         if not account.resident_bytes:
             self._holding.pop(account.model, None)
 
-    def failed(self, model: str, error: BaseException, bytes_in: int) -> None:
-        """A request for a model failed, wherever that was; who is cancelled has gone."""
+    def failed(
+        self, model: str, error: BaseException, bytes_in: int, *, is_known: bool | None = None
+    ) -> None:
+        """A request for a model failed, wherever that was; who is cancelled has gone.
+
+        Args:
+            model: as it was asked for.
+            error: why.
+            bytes_in: its body's.
+            is_known: whether it is a model's name; None: the error tells.
+        """
         account = self._by_model.get(model)
         if account is None:
-            account = self._of(model if isinstance(error, _KNOWN_BY) else NOBODY)
+            known = isinstance(error, _KNOWN_BY) if is_known is None else is_known
+            account = self.of(model if known else NOBODY)
         account.failed(_fault(error), bytes_in)
+
+    def of(self, model: str) -> Account:
+        """The account of a name that is known to be a model's, until it is taken."""
+        account = self._by_model.get(model)
+        if account is None:
+            account = self._by_model[model] = Account(model, self._noted.append)
+        return account
+
+    def loaded_elsewhere(self, model: str, load_seconds: float) -> None:
+        """Another container loaded a model; what that takes of its memory nobody here knows."""
+        self.of(model).entered(0, load_seconds, self._clock())
 
     def bytes_of(self, model: str) -> int:
         """What a model takes of the memory now."""
@@ -87,12 +108,6 @@ class Accounts:
             if not account.resident_bytes and self._by_model.get(account.model) is account:
                 del self._by_model[account.model]
         return [account.take() for account in noted]
-
-    def _of(self, model: str) -> Account:
-        account = self._by_model.get(model)
-        if account is None:
-            account = self._by_model[model] = Account(model, self._noted.append)
-        return account
 
 
 def _fault(error: BaseException) -> Fault:

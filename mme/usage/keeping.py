@@ -45,7 +45,7 @@ class Keeper:
         self, accounts: Accounts, top: TopModels, clock: Callable[[], float] = time.time
     ) -> None:
         self.lost_models = 0  # whose usage had to be given up, as it could not be written
-        self._accounts = accounts
+        self.accounts = accounts
         self.top = top
         self._clock = clock
         self._book: Book | None = None
@@ -83,7 +83,7 @@ class Keeper:
         async with self._turn:
             if self._passing is not None:  # who waited for it may have been cancelled
                 await asyncio.wait([self._passing])
-            accounts = self._accounts
+            accounts = self.accounts
             for count in _chunks(min(accounts.holding_count, _SETTLED)):
                 accounts.settle(count)
                 await asyncio.sleep(0)

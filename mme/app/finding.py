@@ -1,24 +1,28 @@
 """Which of the models that this server knows fit a search, a page at a time, sorted as one likes.
 
 Known are those in memory, those being loaded, those whose loads failed and those that something
-happened to lately (records.py says how many); a store of millions is not listed for it.
+happened to lately (records.py says how many); a store of millions is not listed for it. What
+another container has is a line of its own, with the container's name.
 Decision: offsets, not tokens: a list that is scrolled through by hand jumps, and may be a row off.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
+from mme.app.elsewhere import LOADED, Held
 from mme.cache.entry import Entry
 from mme.cache.records import Record
 from mme.front.console_query import Search
 
 _BY_NAME = "model"
+_ABSENT = -1.0  # a measure below all there are
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Known:
     """What is known of each model, copied in one step of the event loop."""
 
@@ -26,6 +30,15 @@ class Known:
     lasts: dict[str, Record]
     loading: set[str]
     rate: Callable[[Entry], float]
+    elsewhere: Sequence[Held] = ()  # of other containers
+
+
+class _Found(NamedTuple):
+    """One line: a model of the built-in engine, or one of another container."""
+
+    name: str
+    copies: Sequence[Entry] = ()
+    held: Held | None = None
 
 
 def find(known: Known, search: Search) -> dict[str, object]:
@@ -33,19 +46,25 @@ def find(known: Known, search: Search) -> dict[str, object]:
     copies: dict[str, list[Entry]] = {}
     for entry in known.entries:
         copies.setdefault(entry.key, []).append(entry)
+    loaded = [held for held in known.elsewhere if held.state == LOADED]
     names = set(copies)
     if not search.only_resident:
         names |= known.loading | known.lasts.keys()
-    fitting = [name for name in names if _fits(name, search.terms)] if search.terms else [*names]
-    fitting.sort()  # so that equals stay where they are
-    if search.sort != _BY_NAME:
-        fitting.sort(key=_measure(search.sort, copies, known.rate), reverse=True)
+    found = [_Found(name, copies.get(name, ())) for name in names]
+    found += [
+        _Found(held.model, held=held)
+        for held in (loaded if search.only_resident else known.elsewhere)
+    ]
+    fitting = [one for one in found if _fits(one.name, search.terms)] if search.terms else found
+    fitting.sort(key=lambda one: (one.name, one.held.container if one.held else ""))
+    if search.sort != _BY_NAME:  # equals stay where they are
+        fitting.sort(key=_measure(search.sort, known.rate), reverse=True)
     page = fitting[search.offset : search.offset + search.limit]
     return {
         "total": len(fitting),
-        "in_memory": len(copies),
+        "in_memory": len(copies) + len(loaded),
         "offset": search.offset,
-        "models": [_row(name, copies.get(name, []), known) for name in page],
+        "models": [_row(one, known) for one in page],
     }
 
 
@@ -54,22 +73,34 @@ def _fits(name: str, terms: tuple[str, ...]) -> bool:
     return all(term in folded for term in terms)
 
 
-def _measure(
-    sort: str, copies: Mapping[str, list[Entry]], rate: Callable[[Entry], float]
-) -> Callable[[str], float]:
+def _measure(sort: str, rate: Callable[[Entry], float]) -> Callable[[_Found], float]:
     measures: Mapping[str, Callable[[Entry], float]] = {
         "rate": rate,
         "bytes": lambda entry: entry.loaded.resident_bytes,
         "hits": lambda entry: entry.hits,
         "idle": lambda entry: entry.used_at,  # the most recently used first
     }
-    measure = measures[sort]
-    if sort == "idle":
-        return lambda name: max(map(measure, copies.get(name, ())), default=-1.0)
-    return lambda name: sum(map(measure, copies[name])) if name in copies else -1.0
+    measure, gather = measures[sort], max if sort == "idle" else sum
+
+    def of(one: _Found) -> float:
+        if one.held is not None:
+            return _measured(one.held, sort)
+        return gather(map(measure, one.copies)) if one.copies else _ABSENT
+
+    return of
 
 
-def _row(name: str, copies: list[Entry], known: Known) -> dict[str, object]:
+def _measured(held: Held, sort: str) -> float:
+    """Of what another container has, its memory and its last use are not known."""
+    if held.entry is None or sort not in {"rate", "hits"}:
+        return _ABSENT
+    return held.rate if sort == "rate" else held.entry.hits
+
+
+def _row(one: _Found, known: Known) -> dict[str, object]:
+    if one.held is not None:
+        return one.held.describe()
+    name, copies = one.name, one.copies
     if not copies:
         last = known.lasts.get(name)
         state = "loading" if name in known.loading else last.kind if last else "unknown"

@@ -42,7 +42,7 @@ class Glances:
         self._pool = pool
         self._metrics = metrics
         self._former: Totals | None = None
-        self.heat = Heat()
+        self.heat: Heat[Entry] = Heat()
 
     async def take(self) -> dict[str, object]:
         """What there is to see now, as JSON. One at a time."""

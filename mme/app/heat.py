@@ -9,20 +9,33 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 from math import exp
-
-from mme.cache.entry import Entry
+from typing import Generic, Protocol, TypeVar
 
 _SECONDS = 10.0
 
 
-class Heat:
+class Asked(Protocol):
+    """A copy of a model; equal to none but itself."""
+
+    hits: int
+
+    @property
+    def loaded_at(self) -> float:
+        """On the monotonic clock."""
+        ...
+
+
+One = TypeVar("One", bound=Asked)
+
+
+class Heat(Generic[One]):
     """Requests a second, by copy of a model."""
 
     def __init__(self) -> None:
-        self._known: dict[Entry, tuple[int, float]] = {}  # hits, and hits a second
+        self._known: dict[One, tuple[int, float]] = {}  # hits, and hits a second
         self._at: float | None = None
 
-    def look(self, entries: Iterable[Entry], now: float) -> list[tuple[Entry, float]]:
+    def look(self, entries: Iterable[One], now: float) -> list[tuple[One, float]]:
         """Each with its rate. Forgets all others. Takes 0.5 us each, in any thread.
 
         Args:
@@ -42,11 +55,11 @@ class Heat:
         self._known, self._at = looked, now
         return [(entry, rate) for entry, (_, rate) in looked.items()]
 
-    def rate(self, entry: Entry) -> float:
+    def rate(self, entry: One) -> float:
         """The rate of one of them."""
         known = self._known.get(entry)
         return known[1] if known is not None else _of_life(entry, time.monotonic())
 
 
-def _of_life(entry: Entry, now: float) -> float:
+def _of_life(entry: Asked, now: float) -> float:
     return (entry.hits + 1) / max(_SECONDS, now - entry.loaded_at)

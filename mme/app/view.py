@@ -7,9 +7,11 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 from mme.app.builtin import BuiltIn
+from mme.app.elsewhere import Elsewhere
 from mme.app.finding import Known, find
 from mme.app.glance import Glances
 from mme.containers.base import Container
+from mme.domain import ModelKey
 from mme.front.console_query import Search
 from mme.metrics import Metrics
 
@@ -34,6 +36,7 @@ class View:
         about: Mapping[str, object],
     ) -> None:
         self._containers = containers
+        self._elsewhere = Elsewhere(containers)
         self._cache = built_in.cache if built_in is not None else None
         pool = built_in.pool if built_in is not None else None
         self._glances = Glances(self._cache, pool, metrics)
@@ -43,6 +46,7 @@ class View:
 
     async def glance(self) -> dict[str, object]:
         """A small picture of now, as JSON."""
+        self._elsewhere.look(time.monotonic())
         return {
             "at": round(time.time(), 3),
             **self._about,
@@ -57,17 +61,20 @@ class View:
         return self._cache.records.describe() if self._cache is not None else []
 
     async def find(self, search: Search) -> dict[str, object]:
-        """Models of the built-in engine that fit, as JSON."""
+        """Models that fit, of the built-in engine and of others, as JSON."""
         cache = self._cache
-        if cache is None:
-            return {"total": 0, "in_memory": 0, "offset": 0, "models": []}
         known = Known(
-            [entry for entry in cache.residents if not entry.retired],
-            cache.records.lasts(),
-            set(cache.loading.keys()),
-            self._glances.heat.rate,
+            entries=[entry for entry in cache.residents if not entry.retired] if cache else [],
+            lasts=cache.records.lasts() if cache else {},
+            loading=set(cache.loading.keys()) if cache else set(),
+            rate=self._glances.heat.rate,
+            elsewhere=self._elsewhere.models(),
         )
         return await asyncio.to_thread(find, known, search)
+
+    def elsewhere(self, key: ModelKey) -> list[dict[str, object]]:
+        """Which other containers have a model of that name, and how they are with it, as JSON."""
+        return [held.describe() for held in self._elsewhere.models() if held.model == key]
 
 
 def _container(told: Mapping[str, object]) -> dict[str, object]:

@@ -48,7 +48,7 @@ def show(glance: _Glance, requests: Sequence[float]) -> Group:
     shown: list[RenderableType] = [_headline(glance), _rates(glance["rates"], requests)]
     if "memory" in glance:
         shown += ["", *_memory(glance["memory"]), "", _workers(glance["workers"])]
-    shown += [_container(each) for each in glance["containers"] if each["problem"]]
+    shown += [_container(each) for each in glance["containers"] if _is_told(each)]
     if "memory" in glance:
         shown += ["", _hottest(glance["blocks"]), "", _events(glance["events"])]
     return Group(*shown)
@@ -105,8 +105,16 @@ def _workers(workers: Sequence[_Glance]) -> Table:
     return table
 
 
+def _is_told(container: _Glance) -> bool:
+    return bool(container["problem"]) or "models" in container
+
+
 def _container(told: _Glance) -> Text:
-    return Text(f"container {told['hostname']}: {told['problem']}", "red")
+    line = Text(f"container {told['hostname']}: ")
+    line.append(told["problem"] or "ready", "red" if told["problem"] else "green")
+    if "models" in told:
+        line.append(f", {told['models']} models in it")
+    return line
 
 
 def _hottest(blocks: Sequence[_Glance]) -> Table:

@@ -55,6 +55,10 @@ class Watched(Protocol):
         """Models that fit, fit for JSON."""
         ...
 
+    def elsewhere(self, key: ModelKey) -> Sequence[Mapping[str, object]]:
+        """What other containers have of that name, fit for JSON."""
+        ...
+
 
 class ConsoleApi:
     """The dialect, bound to one server.
@@ -175,6 +179,7 @@ class ConsoleApi:
     async def _show(self, exchange: Exchange) -> Answer:
         key = exchange.may_use(read_target_model(exchange.segment))
         told = {"model": key, "recent": self._recent.describe(key), **self._explain(key)}
+        told["elsewhere"] = self._watched.elsewhere(key)
         return json_body(200, told, exchange.request_id)
 
     def _explain(self, key: ModelKey) -> Mapping[str, object]:

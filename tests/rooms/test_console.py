@@ -34,6 +34,9 @@ class Counted:
     async def find(self, search):
         return {"models": [], "total": 0}
 
+    def elsewhere(self, key):
+        return []
+
 
 async def event(wire):
     """The next one: its name and data."""

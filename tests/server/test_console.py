@@ -18,12 +18,14 @@ from urllib.parse import quote
 import pytest
 from selenium.webdriver.common.keys import Keys
 
+from mme.app.view import View
 from mme.metrics import Metrics
 from tests.browsers import open_browser
-from tests.engines import drop
+from tests.engines import drop, invocation
+from tests.many_models import running
 from tests.models import CSV, booster
 from tests.servers import serving
-from tests.watched import entries, view, view_of_others, watched
+from tests.watched import ABOUT, entries, view, view_of_others, watched
 
 HOSTILE = "tenant/<img src=x onerror=document.title='owned'> ü.tar.gz"
 NAMES = [*(f"tenant-{number}/model.tar.gz" for number in range(14)), HOSTILE]
@@ -290,6 +292,30 @@ def their_health_is_shown(browser, url, problem):
     browser.until(lambda: "another container's" in browser.text(".why"), "it is called missing")
     actions = browser.find("[aria-label='Actions'] button")
     assert not [one for one in actions if one.is_displayed()]
+    assert browser.complaints() == []
+
+
+async def test_what_another_container_holds_is_found_and_named_after_it(browser, tmp_path):
+    metrics = Metrics("e", "v")
+    async with running(tmp_path) as (_, sibling):
+        for name in "aab":
+            await sibling.invoke(invocation(f"{name}.tar.gz", b"x"))
+        shown = View(metrics, (sibling,), None, list, ABOUT)
+        async with watched(shown, metrics) as front:
+            url = f"http://127.0.0.1:{front.port}"
+            await asyncio.to_thread(what_it_holds_is_shown, browser, url)
+
+
+def what_it_holds_is_shown(browser, url):
+    browser.open(f"{url}/console")
+    browser.until(lambda: figure(browser, "Models in memory") == "2", "they are not counted")
+    browser.run("location.hash = '#/models'")
+    browser.until(lambda: "2 found; 2 in memory" in browser.text(), "they are not found")
+    browser.until(lambda: "loaded in many" in browser.text(".list"), "it is not said where")
+    browser.find(".list td a")[0].click()
+    browser.until(lambda: "loaded in many" in browser.text(".why"), "its page does not say where")
+    assert "many" in browser.text("[aria-labelledby='card-in-other-containers']")
+    assert browser.barriers() == []
     assert browser.complaints() == []
 
 

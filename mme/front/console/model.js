@@ -24,6 +24,7 @@ export class Model {
     this.facts = new Map();
     this.list = el("dl", { class: "figures" });
     this.copies = table("Copies in memory", [["Worker"], ["Memory", "number"], ["Hits", "number"], ["Idle", "number"], ["Version", "optional"], ["In memory since", "optional"], ["To go", "number"]]);
+    this.elsewhere = table("In other containers", [["Container"], ["State"], ["Hits", "number"], ["Running", "number"], ["Files", "number optional"], ["Version", "optional"]]);
     this.errors = table("Last errors", [["Time"], ["Status"], ["Error"], ["Why"]]);
     this.events = table("Events", [["Time"], ["What"], ["Why"]]);
     this.said = el("p", { role: "status", class: "said" });
@@ -34,10 +35,11 @@ export class Model {
       el("h1", { class: "name" }, name), this.state, this.list,
       el("div", { class: "actions", role: "group", "aria-label": "Actions" }, this.buttons), this.said,
       this.copiesCard = card("Copies", el("div", { class: "wide" }, this.copies.whole)),
+      this.elsewhereCard = card("In other containers", el("div", { class: "wide" }, this.elsewhere.whole)),
       this.may.invoke ? card("Try it", payload(name)) : null,
       this.errorsCard = card("Last errors", el("div", { class: "wide" }, this.errors.whole)),
       this.eventsCard = card("Events", el("div", { class: "wide" }, this.events.whole)));
-    for (const part of [this.copiesCard, this.errorsCard, this.eventsCard]) part.hidden = true;
+    for (const part of [this.copiesCard, this.elsewhereCard, this.errorsCard, this.eventsCard]) part.hidden = true;
     this.timer = setInterval(() => this.refresh(), REFRESH);
     this.refresh();
   }
@@ -58,11 +60,16 @@ export class Model {
     write(this.state, why(told));
     for (const [name, text] of facts(told)) this.#fact(name, text);
     this.copiesCard.hidden = !told.copies.length;
+    this.elsewhereCard.hidden = !told.elsewhere.length;
     this.errorsCard.hidden = !told.recent.errors.length;
     this.eventsCard.hidden = !told.events.length;
     rows(this.copies.body, told.copies.map((copy) => [
       String(copy.worker), ...[inBytes(copy.bytes), inCount(copy.hits), inSeconds(copy.idle_seconds)].map((text) => [text, "number"]),
       [copy.version, "optional"], [atMoment(copy.since), "optional"], [copy.place_to_go ? `${copy.place_to_go} of ${copy.places}` : copy.pinned ? "pinned" : "in use", "number"],
+    ]));
+    rows(this.elsewhere.body, told.elsewhere.map((held) => [
+      held.container, held.state, ...[inCount(held.hits), inCount(held.in_flight)].map((text) => [text, "number"]),
+      [inBytes(held.file_bytes), "number optional"], [held.version ?? NOTHING, "optional"],
     ]));
     rows(this.errors.body, told.recent.errors.map((error) => [atTime(error.at), String(error.status), error.kind, `${error.reason} (request ${error.request_id})`]));
     rows(this.events.body, [...told.events].reverse().map((one) => [atMoment(one.at), el("span", { class: `kind ${one.kind}` }, one.kind), eventReason(one)]));
@@ -137,6 +144,11 @@ function failed({ reason, retry_in_seconds: seconds }) {
   return `Not in memory: it failed to load: ${reason.replace(/\.$/, "")}. It is not tried again for ${inSeconds(seconds)}.`;
 }
 
+function whereElse(held) {
+  if (!held.length) return "It is another container's, if it is anyone's: none has it now, as far as is known.";
+  return `It is another container's: ${held.map((one) => `${one.state} in ${one.container}`).join(", ")}.`;
+}
+
 /** Why it is in memory, or is not, in a sentence. */
 export function why(told) {
   const [copy] = told.copies;
@@ -147,7 +159,7 @@ export function why(told) {
     return `${since}. When room is needed, it is number ${copy.place_to_go} of ${copy.places} to go.`;
   }
   const last = told.last_event;
-  if (told.state === "elsewhere") return "It is another container's: this server does not keep it in its own memory.";
+  if (told.state === "elsewhere") return whereElse(told.elsewhere);
   if (told.state === "loading") return "It is being loaded now.";
   if (told.failure) return failed(told.failure);
   if (!last) return "Not in memory: nobody has asked for it yet, as far as is known.";

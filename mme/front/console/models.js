@@ -9,7 +9,7 @@ const PAGE = 100;
 const AHEAD = 8;
 const REFRESH = 2000;
 const SORTS = [["rate", "hottest first"], ["bytes", "largest first"], ["hits", "most hits first"], ["idle", "latest used first"], ["model", "by name"]];
-const COLUMNS = [["Model"], ["State"], ["Memory", "number"], ["Requests", "number"], ["Hits", "number optional"], ["Idle", "number optional"], ["Worker", "number optional"]];
+const COLUMNS = [["Model"], ["State"], ["Memory", "number"], ["Requests", "number"], ["Hits", "number optional"], ["Idle", "number optional"], ["Where", "number optional"]];
 
 export class Models {
   title = "Models";
@@ -128,8 +128,15 @@ class Row {
 }
 
 function told(model) {
+  if (model.container) return elsewhere(model);
   if (model.state !== "resident") return [model.state, NOTHING, NOTHING, NOTHING, NOTHING, NOTHING];
-  const where = model.copies > 1 ? `${model.copies} copies` : String(model.worker);
+  const where = model.copies > 1 ? `${model.copies} copies` : `worker ${model.worker}`;
   const state = model.pinned ? "pinned" : "resident";
   return [state, inBytes(model.bytes), inRate(model.rate), inCount(model.hits), inSeconds(model.idle_seconds), where];
+}
+
+/** In another container, of whose memory nothing is known. */
+function elsewhere(model) {
+  const asked = model.state === "loaded" ? inRate(model.rate) : NOTHING;
+  return [`${model.state} in ${model.container}`, NOTHING, asked, inCount(model.hits), NOTHING, model.container];
 }

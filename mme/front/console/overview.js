@@ -13,7 +13,7 @@ const FIGURES = [
   ["Latency p50", (glance) => inSeconds(glance.rates?.p50_seconds)],
   ["Latency p99", (glance) => inSeconds(glance.rates?.p99_seconds)],
   ["Hit ratio", (glance) => inPercent(glance.rates?.hit_ratio)],
-  ["Models in memory", (glance) => inCount(glance.memory?.models)],
+  ["Models in memory", (glance) => inCount(inMemory(glance))],
 ];
 
 export class Overview {
@@ -29,7 +29,7 @@ export class Overview {
     this.details = el("details", { ontoggle: () => this.#list() }, el("summary", {}, "The same as a table"),
       el("div", { class: "wide", tabindex: "0", role: "region", "aria-label": "Models in memory" }, this.largest.whole));
     this.workers = table("Workers", [["Worker"], ["State"], ["Models", "number"], ["Memory", "number"], ["Queued", "number"], ["Running", "number"], ["Restarts", "number optional"]]);
-    this.containers = table("Containers", [["Container"], ["Kind"], ["Health"]]);
+    this.containers = table("Containers", [["Container"], ["Kind"], ["Health"], ["Models", "number"]]);
     this.events = table("Latest events", [["Time"], ["What"], ["Model"], ["Why", "optional"]]);
     this.workersCard = card("Workers", el("div", { class: "wide" }, this.workers.whole));
     this.eventsCard = card("Latest events", el("div", { class: "wide" }, this.events.whole),
@@ -87,7 +87,17 @@ function worker(one) {
 }
 
 function container(one) {
-  return [one.hostname, String(one.kind), state(!one.problem, one.problem ?? "ready")];
+  return [one.hostname, String(one.kind), state(!one.problem, one.problem ?? "ready"), [models(one), "number"]];
+}
+
+/** Here and in other containers; nothing where none tells. */
+function inMemory({ memory, containers }) {
+  const told = [memory?.models, ...containers.map((one) => one.models)].filter((count) => count !== undefined);
+  return told.length ? told.reduce((sum, count) => sum + count, 0) : undefined;
+}
+
+function models({ models: count, models_limit: limit }) {
+  return limit === undefined ? inCount(count) : `${inCount(count)} of ${inCount(limit)}`;
 }
 
 function state(isGood, text) {

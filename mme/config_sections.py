@@ -15,6 +15,7 @@ class ServerConfig:
     container: str = "auto"  # what it stands for is the command line's to say; here it is "off"
     host: str = "127.0.0.1"
     port: int = 8080  # 0: any free port
+    fronts: int = 1  # processes that read HTTP; 1: the engine's own
     grpc_port: int = 0  # 0: none
     endpoint_name: str = "mme"
     variant_name: str = "AllTraffic"

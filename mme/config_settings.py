@@ -49,6 +49,7 @@ SETTINGS: tuple[Setting, ...] = (
     _setting("pipeline_payload_limit", "pipeline.payload_limit_bytes", "bytes", "Largest body from one container of a pipeline to the next."),
     _setting("host", "server.host", "text", "Address to listen on."),
     _setting("port", "server.port", "port", "Port to listen on; 0 takes any free one."),
+    _setting("fronts", "server.fronts", "count", "Processes that read and write HTTP; one is the engine's own, more are beside it, for machines with many cores."),
     _setting("grpc_port", "server.grpc_port", "port", "Port of the Open Inference Protocol over gRPC (needs the extra grpc); 0: none."),
     _setting("endpoint_name", "server.endpoint_name", "endpoint", "The endpoint's name in /endpoints/NAME/invocations."),
     _setting("variant_name", "server.variant_name", "endpoint", "The production variant's name in replies."),

@@ -31,7 +31,7 @@ from mme.front.heads import Heads, read_head
 from mme.front.wire import Answer
 
 Answering = Callable[[Request], Awaitable[None]]
-Refusing = Callable[[HttpProcessingError], Answer]
+Refusing = Callable[[str], Awaitable[Answer]]
 _LINGER_SECONDS = 5.0  # reading on after an early refusal, or its reset would overtake the answer
 _READ_AHEAD_BYTES = 1 << 18  # of a body that is not taken
 _PIPELINED = 32  # requests taken ahead; then the socket is left alone
@@ -43,7 +43,7 @@ class Connections:
 
     Args:
         answer: answers a request by its `respond`; raises nothing; cancelled when its client goes.
-        refuse: the answer to what is no HTTP.
+        refuse: the answer to what is no HTTP, for a reason in one word.
         patience_seconds: to wait for a whole request head, and for an answer to be taken.
     """
 
@@ -234,7 +234,8 @@ class Connection(BaseProtocol):
             finally:
                 self._idle = None
         if self._broken is not None and not self._queue:
-            self.send(None, self._owner.refuse(self._broken), keep=False)
+            answer = await self._owner.refuse(type(self._broken).__name__)
+            self.send(None, answer, keep=False)
         return bool(self._queue)
 
     def _take(

@@ -6,7 +6,7 @@ The one in charge answers where no route is, and what is no HTTP at all.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -58,16 +58,19 @@ class Management:
     is_alone: bool = True  # those models are all that the endpoint has, so any dialect asks them
 
 
-def open_dialects(
+def open_dialects(  # noqa: PLR0913 - what they are about
     service: Service,
     readiness: Callable[[], list[str]],
     config: ServerConfig,
     management: Management,
     recent: Recent | None = None,
+    *,
+    state: Callable[[], Mapping[str, object]] | None = None,
 ) -> tuple[Dialect, list[Route]]:
-    """The dialect in charge, and all routes."""
+    """The dialect in charge, and all routes; `state` is what `/state` tells, not the service's."""
     lead = _lead(service, readiness, config, management)
-    routes = [*lead.routes(), *OpsApi(service, readiness, lead.refuse).routes()]
+    operated = OpsApi(service, readiness, lead.refuse, state or service.state)
+    routes = [*lead.routes(), *operated.routes()]
     if management.watched is not None:
         watched, can_operate = management.watched, management.operated is not None
         recent = recent or Recent(time.time)

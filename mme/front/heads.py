@@ -4,6 +4,8 @@ Decision: what a head says follows from its bytes, so the bytes of one that was 
 second reading. Only a request that came in one piece on a connection that never sent anything but
 such pieces is looked up here; the parser sees all others, and every head first. Signed requests
 never repeat and are not remembered.
+Between processes a head goes packed: its parts as lines, which no part can break. The same bytes
+are the same head there, too.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from aiohttp.http_parser import RawRequestMessage
 from aiohttp.http_writer import HttpVersion
 from aiohttp.streams import StreamReader
 from msgspec import Struct
-from multidict import CIMultiDictProxy, istr
+from multidict import CIMultiDict, CIMultiDictProxy, istr
 from yarl import URL
 
 _END = b"\r\n\r\n"
@@ -34,6 +36,7 @@ class Head(Struct, eq=False):
     should_close: bool
     body_bytes: int = 0  # of one that came in one piece
     fields: dict[str, Any] | None = None
+    packed: bytes | None = None  # once it was
 
 
 class Heads:
@@ -62,11 +65,19 @@ class Heads:
         start = data.find(_END) + len(_END)
         if not body.is_eof() or len(data) - start != body.total_bytes:
             return False
-        headers = head.headers
-        if start <= _LIMIT_BYTES and _SIGNED not in headers and hdrs.EXPECT not in headers:
+        if start <= _LIMIT_BYTES and _recurs(head):
             head.body_bytes = body.total_bytes
             self._keep(data[:start], head)
         return True
+
+    def unpack(self, packed: bytes) -> Head:
+        """The head that `pack_head` has packed."""
+        head = self._young.get(packed)
+        if head is None:
+            head = self._old.get(packed) or _unpack(packed)
+            if len(packed) <= _LIMIT_BYTES and _recurs(head):
+                self._keep(packed, head)
+        return head
 
     def _keep(self, came: bytes, head: Head) -> None:
         if len(self._young) >= _LIMIT:
@@ -77,3 +88,28 @@ class Heads:
 def read_head(message: RawRequestMessage) -> Head:
     """What the parser made of a head."""
     return Head(message.method, message.url, message.headers, message.version, message.should_close)
+
+
+def pack_head(head: Head) -> bytes:
+    """A head for another process; the first time makes it, for `Heads.unpack` to read."""
+    if head.packed is None:
+        url, version = head.url, head.version
+        lines = [head.method, url.raw_path, url.raw_query_string, "close" * head.should_close]
+        lines += [str(version.major), str(version.minor)]
+        for field in head.headers.items():
+            lines += field
+        head.packed = "\n".join(lines).encode("utf-8", "surrogateescape")
+    return head.packed
+
+
+def _unpack(packed: bytes) -> Head:
+    text = packed.decode("utf-8", "surrogateescape")
+    method, path, query, close, major, minor, *fields = text.split("\n")
+    headers = CIMultiDict(zip(fields[::2], fields[1::2], strict=True))
+    url = URL.build(path=path, query_string=query, encoded=True)  # as the parser builds it
+    version = HttpVersion(int(major), int(minor))
+    return Head(method, url, CIMultiDictProxy(headers), version, bool(close))
+
+
+def _recurs(head: Head) -> bool:
+    return _SIGNED not in head.headers and hdrs.EXPECT not in head.headers

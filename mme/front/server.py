@@ -11,22 +11,22 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Iterator, Mapping
 from contextlib import aclosing, suppress
 from functools import partial
 
 import structlog
-from aiohttp.http_exceptions import HttpProcessingError
 
 from mme import logs
-from mme.config import ServerConfig
+from mme.config import LogConfig, ServerConfig
 from mme.errors import Draining, InvalidRequest, MmeError
 from mme.front.access import Action
 from mme.front.bodies import Bodies
-from mme.front.connection import Connections
+from mme.front.connection import Answering, Connections
 from mme.front.credentials import KeyFile
 from mme.front.dialects import Management, open_dialects
 from mme.front.exchange import Exchange, Request, Service
+from mme.front.fronts import Fronts
 from mme.front.gate import Gate
 from mme.front.listen import Listener
 from mme.front.record import CLIENT_GONE_STATUS, Recorder
@@ -56,6 +56,7 @@ class Front:
         keys: who may ask for what; None: nobody is asked who they are.
         tls: None: plain HTTP.
         tracing: None: no request is traced. Closed with the front.
+        log: how front processes log, where there are several.
     """
 
     port: int  # that it listens on, from `start` on
@@ -71,18 +72,21 @@ class Front:
         keys: KeyFile | None = None,
         tls: Tls | None = None,
         tracing: Tracing | None = None,
+        log: LogConfig = LogConfig(),  # noqa: B008 - frozen
     ) -> None:
         self._service = service
         self._config = config
+        self._log = log
         self._recorder = Recorder(metrics, config.log_requests_per_second)
         self._dialect, routes = open_dialects(
-            service, self._readiness, config, management, self._recorder.recent
+            service, self._readiness, config, management, self._recorder.recent, state=self._state
         )
         self._gate = Gate(keys, config) if keys is not None else None
         self._tls = tls
         self._tracing = tracing
         self._tables = _tables(routes, apart=config.admin_port is not None)
-        self._listeners: list[Listener] = []
+        self._listeners: list[Listener | Fronts] = []
+        self._fronts: Fronts | None = None  # where there are several, the first of these
         self._in_flight: set[Exchange] = set()
         self._bodies = Bodies(config.bodies_limit_bytes)
         self._request_ids = _draw_request_ids()
@@ -95,17 +99,24 @@ class Front:
 
         Raises:
             ConfigError: the address can't be had.
+            FrontStartError: a front process can't be started.
         """
         config, self._clock = self._config, asyncio.get_running_loop().time
         for table in self._tables:
-            answer, patience_seconds = partial(self._answer, table), config.body_seconds
-            connections = Connections(answer, self._unreadable, patience_seconds)
-            self._listeners.append(Listener(connections, self._tls))
+            self._listeners.append(self._listener(partial(self._answer, table)))
         await self._listeners[0].start(config.host, config.port, "host, port")
         if config.admin_port is not None:
             at = config.admin_host, config.admin_port
             await self._listeners[1].start(*at, "admin_host, admin_port")
         self.port, self.admin_port = self._listeners[0].port, self._listeners[-1].port
+
+    def _listener(self, answer: Answering) -> Listener | Fronts:
+        config = self._config
+        if config.fronts > 1 and not self._listeners:  # operators' own address stays here
+            self._fronts = Fronts(answer, self._unreadable, config, self._log)
+            return self._fronts
+        connections = Connections(answer, self._unreadable, config.body_seconds)
+        return Listener(connections, self._tls)
 
     async def drain(self) -> None:
         """Not ready, no new connections; answers what is in flight or on its way, fails the rest.
@@ -158,7 +169,14 @@ class Front:
                     await self._emptied.wait()
 
     def _readiness(self) -> list[str]:
-        return ["draining"] if self._draining else self._service.readiness()
+        if self._draining:
+            return ["draining"]
+        problems = self._fronts.problems() if self._fronts is not None else []
+        return [*self._service.readiness(), *problems]
+
+    def _state(self) -> Mapping[str, object]:
+        fronts = {"fronts": self._fronts.describe()} if self._fronts is not None else {}
+        return {**self._service.state(), **fronts}
 
     def _exchange(self, request: Request) -> Exchange:
         head, traced = request.head, None
@@ -239,8 +257,8 @@ class Front:
         self._respond(exchange.request, answer)
         self._recorder.answered(None, answer.status, exchange, InvalidRequest(message))
 
-    def _unreadable(self, error: HttpProcessingError) -> Answer:
-        request_id, reason = next(self._request_ids), type(error).__name__
+    async def _unreadable(self, reason: str) -> Answer:
+        request_id = next(self._request_ids)
         answer = self._dialect.unreadable(request_id, reason)
         self._recorder.unreadable(answer.status, request_id, reason)
         return answer

@@ -45,6 +45,8 @@ class StoreConfig:
     s3_connections: int = 32
     s3_connect_seconds: float = 5.0
     s3_read_seconds: float = 30.0
+    s3_ranges: int = 1  # of one object, fetched at once; 1: one GET an object
+    s3_range_bytes: int = 8 * 1024**2
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

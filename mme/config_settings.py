@@ -71,6 +71,8 @@ SETTINGS: tuple[Setting, ...] = (
     _setting("s3_connections", "store.s3_connections", "count", "Connections to S3 at most."),
     _setting("s3_connect_seconds", "store.s3_connect_seconds", "seconds", "Time to connect to S3."),
     _setting("s3_read_seconds", "store.s3_read_seconds", "seconds", "Time S3 may be silent during a read."),
+    _setting("s3_ranges", "store.s3_ranges", "count", "Ranges of one object fetched at once, for an S3 that is far; 1: each object in one GET."),
+    _setting("s3_range_bytes", "store.s3_range_bytes", "bytes", "Bytes of a range; what is no larger is fetched in one GET."),
     _setting("pin", "cache.pin", "models", "Models that are loaded at start and never evicted."),
     _setting("prewarm", "cache.prewarm", "models", "Models that are loaded at start, as far as there is memory."),
     _setting("restore", "cache.restore", "onoff", "Whether a restart brings back what was in memory, the hottest first."),

@@ -30,6 +30,7 @@ HTTP statuses are given in `front/wire.py` only.
     ├─ Draining               server: shutting down; go elsewhere
     ├─ UsageUnreadable        server: the file of what models used fails
     └─ StoreUnavailable       dependency: the store does not answer, or fails itself
+       └─ ObjectChanged         nobody: the object was overwritten while it was read; read it anew
 """
 
 from __future__ import annotations
@@ -283,3 +284,7 @@ class StoreUnavailable(MmeError):
 
     fault = Fault.DEPENDENCY
     retryable = True
+
+
+class ObjectChanged(StoreUnavailable):
+    """The object was overwritten while it was read: what comes next would be another one's."""

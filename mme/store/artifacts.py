@@ -19,7 +19,13 @@ from pathlib import Path
 
 from mme.config import DiskConfig
 from mme.domain import ArtifactVersion, ModelKey
-from mme.errors import ConfigError, DiskUnavailable, ModelError, StoreUnavailable
+from mme.errors import (
+    ConfigError,
+    DiskUnavailable,
+    ModelError,
+    ObjectChanged,
+    StoreUnavailable,
+)
 from mme.metrics import Metrics
 from mme.store.base import Artifact, ArtifactStream, Store
 from mme.store.disk_files import DiskFiles, remove
@@ -28,6 +34,7 @@ from mme.store.disk_takeover import TakeOver
 from mme.store.unpack import unpack
 from mme.tracing import stage
 
+_STARTS = 3  # of one fetch, whose object is overwritten meanwhile again and again
 _SWEEPERS = 2  # one may be busy taking over what an earlier run left
 
 
@@ -135,10 +142,16 @@ class ArtifactCache:
 
     async def _obtain(self, key: ModelKey) -> tuple[Entry, int]:
         """The entry, pinned for the caller, and the bytes that were fetched."""
+        starts = 0
         while True:
             known = self._index.pin_newest(self._store.location, key)
             try:
                 found = await self._ask(key, known.version if known else None)
+            except ObjectChanged:
+                starts += 1
+                if starts == _STARTS:
+                    raise
+                continue
             finally:
                 if known:
                     self._index.unpin(known)

@@ -19,7 +19,7 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from pathlib import Path
 
 from mme.domain import ArtifactVersion, ModelKey
-from mme.errors import ArtifactUnavailable, StoreUnavailable
+from mme.errors import ArtifactUnavailable, ObjectChanged, StoreUnavailable
 from mme.store.base import ArtifactStream
 
 _CHUNK_BYTES = 256 * 1024
@@ -91,7 +91,7 @@ class FilesStore:
         except OSError as error:
             raise self._error(version.key, error) from error
         if now != (version.etag, version.size_bytes):
-            raise StoreUnavailable(f"{self._bucket}/{version.key} changed while it was read.")
+            raise ObjectChanged(f"{self._bucket}/{version.key} changed while it was read.")
 
     def _error(self, key: ModelKey, error: OSError) -> ArtifactUnavailable | StoreUnavailable:
         if error.errno in _MISSING:

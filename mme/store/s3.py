@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 from aiobotocore.config import AioConfig
@@ -29,9 +30,10 @@ from botocore.exceptions import (
 
 from mme.config import StoreConfig
 from mme.domain import ArtifactVersion, ModelKey
-from mme.errors import ArtifactUnavailable
+from mme.errors import ArtifactUnavailable, ObjectChanged, StoreUnavailable
 from mme.store.base import ArtifactStream
 from mme.store.etags import Etags
+from mme.store.ranges import Span, in_order
 from mme.store.s3_direct import DirectGet
 from mme.store.s3_errors import answer_error, code_in, credentials_error, silence_error
 
@@ -65,7 +67,7 @@ class S3Store:
     async def probe(self) -> None:
         """As in Store. Being denied passes: S3 says so of a missing key to who may not list."""
         try:
-            reply = await self._get(_PROBE_KEY, None)
+            reply = await self._get(_PROBE_KEY, {})
         except ArtifactUnavailable as error:
             if (
                 isinstance(error.__cause__, ClientError)
@@ -93,7 +95,7 @@ class S3Store:
         self, key: ModelKey, known: ArtifactVersion | None = None
     ) -> AsyncIterator[ArtifactStream | None]:
         """As in Store."""
-        body = await self._ask(key, known)
+        body = await self._ask(key, self._first_conditions(known))
         if body is None:
             yield None
             return
@@ -102,7 +104,7 @@ class S3Store:
             if known is not None and version.etag == known.etag:  # it ignored If-None-Match
                 yield None
                 return
-            read = self._etags.compared(self._read(body.content, version), version, body.headers)
+            read = self._etags.compared(self._read_all(body, version), version, body.headers)
             async with contextlib.aclosing(read) as chunks:
                 yield ArtifactStream(version, chunks)
 
@@ -136,75 +138,130 @@ class S3Store:
         )
         return {"config": config, "endpoint_url": self._config.s3_endpoint}
 
-    async def _ask(self, key: ModelKey, known: ArtifactVersion | None) -> Any | None:  # noqa: ANN401 - aiohttp's
-        """The answer that holds the object; None where it still is `known`."""
+    def _first_conditions(self, known: ArtifactVersion | None) -> dict[str, str]:
+        conditions = {"If-None-Match": f'"{known.etag}"'} if known else {}
+        if self._config.s3_ranges > 1:
+            conditions["Range"] = Span(0, self._config.s3_range_bytes).header
+        return conditions
+
+    async def _ask(self, key: ModelKey, conditions: Mapping[str, str]) -> Any | None:  # noqa: ANN401 - aiohttp's
+        """The answer that holds the object, or a range of it; None: it still is what is known."""
         await self._connected()
         path = self._prefix + key
         with self._translated(key):
-            body, is_known = await self._ask_directly(path, known.etag if known else None)
+            body, is_known = await self._ask_directly(path, conditions)
         if body is not None or is_known:
             return body
-        if (reply := await self._get(key, known)) is None:
+        if (reply := await self._get(key, conditions)) is None:
             return None
         body = reply["Body"].raw_stream
         if self._direct is not None:
             self._direct.learn(str(body.url), path, body.request_info.headers)
         return body
 
-    async def _ask_directly(self, path: str, etag: str | None) -> tuple[Any | None, bool]:
-        """As `_ask`, or None where botocore has to; the second part: it still is `etag`."""
+    async def _ask_directly(
+        self, path: str, conditions: Mapping[str, str]
+    ) -> tuple[Any | None, bool]:
+        """As `_ask`, or None where botocore has to; the second part: it still is what is known."""
         if self._direct is None:
             return None, False
         try:
-            reply = await self._direct.get(path, etag)
+            reply = await self._direct.get(path, conditions)
         except BotoCoreError:  # a kept connection that S3 had closed, mostly
             self._direct.forget()
             return None, False
         if reply is None:
             return None, False
         match reply.status_code:
-            case 200:
+            case 200 | 206:
                 return reply.raw, False
             case 304:
                 reply.raw.release()
                 return None, True
             case 404:
                 raise answer_error(self._bucket, path, code_in(await reply.content), 404)
+            case 412:
+                reply.raw.close()
+                raise self._changed(ModelKey(path.removeprefix(self._prefix)))
         self._direct.forget()
         reply.raw.close()
         return None, False
 
-    async def _get(self, key: ModelKey, known: ArtifactVersion | None) -> dict[str, Any] | None:
-        """GET; None where the object still is `known`."""
+    async def _get(self, key: ModelKey, conditions: Mapping[str, str]) -> dict[str, Any] | None:
+        """GET; None where the object still is what is known. An empty one has no ranges."""
         client = await self._connected()
-        condition = {"IfNoneMatch": f'"{known.etag}"'} if known else {}
+        given = {name.replace("-", ""): value for name, value in conditions.items()}
         with self._translated(key):
             try:
                 reply: dict[str, Any] = await client.get_object(
-                    Bucket=self._bucket, Key=self._prefix + key, **condition
+                    Bucket=self._bucket, Key=self._prefix + key, **given
                 )
             except ClientError as error:
-                if _status(error) == 304:  # noqa: PLR2004 - Not Modified
-                    return None
+                match _status(error):
+                    case 304:
+                        return None
+                    case 412:
+                        raise self._changed(key) from error
+                    case 416 if given.pop("Range", None):
+                        return await self._get(key, {})
                 raise
         return reply
 
-    async def _read(self, content: Any, version: ArtifactVersion) -> AsyncGenerator[bytes, None]:  # noqa: ANN401 - untyped
+    def _read_all(self, body: Any, version: ArtifactVersion) -> AsyncGenerator[bytes, None]:  # noqa: ANN401 - aiohttp's
+        span, total_bytes = _span(body.headers)
+        if span.start:
+            raise silence_error(self._bucket, self._prefix + version.key, "another range")
+        first = self._read(body.content, version, span)
+        if not (others := span.others(total_bytes)):  # all of it, or S3 has no ranges
+            return first
+        fetch = partial(self._fetch, version)
+        return in_order(first, others, fetch, self._config.s3_ranges)
+
+    async def _fetch(self, version: ArtifactVersion, span: Span) -> list[bytes]:
+        """A range of `version`, whole; one that breaks off is asked for again.
+
+        Raises: ObjectChanged where it is another version by now.
+        """
+        conditions = {"If-Match": f'"{version.etag}"', "Range": span.header}
+        for left in reversed(range(_ATTEMPTS)):
+            body = await self._ask(version.key, conditions)
+            if body is None:
+                break
+            async with body:
+                told = self._version(version.key, body.headers)
+                if told != version or _span(body.headers)[0] != span:
+                    break
+                try:
+                    return [chunk async for chunk in self._read(body.content, version, span)]
+                except StoreUnavailable:
+                    if not left:
+                        raise
+        raise self._changed(version.key)
+
+    def _changed(self, key: ModelKey) -> ObjectChanged:
+        return ObjectChanged(f"{self._bucket}/{self._prefix}{key} changed while it was read.")
+
+    async def _read(
+        self,
+        content: Any,  # noqa: ANN401 - untyped
+        version: ArtifactVersion,
+        span: Span,
+    ) -> AsyncGenerator[bytes, None]:
         received_bytes = 0
         with self._translated(version.key):
             async for chunk in content.iter_chunked(_CHUNK_BYTES):
                 received_bytes += len(chunk)
                 yield chunk
-        if received_bytes != version.size_bytes:
+        if received_bytes != span.size_bytes:
             raise silence_error(
                 self._bucket,
                 self._prefix + version.key,
-                f"{received_bytes} of {version.size_bytes} bytes came",
+                f"{received_bytes} of {span.size_bytes} bytes came",
             )
 
     def _version(self, key: ModelKey, headers: Mapping[str, str]) -> ArtifactVersion:
         try:
-            etag, size_bytes = headers["etag"].strip('"'), int(headers["content-length"])
+            etag, (_, size_bytes) = headers["etag"].strip('"'), _span(headers)
         except (KeyError, ValueError) as error:
             cause = f"an answer without {error}"
             raise silence_error(self._bucket, self._prefix + key, cause) from error
@@ -221,6 +278,14 @@ class S3Store:
             raise credentials_error(self._bucket, type(error).__name__) from error
         except (BotoCoreError, BrokenOff, TimeoutError, OSError) as error:
             raise silence_error(self._bucket, path, type(error).__name__) from error
+
+
+def _span(headers: Mapping[str, str]) -> tuple[Span, int]:
+    """Which bytes an answer holds, and of how many. Raises KeyError, ValueError."""
+    if told := headers.get("content-range"):
+        return Span.told(told)
+    size_bytes = int(headers["content-length"])
+    return Span(0, size_bytes), size_bytes
 
 
 def _code(error: ClientError) -> str:

@@ -27,7 +27,8 @@ _AUTHORIZATION = re.compile(
 )
 _TOKEN = "x-amz-security-token"  # noqa: S105 - a header's name
 _SIGNED = ("host", "x-amz-content-sha256", "x-amz-date")
-_KNOWN = frozenset({*_SIGNED, _TOKEN, "if-none-match", "amz-sdk-invocation-id", "amz-sdk-request"})
+_CONDITIONS = ("if-match", "if-none-match", "range")  # need not be signed
+_KNOWN = frozenset({*_SIGNED, _TOKEN, *_CONDITIONS, "amz-sdk-invocation-id", "amz-sdk-request"})
 
 
 class Credentials(Protocol):
@@ -108,21 +109,19 @@ class DirectGet:
         """Something is not as it was: the next GET is botocore's."""
         self._place = None
 
-    async def get(self, key: str, etag: str | None) -> Any | None:  # noqa: ANN401 - untyped
+    async def get(self, key: str, conditions: Mapping[str, str]) -> Any | None:  # noqa: ANN401 - untyped
         """The answer, its body still to come; None where botocore has to ask.
 
         Args:
             key: the whole object key.
-            etag: of the content that is known; 304 if it still is that.
+            conditions: headers of these: If-Match, If-None-Match, Range.
 
         Raises: what sending raises.
         """
         place = self._place
         if place is None:
             return None
-        headers = place.sign(key, await self._credentials(), datetime.now(UTC))
-        if etag is not None:
-            headers["If-None-Match"] = f'"{etag}"'
+        headers = place.sign(key, await self._credentials(), datetime.now(UTC)) | dict(conditions)
         request = SimpleNamespace(
             method="GET", url=place.base + quoted(key), headers=headers,
             body=None, stream_output=True,

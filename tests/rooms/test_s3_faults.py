@@ -12,6 +12,7 @@ import pytest
 from mme.config import StoreConfig
 from mme.domain import ArtifactVersion, ModelKey
 from mme.errors import ArtifactUnavailable, MmeError, StoreUnavailable
+from mme.store.ranges import Span
 from mme.store.s3 import S3Store
 from tests.buckets import Bucket
 from tests.raw_http import Answer, raw, reply, serve_raw, silent_after
@@ -215,4 +216,4 @@ async def test_bytes_are_counted_here_whatever_the_http_library_lets_through() -
     version = ArtifactVersion(location="s3://bucket/models/", key=KEY, etag="e1", size_bytes=4)
     async with store_at("http://127.0.0.1:9") as store:
         with pytest.raises(StoreUnavailable, match="2 of 4 bytes"):
-            [chunk async for chunk in store._read(Body(), version)]
+            [chunk async for chunk in store._read(Body(), version, Span(0, 4))]

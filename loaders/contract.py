@@ -8,6 +8,7 @@ about. A payload and its answer are msgspec's structures, made in a seventh of a
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,6 +65,10 @@ class LoadRefused(ModelFault):
     """Can't be loaded: unrecognised, corrupt, needs more trust or a framework not installed."""
 
 
+class NotCompilable(ModelFault):
+    """Compiled, it would not surely answer the same."""
+
+
 class PredictionRaised(ModelFault):
     """The framework raised while predicting."""
 
@@ -99,6 +104,43 @@ class Model(Protocol):
 
     def close(self) -> None:
         """Drops everything that holds memory. The model is not used afterwards."""
+        ...
+
+
+class Twin(Protocol):
+    """What a model is compiled to."""
+
+    @property
+    def nbytes(self) -> int:
+        """An estimate of the memory it holds, in bytes."""
+        ...
+
+
+@runtime_checkable
+class Compilable(Protocol):
+    """A model that can be compiled to what answers the same, faster. All but `predict`: any thread.
+
+    It counts the rows it answers once it was told to, and asks to be compiled after enough of them.
+    """
+
+    def count_rows(self) -> None:
+        """Count from now on, if there is any chance of being compiled."""
+        ...
+
+    def due_bytes(self) -> int:
+        """What compiling may take for a moment, in bytes; 0: it is not the time for that."""
+        ...
+
+    def postpone(self) -> None:
+        """There was no room now; due again after many more rows."""
+        ...
+
+    def compile(self) -> Twin:
+        """Compiles, and compares answers. Raises NotCompilable; it is never due again then."""
+        ...
+
+    def become(self, twin: Twin) -> threading.Event:
+        """From the next prediction on the twin answers; set once the original's memory is free."""
         ...
 
 

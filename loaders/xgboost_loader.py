@@ -10,10 +10,12 @@ the models that is plainly no model is left alone; the image would fail on it.
 from __future__ import annotations
 
 import os
+import threading
+import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
@@ -24,10 +26,13 @@ from loaders.contract import (
     LoadRefused,
     Model,
     ModelFault,
+    NotCompilable,
     Payload,
     PredictionRaised,
     Trust,
+    Twin,
 )
+from loaders.hot_rows import HotRows
 from loaders.rows import RowPredictor
 from loaders.signatures import OUTPUT_NAME, TensorSpec
 from loaders.sniff import XGBOOST_KINDS, sniff
@@ -36,11 +41,14 @@ from loaders.xgboost_output import answer_encoders
 if TYPE_CHECKING:
     import xgboost
 
+    from loaders.compiled_call import CompiledCall
     from loaders.xgboost_call import DirectCall
     from loaders.xgboost_files import Facts, Saved
 
 _VOTING_OBJECTIVES = frozenset({"multi:softmax", "binary:hinge"})
 _LONE_FEATURES = 1_000  # beyond, an array is the faster way to take them in
+_COMPILED_BYTES = 16 * 1024**2  # larger files hold more trees than are compiled
+_COMPILING_BYTES, _COMPILING_RATIO = 2 * 1024**2, 16  # of memory, beside and for a byte of its file
 _ENSEMBLE = "SAGEMAKER_INFERENCE_ENSEMBLE"  # the image's own switch
 
 
@@ -124,10 +132,15 @@ class Member:
 
 
 class XgboostModel:
-    """One booster, or several whose answers are averaged or, for classes, put to the vote."""
+    """One booster, or several whose answers are averaged or, for classes, put to the vote.
+
+    One alone may be compiled; what is compiled answers in its place, and the booster goes.
+    """
 
     def __init__(self, members: Sequence[Member], size_bytes: int) -> None:
         self._members = tuple(members)
+        self._compiled: CompiledCall | None = None
+        self._hot: HotRows | None = None  # None: its rows need not be counted
         self._size_bytes = size_bytes
         encoders = answer_encoders(members[0].objective, members[0].classes)
         outputs = members[0].outputs
@@ -152,30 +165,77 @@ class XgboostModel:
     def close(self) -> None:
         """Drops the boosters."""
         self._members = ()
+        self._compiled = self._hot = None
+
+    def count_rows(self) -> None:
+        """Counts from now on, if there is any chance of being compiled."""
+        if len(self._members) == 1 and self._size_bytes <= _COMPILED_BYTES:
+            self._hot = HotRows()
+
+    def due_bytes(self) -> int:
+        """What compiling may take for a moment; 0: it is not the time for that."""
+        is_due = self._hot is not None and self._hot.is_due
+        return _COMPILING_BYTES + _COMPILING_RATIO * self._size_bytes if is_due else 0
+
+    def postpone(self) -> None:
+        """Due again after many more rows."""
+        if self._hot is not None:
+            self._hot.postpone()
+
+    def compile(self) -> Twin:
+        """Compiles, and compares answers. Raises NotCompilable; it is never due again then."""
+        from loaders.xgboost_compiled import compile_member  # noqa: PLC0415 - needs xgboost
+
+        hot, members = self._hot, self._members
+        if hot is None or len(members) != 1:
+            raise NotCompilable("it is not one booster")
+        try:
+            return compile_member(members[0], hot.table())
+        except NotCompilable:
+            self._hot = None
+            raise
+
+    def become(self, twin: Twin) -> threading.Event:
+        """From the next prediction on the twin answers; set once the booster's memory is free."""
+        gone = threading.Event()
+        [member] = self._members
+        weakref.finalize(member.booster, gone.set)
+        self._compiled = cast("CompiledCall", twin)  # the switch; then nobody needs the original
+        self._members, self._hot = (), None
+        return gone
 
     def _run_one(self, numbers: list[float]) -> Array | None:
-        [member, *more] = self._members
-        if more or member.direct is None:
+        members = self._members  # before the look at what takes their place
+        one = self._compiled or (members[0].direct if len(members) == 1 else None)
+        if one is None:
             return None
         try:
-            return member.direct.one(numbers)
+            answer = one.one(numbers)
         except (OverflowError, ValueError, MemoryError):  # `run` says it in words
             return None
+        if (hot := self._hot) is not None:
+            hot.note([numbers])
+        return answer
 
     def _run(self, rows: Array) -> Array:
         if np.isinf(rows).any():
             raise BadPayload(
                 "Unable to evaluate payload provided: a feature is infinite or too large."
             )
+        members = self._members  # before the look at what takes their place
+        if self._compiled is not None:
+            return self._compiled(rows)
         try:
-            answers = [member.predict(rows) for member in self._members]
+            answers = [member.predict(rows) for member in members]
         except (ValueError, TypeError, MemoryError) as exc:  # XGBoostError is a ValueError
             from loaders.xgboost_files import first_line  # noqa: PLC0415 - loaded long ago
 
             raise PredictionRaised(f"XGBoost could not predict: {first_line(exc)}") from exc
+        if (hot := self._hot) is not None:
+            hot.note(rows)
         if len(answers) == 1:
             return answers[0]
-        if self._members[0].objective in _VOTING_OBJECTIVES:
+        if members[0].objective in _VOTING_OBJECTIVES:
             return _vote(np.stack(answers))
         mean: Array = np.mean(answers, axis=0)
         return mean

@@ -12,6 +12,7 @@ from rich.console import Console
 from load_tests import (
     cold,
     density,
+    far,
     flood,
     floor,
     growth,
@@ -42,6 +43,7 @@ _SCENARIOS = {
     "peers": peers,
     "zipf": zipf,
     "cold": cold,
+    "far": far,
     "herd": herd,
     "growth": growth,
     "hop": hop,

@@ -64,7 +64,7 @@ def run(options: argparse.Namespace, report: Findings) -> None:
         questions = make_replicas(objects, options.models + 1, options.boosters, distinct=True)
         subjects = [Subject(name="xgboost", questions=questions)]
         if options.large_models:
-            large = _make_large(options, scratch / "large", objects / BUCKET)
+            large = make_large(options, scratch / "large", objects / BUCKET)
             subjects.append(Subject(name="torch, large", questions=large, is_large=True))
         flags = [f"--workers={options.workers}"] if options.workers else []
         with object_store(objects, scratch / "rclone.log") as store:
@@ -74,7 +74,8 @@ def run(options: argparse.Namespace, report: Findings) -> None:
                 report.fail(str(error))
 
 
-def _make_large(options: argparse.Namespace, trained: Path, bucket: Path) -> list[Question]:
+def make_large(options: argparse.Namespace, trained: Path, bucket: Path) -> list[Question]:
+    """Makes one model of `large_megabytes`, and `large_models` and one more objects of it."""
     command = ["-W", "ignore", "-m", "load_tests.large_torch", trained, options.large_megabytes]
     done = subprocess.run(
         [sys.executable, *map(str, command)], cwd=ROOT, capture_output=True, text=True, check=False

@@ -8,7 +8,7 @@ from mme.config import LogConfig, ServerConfig
 from mme.front.connection import Answering, Refusing
 from mme.front.heads import Heads
 from mme.front.remote import Desk
-from mme.front.remote_process import FrontProcess
+from mme.front.remote_process import FrontProcess, FrontStartError
 from mme.front.shared_address import SharedAddress
 
 
@@ -52,8 +52,8 @@ class Fronts:
             async with asyncio.TaskGroup() as starts:
                 for process in self._processes:
                     starts.create_task(process.start())
-        except* Exception as failed:  # noqa: BLE001 - any one of them says why
-            raise failed.exceptions[0] from None
+        except* FrontStartError as failed:
+            raise FrontStartError(str(failed.exceptions[0])) from failed
 
     @property
     def is_connected(self) -> bool:

@@ -1,6 +1,6 @@
 """The inside of a front process: listens, reads HTTP, and has the engine's process answer.
 
-Nobody imports this. It ends when it is told to drain and no connection is left, or when the engine
+It ends when it is told to drain and no connection is left, or when the engine
 has said its last; a signal is the engine's to answer.
 """
 
@@ -70,16 +70,12 @@ async def _serve(relay: Relay, listener: Listener, connections: Connections) -> 
                 await relay.changed.wait()
 
 
-def main() -> None:
-    """Runs a front as its server started it: `python -m mme.front.remote_child OPTIONS`."""
+def run(told: str) -> None:
+    """Runs a front with what its server told it, FrontOptions as JSON."""
     die_with_parent()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-    options = msgspec.json.decode(sys.argv[1].encode(), type=FrontOptions)
+    options = msgspec.json.decode(told.encode(), type=FrontOptions)
     logs.configure(options.log)
     uvloop.run(_run(options))
-
-
-if __name__ == "__main__":
-    main()

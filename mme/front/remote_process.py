@@ -162,7 +162,7 @@ class FrontProcess:
             channel_fd, *listen_fds = fds = [each.fileno() for each in passed]
             options = {"channel_fd": channel_fd, "listen_fds": listen_fds, **self._told}
             self._process = await asyncio.create_subprocess_exec(
-                sys.executable, "-P", "-m", "mme.front.remote_child",
+                sys.executable, "-P", "-m", "mme.front.remote_main",
                 msgspec.json.encode(options).decode(),
                 stdin=asyncio.subprocess.DEVNULL, pass_fds=fds, start_new_session=True,
                 env=worker_environment(os.environ, threads=1),

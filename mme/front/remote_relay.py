@@ -95,9 +95,10 @@ class Relay:
             else:
                 async with self._sending(asked, stream, request.content):
                     await self._pass_on(asked, stream, request)
-        except BaseException:
+        except BaseException as gone:
             self.channel.send(Gone(stream))
-            raise
+            if not isinstance(gone, ConnectionError):  # it left an answer in pieces
+                raise
         finally:
             del self._asked[stream]
 

@@ -78,7 +78,8 @@ def _opened(
     except urllib.error.HTTPError as error:
         raise RequestError(_message(error)) from error
     except (OSError, ValueError) as error:
-        raise StoreUnavailable(f"no answer from {url}: {error}") from error
+        why = error.reason if isinstance(error, urllib.error.URLError) else error
+        raise StoreUnavailable(f"no answer from {url}: {why}") from error
 
 
 def _message(error: urllib.error.HTTPError) -> str:

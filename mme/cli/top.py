@@ -49,8 +49,10 @@ def show(glance: _Glance, requests: Sequence[float]) -> Group:
     if "memory" in glance:
         shown += ["", *_memory(glance["memory"]), "", _workers(glance["workers"])]
     shown += [_container(each) for each in glance["containers"] if _is_told(each)]
-    if "memory" in glance:
-        shown += ["", _hottest(glance["blocks"]), "", _events(glance["events"])]
+    if glance.get("blocks"):
+        shown += ["", _hottest(glance["blocks"])]
+    if glance.get("events"):
+        shown += ["", _events(glance["events"])]
     return Group(*shown)
 
 

@@ -295,6 +295,30 @@ def their_health_is_shown(browser, url, problem):
     assert browser.complaints() == []
 
 
+async def test_where_nothing_is_in_memory_yet_it_is_said_so_and_what_to_do(browser):
+    metrics = Metrics("e", "v")
+    async with watched(view([], metrics), metrics) as front:
+        url = f"http://127.0.0.1:{front.port}"
+        await asyncio.to_thread(nothing_is_shown_as_such, browser, url)
+
+
+def nothing_is_shown_as_such(browser, url):
+    for page, said in (
+        ("", "No model is in memory yet"),
+        ("#/models", "No model is known yet"),
+        ("#/events", "Nothing has come into memory"),
+    ):
+        browser.open(f"{url}/console{page}")
+        browser.until(lambda said=said: said in browser.text(), f"{page} says nothing")
+        assert "[object" not in browser.text()
+        assert browser.barriers() == []
+    browser.run("location.hash = '#/models'")
+    browser.until(lambda: browser.find("#search"), "there is no search")
+    browser.find("#search")[0].send_keys("a whole name")
+    browser.until(lambda: "Open a whole name" in browser.text(), "it can't be opened")
+    assert browser.complaints() == []
+
+
 async def test_what_another_container_holds_is_found_and_named_after_it(browser, tmp_path):
     metrics = Metrics("e", "v")
     async with running(tmp_path) as (_, sibling):

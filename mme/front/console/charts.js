@@ -41,6 +41,10 @@ export class History {
   }
 }
 
+function inDecades(_, min, max) {
+  return min === null ? [0.001, 1] : globalThis.uPlot.rangeLog(min, max, 10, true);
+}
+
 function decades(_, __, min, max) {
   const first = Math.ceil(Math.log10(min));
   return Array.from({ length: Math.max(1, Math.floor(Math.log10(max)) - first + 1) }, (___, index) => 10 ** (first + index));
@@ -84,7 +88,7 @@ class Chart {
       hooks: { setCursor: [(plot) => this.#point(plot.cursor.idx)] },
       scales: {
         x: { time: true, range: (_, min, max) => [Math.max(max - SPAN_SECONDS, Math.min(min, max - SHORTEST_SECONDS)), max] },
-        y: form.log ? { distr: 3 } : { range: form.range ?? ((_, __, max) => [0, Math.max(1, max * 1.1)]) },
+        y: form.log ? { distr: 3, range: inDecades } : { range: form.range ?? ((_, __, max) => [0, Math.max(1, max * 1.1)]) },
       },
       axes: [
         { ...axis, size: 26, grid: { show: false }, values: (_, ticks) => ticks.map(onTheHour) },

@@ -19,7 +19,8 @@ export class Events {
         el("p", { class: "grow" }, el("label", { for: "name" }, "Model or reason"), this.name),
         el("p", {}, el("label", { for: "kind" }, "What"), this.kind)),
       this.count,
-      card("Latest", el("div", { class: "wide" }, this.table.whole)));
+      this.latest = card("Latest", el("div", { class: "wide" }, this.table.whole)));
+    this.latest.hidden = true;
     this.events = [];
     this.timer = setInterval(() => this.#fetch(), REFRESH);
     this.#fetch();
@@ -48,7 +49,9 @@ export class Events {
     const [kind, text] = [this.kind.value, this.name.value.trim().toLowerCase()];
     const fitting = this.events.filter((one) => (!kind || one.kind === kind)
       && `${one.model} ${one.reason} ${one.for_whom ?? ""}`.toLowerCase().includes(text));
-    write(this.count, `${fitting.length} of the latest ${this.events.length}`);
+    const nothing = "Nothing has come into memory or left it yet.";
+    write(this.count, this.events.length ? `${fitting.length} of the latest ${this.events.length}` : nothing);
+    this.latest.hidden = !fitting.length;
     rows(this.table.body, fitting.map(event));
   }
 }

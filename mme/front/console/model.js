@@ -163,5 +163,5 @@ export function why(told) {
   if (told.state === "loading") return "It is being loaded now.";
   if (told.failure) return failed(told.failure);
   if (!last) return "Not in memory: nobody has asked for it yet, as far as is known.";
-  return `Not in memory: ${last.kind} at ${atMoment(last.at)}, ${eventReason(last)}.`;
+  return `Not in memory: ${last.kind} at ${atMoment(last.at)}, ${eventReason(last).replace(/\.$/, "")}.`;
 }

@@ -36,7 +36,8 @@ export class Models {
         el("p", {}, el("label", { for: "sort" }, "Order"), this.sort),
         el("p", { class: "check" }, this.resident, el("label", { for: "resident" }, "In memory only"))),
       el("div", { class: "found" }, this.count, this.exact),
-      card("Found", this.scroller));
+      this.found = card("Found", this.scroller));
+    this.found.hidden = true;
     this.timer = setInterval(() => this.#refresh(), REFRESH);
     this.#begin();
   }
@@ -76,8 +77,9 @@ export class Models {
   #tell(told) {
     this.total = told.total;
     this.table.setAttribute("aria-rowcount", told.total + 1);
-    write(this.count, `${inCount(told.total)} found; ${inCount(told.in_memory)} in memory`);
     const name = this.search.value.trim();
+    write(this.count, found(told, name));
+    this.found.hidden = !told.total;
     this.exact.hidden = !name;
     this.exact.setAttribute("href", modelPath(name));
     write(this.exact, `Open ${name}`);
@@ -107,6 +109,12 @@ export class Models {
     if (!this.pages.has(page)) this.#fetch(page);
     return this.pages.get(page)?.[index % PAGE];
   }
+}
+
+function found({ total, in_memory: inMemory }, name) {
+  if (total) return `${inCount(total)} found; ${inCount(inMemory)} in memory`;
+  const open = "A store is not listed: search for a model's whole name to open it.";
+  return name ? `None that is known has this in its name. ${open}` : `No model is known yet: one is once it is asked for. ${open}`;
 }
 
 /** One line of the list; which model it shows changes as one scrolls. */

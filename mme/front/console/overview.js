@@ -32,9 +32,14 @@ export class Overview {
     this.containers = table("Containers", [["Container"], ["Kind"], ["Health"], ["Models", "number"]]);
     this.events = table("Latest events", [["Time"], ["What"], ["Model"], ["Why", "optional"]]);
     this.workersCard = card("Workers", el("div", { class: "wide" }, this.workers.whole));
-    this.eventsCard = card("Latest events", el("div", { class: "wide" }, this.events.whole),
+    this.quiet = el("p", { class: "nothing" }, "Nothing has come into memory or left it yet.");
+    this.happened = el("div", { class: "wide" }, this.events.whole);
+    this.eventsCard = card("Latest events", this.quiet, this.happened,
       el("p", {}, el("a", { href: "#/events" }, "All events")));
-    this.memoryCard = card("Memory", this.bar.whole, this.blocks.whole, heatLegend(), this.details);
+    this.picture = [this.blocks.whole, heatLegend(), this.details];
+    this.nothing = el("p", { class: "nothing" }, "No model is in memory yet. One is loaded when it is first asked for; ",
+      el("a", { href: "#/models" }, "look one up by its name"), " to load it or to try it.");
+    this.memoryCard = card("Memory", this.bar.whole, this.nothing, ...this.picture);
     this.whole = el("div", { class: "overview" },
       el("h1", { class: "unseen" }, "Overview"),
       el("dl", { class: "figures" }, this.figures.map((one) => el("div", {}, el("dt", {}, one.name), one.told))),
@@ -51,6 +56,11 @@ export class Overview {
     for (const { say, told } of this.figures) write(told, say(glance));
     for (const part of [this.memoryCard, this.workersCard, this.eventsCard]) part.hidden = !glance.memory;
     if (glance.memory) {
+      const isEmpty = !glance.blocks.length && !glance.memory.reserved_bytes && !glance.memory.leaving_bytes;
+      this.nothing.hidden = !isEmpty;
+      for (const part of this.picture) part.hidden = isEmpty;
+      this.quiet.hidden = glance.events.length > 0;
+      this.happened.hidden = !glance.events.length;
       this.bar.show(glance.memory);
       this.blocks.show(glance);
       this.#list();

@@ -105,6 +105,7 @@ class WorkerConfig:
     threads: int | None = None  # None: cores // workers
     preload: tuple[str, ...] = ()
     trust: str = "code"
+    compile_trees: str = "off"
     start_seconds: float = 60.0
     heartbeat_seconds: float = 1.0
     silence_seconds: float = 30.0

@@ -59,6 +59,7 @@ SETTINGS: tuple[Setting, ...] = (
     _setting("threads", "workers.threads", "count", "BLAS and OpenMP threads per worker. Default: cores // workers."),
     _setting("preload", "workers.preload", "names", "Frameworks each worker imports at start, e.g. xgboost,torch."),
     _setting("trust", "workers.trust", "trust", "code: models may run code while loading, as on SageMaker; data: they may not."),
+    _setting("compile_trees", "workers.compile_trees", "onoff", "Whether hot XGBoost models are compiled in the background (needs the extra onnx), where the answers are the same."),
     _setting("memory", "cache.memory_bytes", "bytes", "Budget for resident models. Default: memory_share of what the cgroup or host has."),
     _setting("memory_share", "cache.memory_share_ratio", "ratio", "Share of all memory that models may fill when memory is not set."),
     _setting("memory_reserve", "cache.memory_reserve_ratio", "ratio", "Share of all memory to keep free, 32 MiB or an eighth at least; when less is, the budget shrinks."),

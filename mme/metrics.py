@@ -28,6 +28,7 @@ from prometheus_client.samples import Exemplar, Sample
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 _MICROSECONDS = tuple(second * 1e6 for second in _SECONDS)
 _OUTCOMES = ("loaded", "failed")
+_COMPILED = ("compiled", "refused", "no_room")
 _REASONS = ("evicted", "unloaded", "superseded", "deleted", "lost", "moved", "cooled")
 _REQUESTS = (1, 2, 4, 8, 16, 32, 64)
 
@@ -226,6 +227,7 @@ class Metrics:
         self.memory_bytes = Gauge("mme_memory_bytes", "Bytes in the ledger: budget, reserved, resident, leaving.", ("state",), registry=registry)
         self.disk_bytes = Gauge("mme_disk_bytes", "Bytes of unpacked models on disk: budget, used.", ("state",), registry=registry)
         self.loads = Counter("mme_loads_total", "Models loaded, by outcome.", ("outcome",), registry=registry)
+        self.models_compiled = Counter("mme_models_compiled_total", "Hot tree models that were compiled, by outcome.", ("outcome",), registry=registry)
         self.evictions = Counter("mme_evictions_total", "Models taken out of memory, by reason.", ("reason",), registry=registry)
         self.fetched_bytes = Counter("mme_fetched_bytes_total", "Bytes read from the store.", registry=registry)
         self.workers_ready = Gauge("mme_workers_ready", "Workers ready to serve.", registry=registry)
@@ -241,6 +243,8 @@ class Metrics:
 
         for outcome in _OUTCOMES:  # from 0 on: the first one would be no increase otherwise
             self.loads.labels(outcome)
+        for outcome in _COMPILED:
+            self.models_compiled.labels(outcome)
         for reason in _REASONS:
             self.evictions.labels(reason)
 

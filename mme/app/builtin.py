@@ -7,6 +7,7 @@ import time
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 
 import structlog
@@ -26,6 +27,7 @@ from mme.containers.engine import MultiModelEngine
 from mme.containers.limited import LimitedEngine
 from mme.containers.single import SingleModel
 from mme.domain import ModelKey
+from mme.errors import ConfigError
 from mme.metrics import ContainerMetrics, Metrics
 from mme.workers.cores import allowed_cores
 from mme.workers.environments import Environments
@@ -98,6 +100,8 @@ class BuiltIn:
         Raises:
             ConfigError, WorkerStartError: they can't be.
         """
+        if config.workers.compile_trees == "on" and find_spec("onnxruntime") is None:
+            raise ConfigError("compile_trees: onnxruntime is missing: pip install 'mme[onnx]'")
         built = cls(config, source, metrics, may_evict=may_evict)
         source.artifacts.go_along(built.pool.lent_of)
         await built._start(stack)
@@ -170,6 +174,8 @@ class BuiltIn:
         stack.callback(self.pool.stop_replacing)
         own(stack, self._watch_memory())
         own(stack, self.cache.copying.run())
+        if self._config.workers.compile_trees == "on":
+            own(stack, self.cache.compiling.run())
         if self._may_evict:  # else whoever loads models sees to this, too
             own(stack, self.warming.run())
 

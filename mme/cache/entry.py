@@ -74,6 +74,7 @@ class Entry:
             "worker": self.slot.index,
             "version": self.version.etag,
             "framework": self.loaded.framework,
+            "compiled": self.loaded.residency.is_compiled,
             "unpacked_bytes": self.unpacked_bytes,
             "load_seconds": round(self.loaded.load_seconds, 6),
             "signature": signature and asdict(signature),

@@ -132,6 +132,19 @@ class Ledger(Generic[Key]):
         if key in self._holds:
             self._start_holding(key)
 
+    def resize(self, key: Key, size_bytes: int) -> bool:
+        """Charges a resident key more or less. False: it is none, or there is no room for it."""
+        if key not in self._resident:
+            return False
+        grown = size_bytes - self._resident[key]
+        if grown > 0 and self.charged_bytes + grown > self.budget_bytes:
+            return False
+        self._resident[key] = size_bytes
+        self.resident_bytes += grown
+        if key in self._holds:
+            self._held_bytes += grown
+        return True
+
     def release(self, key: Key) -> None:
         """A reserved load was given up; its bytes are free. Unknown keys are ignored."""
         self.reserved_bytes -= self._reserved.pop(key, 0)

@@ -76,6 +76,15 @@ class Quota:
             raise Throttled(f"Rate exceeded: {tenant} may have {most_bytes} bytes in memory.", 1.0)
         await self._residents.unload(tuple(leaving), "evicted", f"{tenant} may have no more")
 
+    def fits(self, tenant: str, more_bytes: int) -> bool:
+        """Whether the tenant may have so much more without anything of its own leaving."""
+        usage = self._limits.of(tenant, time.monotonic())
+        most_bytes = usage.limit.resident_bytes if usage else None
+        if most_bytes is None:
+            return True
+        taken_bytes = sum(entry.loaded.resident_bytes for entry in self._of(tenant))
+        return taken_bytes + self._loading_bytes[tenant] + more_bytes <= most_bytes
+
     @contextlib.contextmanager
     def loading(self, tenant: str, size_bytes: int) -> Iterator[None]:
         """While entered, so much is being loaded for the tenant."""

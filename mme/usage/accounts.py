@@ -50,6 +50,11 @@ class Accounts:
         if not account.resident_bytes:
             self._holding.pop(account.model, None)
 
+    def resized(self, account: Account | None, more_bytes: int) -> None:
+        """A copy takes so much more from now on, or less."""
+        if account is not None:
+            account.left(-more_bytes, self._clock())
+
     def failed(
         self, model: str, error: BaseException, bytes_in: int, *, is_known: bool | None = None
     ) -> None:

@@ -9,10 +9,8 @@ from typing import cast
 from mme.workers.protocol import (
     FrameBuffer,
     FromWorker,
-    Load,
-    Predict,
     ProtocolError,
-    Unload,
+    ToWorker,
     decode_from_worker,
     encode,
 )
@@ -48,7 +46,7 @@ class Channel(asyncio.Protocol):
         """The loop's."""
         self._lost()
 
-    def send(self, message: Predict | Load | Unload) -> None:
+    def send(self, message: ToWorker) -> None:
         """Hands a message over; to a socket that is closing, nothing."""
         if self.transport is not None and not self.transport.is_closing():
             self.transport.write(encode(message))

@@ -20,19 +20,24 @@ from typing import NoReturn
 
 import msgspec
 
-from loaders.contract import Answer, Loader, Model, ModelFault, Payload, Trust
+from loaders.compiled_call import prepare as prepare_compiling
+from loaders.contract import Answer, Compilable, Loader, Model, ModelFault, Payload, Trust
 from loaders.find import Found, find_loader, loader_by_name
 from loaders.printing import Sink, speaking
 from loaders.signatures import OIP_TYPE, TensorModel
 from mme.domain import Signature
 from mme.workers import memory
 from mme.workers.child_channel import Channel
+from mme.workers.child_compiling import Compiling
+from mme.workers.child_options import ChildOptions
 from mme.workers.load_watch import LoadWatch
 from mme.workers.losses import Losses
 from mme.workers.protocol import (
+    NO_ROOM_STATUS,
     Answered,
     Beat,
     CallFailed,
+    Compile,
     Faulted,
     Load,
     Loaded,
@@ -43,25 +48,12 @@ from mme.workers.protocol import (
     Unload,
     Unloaded,
 )
-from mme.workers.sandbox import Isolation, NotIsolated, Plan, enter
+from mme.workers.sandbox import Isolation, NotIsolated, enter
 from mme.workers.wording import without_paths
 
 _SWITCH_SECONDS = 0.001  # a thread that loads yields to the one that predicts this often
-_MESSAGE_CHARACTERS = 1_000
-_INSUFFICIENT_STORAGE = 507
 _SCRIPT = "script"
-_REHEARSED_BYTES = 16 * 1024**2
-
-
-class ChildOptions(msgspec.Struct, frozen=True):
-    """What the server tells a worker on its command line, as JSON."""
-
-    predict_fd: int
-    control_fd: int
-    trust_code: bool
-    heartbeat_seconds: float
-    preload: list[str]
-    plan: Plan | None = None  # how it is held; None: not at all
+_MESSAGE_CHARACTERS, _REHEARSED_BYTES = 1_000, 16 * 1024**2
 
 
 class Worker:
@@ -74,6 +66,7 @@ class Worker:
         self._control = Channel(options.control_fd)
         self._models: dict[str, tuple[Model, Sink, str]] = {}
         self._losses = Losses()
+        self._compiling = Compiling(self._losses)
         self._prepared: set[str] = set()
         self._rehearsed: set[str] = set()
 
@@ -81,6 +74,8 @@ class Worker:
         """Preloads, reports ready, then predicts until the server closes the channel."""
         for name in self._options.preload:
             self._prepare(loader_by_name(name))
+        if self._options.compile_trees:
+            prepare_compiling()
         isolation = self._isolation
         self._control.send(Ready(os.getpid(), holds=isolation.holds, lacks=isolation.lacks))
         threading.Thread(target=self._serve_control, name="load", daemon=True).start()
@@ -120,16 +115,18 @@ class Worker:
     def _serve_control(self) -> None:
         try:
             for message in self._control.messages():
-                if isinstance(message, Load):
+                if isinstance(message, Load | Compile):
                     self._control.send(self._answer_load(message))
                 elif isinstance(message, Unload):
                     self._control.send(self._unload(message))
         finally:
             _exit()
 
-    def _answer_load(self, message: Load) -> Loaded | CallFailed:
+    def _answer_load(self, message: Load | Compile) -> Loaded | CallFailed:
         try:
-            return self._load(message)
+            if isinstance(message, Load):
+                return self._load(message)
+            return self._compiling.compile(message)
         except ModelFault as fault:
             failure = _fault(fault)
         except Exception as error:  # noqa: BLE001 - the child's door: a model that can't load fails alone
@@ -155,6 +152,8 @@ class Worker:
         finally:
             watch.close()
         self._models[message.model] = model, self._sink(message.name), message.name
+        if self._options.compile_trees and isinstance(model, Compilable):
+            self._compiling.came(message.model, model)
         self._losses.came(
             message.model, charged_bytes=taken.resident_bytes, grown_bytes=taken.grown_bytes
         )
@@ -216,6 +215,7 @@ class Worker:
 
     def _drop(self, key: str) -> None:  # its own frame: no name may hold the model any longer
         model, sink, _ = self._models.pop(key)
+        self._compiling.went(key)
         try:
             with speaking(sink):
                 model.close()
@@ -226,7 +226,7 @@ class Worker:
         try:
             while True:
                 time.sleep(self._options.heartbeat_seconds)
-                self._control.send(Beat(private_bytes=memory.private_bytes()))
+                self._control.send(Beat(memory.private_bytes(), self._compiling.due()))
         finally:
             _exit()
 
@@ -259,7 +259,7 @@ def _fault(fault: ModelFault) -> Faulted:
 def _unexpected(error: Exception) -> Faulted:
     detail = "".join(traceback.format_exception(error))
     if isinstance(error, MemoryError):
-        return Faulted(_INSUFFICIENT_STORAGE, "The worker is out of memory.", detail)
+        return Faulted(NO_ROOM_STATUS, "The worker is out of memory.", detail)
     message = without_paths(f"{type(error).__name__}: {error}")
     return Faulted(ModelFault.status, message[:_MESSAGE_CHARACTERS], detail)
 

@@ -77,11 +77,9 @@ class Pool:
         on_recycle: Callable[[list[Residency]], None] | None = None,
         tenants: TenantConfig = TenantConfig(),  # noqa: B008 - frozen
     ) -> None:
-        self._config = config
+        self._config, self._look_from = config, look_from(config, workers)
         self._tenants, self._by_key = tenants, tenants.tenant_by == "key"
-        self._look_from = look_from(config, workers)
-        self._metrics, self._threads, self._on_lost = metrics, threads, on_lost
-        self._slot_count = 0
+        self._slot_count, self._threads, self._metrics, self._on_lost = 0, threads, metrics, on_lost
         self._base = Group(workers, partial(self._build_slot, None))
         self._others: dict[str, Group] = {}  # by environment
         self._starting: dict[str, asyncio.Task[Group]] = {}
@@ -206,6 +204,10 @@ class Pool:
             raise
         finally:
             waiting.discard(outcome)
+
+    def hot(self) -> dict[str, int]:
+        """Copies of models that are to be compiled, and the bytes that this may take."""
+        return {model: size_bytes for slot in self._slots for model, size_bytes in slot.hot.items()}
 
     def crowds(self, limit: int) -> list[str]:
         """Copies of models with so many unanswered requests or more."""

@@ -17,7 +17,6 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import msgspec
 import structlog
 
 from mme.errors import ConfigError, DiskUnavailable, WorkerLost
@@ -25,6 +24,7 @@ from mme.workers.channel import Channel
 from mme.workers.protocol import (
     Beat,
     CallFailed,
+    Compile,
     FromWorker,
     Load,
     Loaded,
@@ -78,8 +78,8 @@ class WorkerProcess:
         self._lends = False  # models' files, into the directory that it may read
         self.isolation = Isolation(holds=[], lacks=[])
         self.has_ended = False
-        self.private_bytes = 0
-        self.lost_bytes = 0  # not given back with the last unload
+        self.private_bytes = self.lost_bytes = 0  # lost: not given back with the last unload
+        self.hot: dict[str, int] = {}  # models that are to be compiled, and the bytes that may take
         self.last_sign_at = 0.0  # monotonic
 
     @property
@@ -125,6 +125,14 @@ class WorkerProcess:
         if isinstance(answer, CallFailed):
             await self._take_back([model])
         assert isinstance(answer, Loaded | CallFailed)  # noqa: S101 - what answers a Load
+        return answer
+
+    async def compile(self, model: str, room_bytes: int) -> Loaded | CallFailed:
+        """Compiles one model; see Compile. Raises WorkerLost when the process ends."""
+        call, reply = self._new_call()
+        self._control.send(Compile(call, model, room_bytes))
+        answer = await reply
+        assert isinstance(answer, Loaded | CallFailed)  # noqa: S101 - what answers a Compile
         return answer
 
     async def unload(self, models: list[str]) -> Unloaded | CallFailed:
@@ -208,7 +216,7 @@ class WorkerProcess:
             _, self._control = await loop.create_connection(self._new_channel, sock=ours_control)
             fds = (theirs_predict.fileno(), theirs_control.fileno())
             self._process = await asyncio.create_subprocess_exec(
-                sys.executable, "-P", "-m", "mme.workers.child", self._options(*fds, plan),
+                sys.executable, "-P", "-m", "mme.workers.child", spec.options(*fds, plan),
                 stdin=asyncio.subprocess.DEVNULL, pass_fds=fds, start_new_session=True,
                 env=worker_environment(os.environ, spec.threads, spec.packages, home),
             )  # fmt: skip
@@ -219,17 +227,6 @@ class WorkerProcess:
     def _new_channel(self) -> Channel:
         self._open_channels += 1
         return Channel(self._receive, self._channel_lost)
-
-    def _options(self, predict_fd: int, control_fd: int, plan: Plan | None) -> str:
-        options = {
-            "predict_fd": predict_fd,
-            "control_fd": control_fd,
-            "trust_code": self._spec.trust_code,
-            "heartbeat_seconds": self._spec.heartbeat_seconds,
-            "preload": self._spec.preload,
-            "plan": plan,
-        }
-        return msgspec.json.encode(options).decode()
 
     def _new_call(self) -> tuple[int, asyncio.Future[Loaded | Unloaded | CallFailed]]:
         if self._channels_closed.is_set():
@@ -244,7 +241,7 @@ class WorkerProcess:
                 self._on_predicted(message)
             case Beat():
                 self.last_sign_at = time.monotonic()
-                self.private_bytes = message.private_bytes
+                self.private_bytes, self.hot = message.private_bytes, message.hot
             case Loaded() | Unloaded() | CallFailed():
                 reply = self._calls.pop(message.call, None)
                 if reply is not None and not reply.done():

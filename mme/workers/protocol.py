@@ -14,6 +14,7 @@ import msgspec
 from mme.domain import Signature
 
 FRAME_LIMIT_BYTES: Final = 1 << 30  # a longer length is no frame but rubbish
+NO_ROOM_STATUS: Final = 507  # of a Faulted: there was no memory for it
 _LENGTH_BYTES: Final = 4
 
 
@@ -91,6 +92,14 @@ class Loaded(_Message, tag=21):
     signature: Signature | None = None  # None: it is not asked by tensors
 
 
+class Compile(_Message, tag=25):
+    """Server: compile this model, if that stays within `room_bytes`; answered as a load is."""
+
+    call: int
+    model: str
+    room_bytes: int
+
+
 class Unload(_Message, tag=22):
     """Server: drop these models and give their memory back to the system."""
 
@@ -126,9 +135,13 @@ class Ready(_Message, tag=30):
 
 
 class Beat(_Message, tag=31):
-    """Worker: alive; what it holds in memory that it shares with nobody."""
+    """Worker: alive; what it holds in memory that it shares with nobody.
+
+    `hot` are the models to be compiled, and what that may take for a moment, in bytes.
+    """
 
     private_bytes: int
+    hot: dict[str, int] = {}
 
 
 class Printed(_Message, tag=32):
@@ -138,7 +151,7 @@ class Printed(_Message, tag=32):
     line: str
 
 
-ToWorker = Predict | Load | Unload
+ToWorker = Predict | Load | Compile | Unload
 FromWorker = Predicted | Loaded | Unloaded | CallFailed | Ready | Beat | Printed
 
 _encoder = msgspec.msgpack.Encoder()

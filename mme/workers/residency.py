@@ -23,6 +23,13 @@ class Residency:
     framework: str
     alive: bool = True
     account: Account | None = None  # that is charged for it, once it is admitted
+    is_compiled: bool = False
+
+    def resize(self, more_bytes: int) -> None:
+        """It takes so much more, or less."""
+        self.resident_bytes += more_bytes
+        if self.alive:
+            self.slot.resident_bytes += more_bytes
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

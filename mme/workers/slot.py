@@ -26,6 +26,7 @@ from mme.workers.process import WorkerProcess, WorkerStartError
 from mme.workers.protocol import CallFailed, Loaded, Predict, Predicted
 from mme.workers.queues import WorkerQueue
 from mme.workers.residency import LoadRequest, Residency
+from mme.workers.slot_state import describe
 from mme.workers.spec import WorkerSpec
 
 __all__ = ["Residency", "Slot"]
@@ -53,8 +54,7 @@ class Slot:
         self.queue = WorkerQueue(config.batch_requests, config.batch_bytes, weights)
         self.assigned_bytes = self.resident_bytes = 0  # of loads on their way; of the models here
         self._preload = Preload(WorkerSpec.of(config, threads, environment), in_use)
-        self._environment = environment
-        self._config, self._metrics = config, metrics
+        self._environment, self._config, self._metrics = environment, config, metrics
         self._on_ready, self._on_lost = on_ready, on_lost
         self._process: WorkerProcess | None = None
         self._residencies: dict[str, Residency] = {}
@@ -87,6 +87,11 @@ class Slot:
     def lost_bytes(self) -> int:
         """What its process did not give back with the last unload."""
         return self._process.lost_bytes if self._process else 0
+
+    @property
+    def hot(self) -> dict[str, int]:
+        """As its process."""
+        return self._process.hot if self._process else {}
 
     @property
     def age_seconds(self) -> float:
@@ -160,6 +165,16 @@ class Slot:
                 self.resident_bytes += residency.resident_bytes
             return answer
 
+    async def compile(self, model: str, room_bytes: int) -> Loaded | CallFailed:
+        """Compiles a model here, in turn with loads. Cancellation: as `load`."""
+        async with self._load_turn:
+            process = self._serving()
+            try:
+                return await process.compile(model, room_bytes)
+            except asyncio.CancelledError:
+                process.kill("compiling was given up")
+                raise
+
     def residency(self, model: str) -> Residency:
         """The residency of a model just loaded. Raises WorkerLost if the worker has ended since."""
         try:
@@ -209,23 +224,8 @@ class Slot:
 
     def describe(self) -> dict[str, object]:
         """This worker's state, for `/state`."""
-        process = self._process
-        state = "leaving" if self.is_leaving else "starting" if process is None else "ready"
-        return {
-            "worker": self.index,
-            "pid": process.pid if process else None,
-            "environment": self._environment.digest if self._environment else None,
-            "state": state,
-            "models": len(self._residencies),
-            "resident_bytes": self.resident_bytes,
-            "private_bytes": process.private_bytes if process else 0,
-            "lost_bytes": self.lost_bytes,
-            "queued": self.queue.waiting_count,
-            "running": self.queue.sent_count,
-            "loading": self._loading[0] if self._loading else None,
-            "restarts": self._backoff.count,
-            "isolation": process.isolation.describe() if process else None,
-        }
+        loading = self._loading[0] if self._loading else None
+        return describe(self, self._process, self._environment, loading, self._backoff.count)
 
     def _serving(self) -> WorkerProcess:
         if self._process is None:

@@ -9,10 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
+import msgspec
+
 from mme.config import IsolationConfig, WorkerConfig
+from mme.workers.child_options import ChildOptions
 
 if TYPE_CHECKING:
     from mme.workers.environments import Environment
+    from mme.workers.sandbox import Plan
 
 _THREAD_VARIABLES = (
     "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS",
@@ -31,6 +35,7 @@ class WorkerSpec:
     threads: int
     trust_code: bool
     preload: tuple[str, ...]
+    compile_trees: bool
     start_seconds: float
     heartbeat_seconds: float
     packages: Path | None  # a directory of packages that stand before the server's own
@@ -44,11 +49,25 @@ class WorkerSpec:
             threads=threads,
             trust_code=config.trust == "code",
             preload=() if packages else config.preload,
+            compile_trees=config.compile_trees == "on" and packages is None,
             start_seconds=config.start_seconds,
             heartbeat_seconds=config.heartbeat_seconds,
             packages=packages,
             isolation=config.isolation,
         )
+
+    def options(self, predict_fd: int, control_fd: int, plan: Plan | None) -> str:
+        """What the worker is told on its command line."""
+        options = ChildOptions(
+            predict_fd=predict_fd,
+            control_fd=control_fd,
+            trust_code=self.trust_code,
+            heartbeat_seconds=self.heartbeat_seconds,
+            preload=list(self.preload),
+            compile_trees=self.compile_trees,
+            plan=plan,
+        )
+        return msgspec.json.encode(options).decode()
 
 
 def worker_environment(

@@ -1,0 +1,19 @@
+"""What the server tells a worker on its command line, as JSON."""
+
+from __future__ import annotations
+
+import msgspec
+
+from mme.workers.sandbox import Plan
+
+
+class ChildOptions(msgspec.Struct, frozen=True):
+    """How a worker is to be."""
+
+    predict_fd: int
+    control_fd: int
+    trust_code: bool
+    heartbeat_seconds: float
+    preload: list[str]
+    compile_trees: bool = False
+    plan: Plan | None = None  # how it is held; None: not at all

@@ -111,6 +111,7 @@ class Placing:
             name=version.key,
             directory=str(artifact.directory),
             size_bytes=wanted_bytes,
+            content=version.digest,
             tenant=tenant,
             environment=environment,
             avoid=avoid,

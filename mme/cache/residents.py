@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine, Iterator
+from functools import partial
 
 from mme.cache.entry import Entry
 from mme.cache.ledger import Admit, Evict, Ledger, Refusal, Refuse
@@ -47,6 +48,10 @@ class Residents:
         self._room_turn = asyncio.Lock()
         self._room = asyncio.Event()  # something was freed or let go
         self._unloads: set[asyncio.Task[None]] = set()
+        for state in ("budget", "reserved", "resident", "leaving"):
+            held = partial(getattr, ledger, f"{state}_bytes")
+            metrics.memory_bytes.labels(state).set_function(held)
+        metrics.loaded_model_count.set_function(lambda: ledger.resident_count)
 
     def __iter__(self) -> Iterator[Entry]:
         return iter(self._entries.values())
@@ -125,7 +130,6 @@ class Residents:
         for copy in former:
             if copy not in peers:
                 self.retire(copy, "superseded", "a new version took its place")
-        self._tell()
 
     def hold(self, entry: Entry) -> None:
         """One more lease: used now, and not to be evicted."""
@@ -184,7 +188,6 @@ class Residents:
                 self._unpin(entry)
                 self._gone(entry)
         self._room.set()
-        self._tell()
 
     def set_budget(self, budget_bytes: int) -> None:
         """Sets the budget and evicts what is over it."""
@@ -193,7 +196,6 @@ class Residents:
             self._evict(self.ledger.shrink(budget_bytes))
             if grown:
                 self._room.set()
-            self._tell()
 
     async def close(self) -> None:
         """Waits for unloads under way."""
@@ -205,7 +207,6 @@ class Residents:
         decision = self.ledger.reserve(copy_id, size_bytes, may_evict=may_evict)
         if isinstance(decision, Evict):
             self._evict(decision.victims, for_whom=key)
-        self._tell()
         return decision
 
     def _refused(self, size_bytes: int, why: Refusal) -> MemoryRefused:
@@ -283,17 +284,8 @@ class Residents:
             self.ledger.left(entry.copy_id)
             self._gone(entry)
         self._room.set()
-        self._tell()
 
     def _gone(self, entry: Entry) -> None:
         loaded = entry.loaded
         self.accounts.leave(loaded.residency.account, loaded.resident_bytes)
         entry.gone.set()
-
-    def _tell(self) -> None:
-        ledger, gauge = self.ledger, self._metrics.memory_bytes
-        gauge.labels("budget").set(ledger.budget_bytes)
-        gauge.labels("reserved").set(ledger.reserved_bytes)
-        gauge.labels("resident").set(ledger.resident_bytes)
-        gauge.labels("leaving").set(ledger.leaving_bytes)
-        self._metrics.loaded_model_count.set(ledger.resident_count)

@@ -30,7 +30,7 @@ from mme.workers import memory
 from mme.workers.child_channel import Channel
 from mme.workers.child_compiling import Compiling
 from mme.workers.child_options import ChildOptions
-from mme.workers.load_watch import LoadWatch
+from mme.workers.load_watch import Watches
 from mme.workers.losses import Losses
 from mme.workers.protocol import (
     NO_ROOM_STATUS,
@@ -69,6 +69,7 @@ class Worker:
         self._compiling = Compiling(self._losses)
         self._prepared: set[str] = set()
         self._rehearsed: set[str] = set()
+        self._watches = Watches()
 
     def run(self) -> None:
         """Preloads, reports ready, then predicts until the server closes the channel."""
@@ -141,7 +142,7 @@ class Worker:
     def _load_aloud(self, message: Load) -> Loaded:
         started = time.perf_counter()
         directory = Path(message.directory)
-        watch = LoadWatch(directory)  # before any look at the files: the model fills what it leaves
+        watch = self._watches.begin(directory, message.content)  # before any look at the files
         try:
             found = find_loader(directory)
             if self._weigh_framework(found):
@@ -149,6 +150,8 @@ class Worker:
                 started = time.perf_counter()  # so is its time: the next load will not take it
             model = self._load_found(found)
             taken = watch.read(model.nbytes())
+            if found.loader.name != _SCRIPT:  # which may take something else the next time
+                self._watches.keep(message.content, taken)
         finally:
             watch.close()
         self._models[message.model] = model, self._sink(message.name), message.name
@@ -203,8 +206,11 @@ class Worker:
         before_bytes = memory.private_bytes()
         for key in message.models:
             self._drop(key)
-        memory.give_back()
+        memory.trim()
         private_bytes = memory.private_bytes()
+        if before_bytes - private_bytes < self._losses.charged_bytes(message.models):
+            memory.give_back()  # what refers to itself, too
+            private_bytes = memory.private_bytes()
         self._losses.went(message.models, returned_bytes=before_bytes - private_bytes)
         return Unloaded(
             call=message.call,

@@ -30,6 +30,7 @@ from mme.workers.wording import without_paths
 
 _log = structlog.get_logger()
 _FAILED_SECONDS = 60.0
+_PLAIN_LIMIT = 20_000
 _CACHE = "uv-cache"
 _OUTPUT_CHARACTERS = 2_000
 _PASSED_ON = (
@@ -74,6 +75,7 @@ class Environments:
         self._built: dict[str, int] = {}  # digest -> bytes, the least recently asked for first
         self._building: dict[str, asyncio.Task[Environment]] = {}
         self._failed: dict[str, FailedBuild] = {}
+        self._plain: dict[Path, None] = {}  # artifacts that ask for none; what is in one stays
 
     async def start(self) -> None:
         """Takes over what an earlier run built, and removes what it did not finish."""
@@ -98,12 +100,17 @@ class Environments:
             LoadFailed: requirements are off, can't be read, or could not be installed.
         Cancellation: the build goes on.
         """
+        if artifact in self._plain:
+            return None
         try:
             wanted = await asyncio.to_thread(find_requirements, artifact)
         except (ValueError, OSError) as error:
             reason = error.strerror if isinstance(error, OSError) else error  # it holds a path
             raise LoadFailed(f"The model's requirements can't be read: {reason}.") from error
         if wanted is None:
+            self._plain[artifact] = None
+            if len(self._plain) > _PLAIN_LIMIT:
+                del self._plain[next(iter(self._plain))]
             return None
         if not self._config.enabled:
             raise LoadFailed(

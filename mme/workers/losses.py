@@ -19,6 +19,10 @@ class Losses:
         self._charged_bytes[model] = charged_bytes
         self._add(grown_bytes - charged_bytes)
 
+    def charged_bytes(self, models: list[str]) -> int:
+        """What these are charged."""
+        return sum(self._charged_bytes[model] for model in models)
+
     def went(self, models: list[str], *, returned_bytes: int) -> None:
         """Models were unloaded, and the process has shrunk by so much."""
         self._add(sum(map(self._charged_bytes.pop, models)) - returned_bytes)

@@ -135,10 +135,15 @@ def give_back(generation: int = _ALL) -> int:
     Returns how many objects were garbage.
     """
     garbage = gc.collect(generation)
+    trim()
+    return garbage
+
+
+def trim() -> None:
+    """Trims the heap: what was freed goes back to the system."""
     if _trim is not None:
         _trim_this_arena()
         _trim(0)
-    return garbage
 
 
 def keep_heaps_small() -> None:

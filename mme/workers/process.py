@@ -111,7 +111,9 @@ class WorkerProcess:
         """Hands a batch over. If the worker is going, the end will be told instead of an answer."""
         self._predictions.send(batch)
 
-    async def load(self, model: str, name: str, directory: str) -> Loaded | CallFailed:
+    async def load(
+        self, model: str, name: str, directory: str, content: str
+    ) -> Loaded | CallFailed:
         """Loads one model.
 
         Raises:
@@ -120,10 +122,10 @@ class WorkerProcess:
         """
         directory = await self._lend(model, directory)
         call, reply = self._new_call()
-        self._control.send(Load(call, model, name, directory))
+        self._control.send(Load(call, model, name, directory, content))
         answer = await reply
         if isinstance(answer, CallFailed):
-            await self._take_back([model])
+            self._take_back([model])
         assert isinstance(answer, Loaded | CallFailed)  # noqa: S101 - what answers a Load
         return answer
 
@@ -140,7 +142,7 @@ class WorkerProcess:
         call, reply = self._new_call()
         self._control.send(Unload(call, models))
         answer = await reply
-        await self._take_back(models)
+        self._take_back(models)
         assert isinstance(answer, Unloaded | CallFailed)  # noqa: S101 - what answers an Unload
         return answer
 
@@ -173,9 +175,10 @@ class WorkerProcess:
                 f"The model can't be put before its worker: {error.strerror}."
             ) from error
 
-    async def _take_back(self, models: list[str]) -> None:
+    def _take_back(self, models: list[str]) -> None:
+        """Removes their files; nobody waits for it, for their memory is back."""
         if self._scratch is not None:
-            await asyncio.to_thread(self._scratch.take_back, models)
+            asyncio.get_running_loop().run_in_executor(None, self._scratch.take_back, models)
 
     def lent_of(self, artifact: Path) -> list[Path]:
         """What the worker has of an artifact's files; in any thread. See `Scratch.lent_of`."""

@@ -68,12 +68,16 @@ class Predicted(_Message, tag=11):
 
 
 class Load(_Message, tag=20):
-    """Server: load the artifact in `directory` as `model` (an opaque id); `name` is for the log."""
+    """Server: load the artifact in `directory` as `model` (an opaque id); `name` is for the log.
+
+    What is of one `content`, unless that is empty, takes the same memory each time.
+    """
 
     call: int
     model: str
     name: str
     directory: str
+    content: str = ""
 
 
 class Loaded(_Message, tag=21):

@@ -40,6 +40,7 @@ class LoadRequest:
     name: str  # for the log
     directory: str  # the extracted artifact
     size_bytes: int  # reserved for it; counts for placement while it loads
+    content: str = ""  # what is of one content takes the same memory each time; "": nobody knows
     tenant: str = ""  # for whom; its model's requests are that tenant's, unless an API key's are
     environment: Environment | None = None  # whose workers take it; None: the pool's own
     avoid: tuple[Slot, ...] = ()  # workers that have a copy already

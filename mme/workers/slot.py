@@ -150,7 +150,7 @@ class Slot:
             process = self._serving()
             self._loading = name, time.monotonic()
             try:
-                answer = await process.load(model, name, wanted.directory)
+                answer = await process.load(model, name, wanted.directory, wanted.content)
             except asyncio.CancelledError:
                 process.kill(f"loading {name} was given up")
                 raise

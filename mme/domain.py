@@ -83,6 +83,7 @@ class Invocation(Struct, frozen=True, kw_only=True):
     inference_id: str | None = None
     session_id: str | None = None
     trace_parent: str | None = None  # W3C's, as it came
+    trace_state: str | None = None  # what came with it
     api_key: str | None = None  # the name of the key that asks; None: nobody is asked who they are
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Final
@@ -28,7 +28,9 @@ if TYPE_CHECKING:
     from opentelemetry.trace import Span
 
 TRACE_PARENT: Final = "traceparent"
+TRACE_STATE: Final = "tracestate"
 _PARENT = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
+_STATE = re.compile(r"[ -~]{1,512}")
 _NANOSECONDS = 1e9
 _FLUSH_MILLISECONDS = 2_000
 
@@ -67,8 +69,8 @@ class Tracing:
 
         parent = read_parent(headers.get(TRACE_PARENT))
         carrier = {} if parent is None else {TRACE_PARENT: parent}
-        if parent is not None and "tracestate" in headers:
-            carrier["tracestate"] = headers["tracestate"]
+        if parent is not None and TRACE_STATE in headers:
+            carrier[TRACE_STATE] = headers[TRACE_STATE]
         context = TraceContextTextMapPropagator().extract(carrier)
         span = self._tracer.start_span(name, context=context, kind=SpanKind.SERVER)
         traced = Traced(span, self)
@@ -170,13 +172,21 @@ def read_parent(value: str | None) -> str | None:
     return value if value is not None and _PARENT.fullmatch(value) else None
 
 
-def trace_parent(asked: str | None) -> str | None:
+def read_state(values: Iterable[str]) -> str | None:
+    """What `tracestate` headers say together; None where that is nothing, too long, or no text."""
+    value = ",".join(values)
+    return value if _STATE.fullmatch(value) else None
+
+
+def trace_headers(asked: str | None, state: str | None) -> dict[str, str | None]:
     """What a sibling is told: the span at work, else what the request itself came with."""
     traced = _current.get()
-    if traced is None:
-        return asked
-    context = traced.span.get_span_context()
-    return f"00-{context.trace_id:032x}-{context.span_id:016x}-{int(context.trace_flags):02x}"
+    if traced is not None:
+        context = traced.span.get_span_context()
+        flags = int(context.trace_flags)
+        asked = f"00-{context.trace_id:032x}-{context.span_id:016x}-{flags:02x}"
+        state = context.trace_state.to_header() or None
+    return {TRACE_PARENT: asked, TRACE_STATE: state if asked is not None else None}
 
 
 def _context(traced: Traced) -> Context:

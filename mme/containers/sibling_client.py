@@ -21,7 +21,7 @@ from mme.containers.bulkhead import Bulkhead, Place
 from mme.containers.sibling_http import Exchange, Request, SiblingHttp, timed_out
 from mme.domain import Body, BodyStream, Handover, Invocation, Reply, Timings
 from mme.errors import InvocationTimeout, ModelError, SiblingFailed, SiblingSilent
-from mme.tracing import TRACE_PARENT, tell, trace_parent
+from mme.tracing import tell, trace_headers
 
 _log = structlog.get_logger()
 _REPLY_LIMIT_BYTES: Final = 64 * 1024**2
@@ -51,8 +51,8 @@ def invocation_headers(invocation: Invocation, target_model: str | None) -> dict
         "X-Amzn-SageMaker-Session-Id": invocation.session_id,
         "X-Amzn-SageMaker-Inference-Id": invocation.inference_id,
         "X-Amzn-SageMaker-Target-Model": target_model,
-        TRACE_PARENT: trace_parent(invocation.trace_parent),
     }
+    given |= trace_headers(invocation.trace_parent, invocation.trace_state)
     return {name: value for name, value in given.items() if value is not None}
 
 

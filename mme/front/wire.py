@@ -19,7 +19,7 @@ from multidict import MultiMapping, istr
 
 from mme.domain import Invocation, ModelKey, Reply
 from mme.errors import InvalidRequest, PredictionFailed
-from mme.tracing import TRACE_PARENT, read_parent
+from mme.tracing import TRACE_PARENT, TRACE_STATE, read_parent, read_state
 
 REQUEST_ID = "x-amzn-RequestId"
 CUSTOM_ATTRIBUTES = "X-Amzn-SageMaker-Custom-Attributes"
@@ -149,6 +149,7 @@ def read_fields(headers: MultiMapping[str], endpoint: str) -> dict[str, Any]:
             given[rule.field] = value or None  # an empty text says as little as an absent one
     if TRACE_PARENT in headers:
         given["trace_parent"] = read_parent(headers[TRACE_PARENT])
+        given["trace_state"] = read_state(headers.getall(TRACE_STATE, ()))
     if TARGET_MODEL in headers:
         given["target_model"] = read_target_model(_single(headers, TARGET_MODEL, "TargetModel"))
     return given

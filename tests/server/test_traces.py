@@ -39,6 +39,7 @@ class Listening(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.spans: list[Span] = []
         self.parents: list[str | None] = []  # what containers were told
+        self.states: list[str | None] = []
         self.url = f"http://127.0.0.1:{self.server_port}"
 
 
@@ -53,6 +54,7 @@ class Handler(BaseHTTPRequestHandler):
                     self.server.spans.extend(scope.spans)
         else:
             self.server.parents.append(self.headers["traceparent"])
+            self.server.states.append(self.headers["tracestate"])
         self.answer(body, 500 if body == b"fail here" else 200)
 
     def do_GET(self) -> None:
@@ -84,8 +86,8 @@ def listening() -> Iterator[Listening]:
 FAILED = Status.STATUS_CODE_ERROR
 
 
-def ask(url: str, parent: str | None) -> None:
-    headers = {"Content-Type": "text/csv", "X-Amzn-SageMaker-Target-Model": "m.tar.gz"}
+def ask(url: str, parent: str | None, **more: str) -> None:
+    headers = {"Content-Type": "text/csv", "X-Amzn-SageMaker-Target-Model": "m.tar.gz", **more}
     if parent is not None:
         headers["traceparent"] = parent
     request = urllib.request.Request(f"{url}/invocations", b"1,2", headers)
@@ -167,6 +169,8 @@ def test_what_failed_and_where_is_seen_in_its_trace(tmp_path):
             for body in (b"1,2", b"fail", b"fail here"):
                 with contextlib.suppress(client.exceptions.ModelError):
                     client.invoke_endpoint(EndpointName="mme", Body=body, TargetModel="m.tar.gz")
+            ask(served.url, f"00-{TRACE}-{PARENT}-01", tracestate="rojo=1")
+    assert other.states[-1] == "rojo=1"
     roots = [span for span in other.spans if not span.parent_span_id and span.name == "POST"]
     good, failed = sorted(roots, key=lambda span: span.start_time_unix_nano)[:2]
     hops = children(other.spans, good)
@@ -243,8 +247,9 @@ def test_without_traces_a_sibling_is_told_what_the_request_came_with(tmp_path):
         config.write_text(f'[[containers]]\nhostname = "only"\nurl = "{other.url}"\n')
         with serving(tmp_path, None, "--config", str(config)) as served:
             request = urllib.request.Request(f"{served.url}/invocations", b"1", {
-                "traceparent": parent
+                "traceparent": parent, "tracestate": "rojo=1,congo=2"
             })  # fmt: skip
             with urllib.request.urlopen(request, timeout=20) as reply:
                 assert reply.read() == b"1"
     assert other.parents == [parent]
+    assert other.states == ["rojo=1,congo=2"]

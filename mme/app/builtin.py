@@ -15,6 +15,7 @@ import structlog
 from mme.app.bookkeeping import keep
 from mme.app.source import Source
 from mme.app.tasks import own
+from mme.cache.compiling import Compiling
 from mme.cache.explain import explain
 from mme.cache.ledger import Ledger
 from mme.cache.model_cache import ModelCache
@@ -175,9 +176,18 @@ class BuiltIn:
         own(stack, self._watch_memory())
         own(stack, self.cache.copying.run())
         if self._config.workers.compile_trees == "on":
-            own(stack, self.cache.compiling.run())
+            own(stack, self._compile())
         if self._may_evict:  # else whoever loads models sees to this, too
             own(stack, self.warming.run())
+
+    async def _compile(self) -> None:
+        await Compiling(
+            pool=self.pool,
+            residents=self.cache.residents,
+            loading=self.cache.loading,
+            metrics=self._metrics,
+            limit_seconds=self._config.cache.load_seconds,
+        ).run()
 
     async def _watch_memory(self) -> None:
         residents, config = self.cache.residents, self._config.cache

@@ -14,7 +14,7 @@ import structlog
 
 from mme.cache.entry import Entry
 from mme.cache.lease import Lease
-from mme.cache.quota import Quota
+from mme.cache.loading import Loading
 from mme.cache.residents import Residents
 from mme.errors import WorkerLost
 from mme.metrics import Metrics
@@ -38,13 +38,13 @@ class Compiling:
         *,
         pool: Pool,
         residents: Residents,
-        quota: Quota,
+        loading: Loading,
         metrics: Metrics,
         limit_seconds: float,
     ) -> None:
         self._pool = pool
         self._residents = residents
-        self._quota = quota
+        self._loading = loading
         self._metrics = metrics
         self._limit_seconds = limit_seconds
         self._refused: dict[str, None] = {}  # contents
@@ -65,7 +65,7 @@ class Compiling:
 
     async def _compile(self, entry: Entry, wanted_bytes: int) -> None:
         size_bytes, tenant = entry.loaded.resident_bytes, entry.loaded.residency.tenant
-        if not self._quota.fits(tenant, wanted_bytes):
+        if not self._loading.fits(tenant, wanted_bytes):
             return
         if not self._charge(entry, size_bytes + wanted_bytes):
             return  # a beat will tell of it again

@@ -133,6 +133,10 @@ class Loading:
         except TimeoutError:
             raise ModelNotReady(f"No copy within {self._config.load_seconds:g} s.") from None
 
+    def fits(self, tenant: str, more_bytes: int) -> bool:
+        """As the tenant's quota."""
+        return self._quota.fits(tenant, more_bytes)
+
     async def close(self) -> None:
         """Gives up loads under way; who waits for one gets Draining."""
         await self._flight.close()

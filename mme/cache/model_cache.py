@@ -12,7 +12,6 @@ from collections.abc import Awaitable
 from typing import TypeVar
 
 from mme.cache.accesses import AccessLog
-from mme.cache.compiling import Compiling
 from mme.cache.copying import Copying
 from mme.cache.entry import Entry
 from mme.cache.freshness import Freshness
@@ -59,7 +58,6 @@ class ModelCache:
         self.residents = Residents(
             ledger, may_evict=may_evict, pool=pool, records=records, metrics=metrics
         )
-        quota = Quota(limits or Limits(TenantConfig()), self.residents)
         self.loading = Loading(
             config,
             store=store,
@@ -69,16 +67,9 @@ class ModelCache:
             residents=self.residents,
             records=records,
             metrics=metrics,
-            quota=quota,
+            quota=Quota(limits or Limits(TenantConfig()), self.residents),
         )
         self.failures = self.loading.failures
-        self.compiling = Compiling(
-            pool=pool,
-            residents=self.residents,
-            quota=quota,
-            metrics=metrics,
-            limit_seconds=config.load_seconds,
-        )
         self.copying = Copying(config, pool=pool, residents=self.residents, loading=self.loading)
         self._crashes: dict[str, int] = {}  # by content
         self._freshness = Freshness(

@@ -161,8 +161,12 @@ class ArtifactCache:
                 continue
             entry, fetched_bytes = found
             if not fetched_bytes:
-                self._sweeper.submit(self._files.touch, entry.version)
+                self._sweeper.submit(self._revive, entry.version)
             return entry, fetched_bytes
+
+    def _revive(self, version: ArtifactVersion) -> None:
+        self._files.read_ahead(version)  # a load that waits for its worker has it in memory then
+        self._files.touch(version)
 
     async def _ask(
         self, key: ModelKey, known: ArtifactVersion | None

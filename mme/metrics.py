@@ -137,13 +137,14 @@ class ModelMetrics(Collector):
         requests = CounterMetricFamily("mme_model_requests", "Requests of a model that is among the most asked.", labels=label)
         errors = CounterMetricFamily("mme_model_errors", "Those of them that failed, whoever's fault it was.", labels=label)
         seconds = CounterMetricFamily("mme_model_compute_seconds", "Seconds that workers spent on it.", labels=label)
-        held = GaugeMetricFamily("mme_model_memory_bytes", "Bytes that it takes in memory now.", labels=label)
+        held = GaugeMetricFamily("mme_model_memory_bytes", "Bytes that it takes in this server's memory now, where it is there.", labels=label)
         for model, resident_bytes in self.shown:
             name = (model.model,)
             requests.add_metric(name, model.requests)
             errors.add_metric(name, model.errors)
             seconds.add_metric(name, model.compute_seconds)
-            held.add_metric(name, resident_bytes)
+            if resident_bytes:  # else it is not here: gone, or in another container, unmeasured
+                held.add_metric(name, resident_bytes)
         return requests, errors, seconds, held
 
 

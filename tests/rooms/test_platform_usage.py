@@ -71,6 +71,7 @@ async def test_a_containers_models_are_billed_for_requests_loads_and_its_seconds
         assert a.memory_byte_seconds == 0  # nobody here knows
         text = engine.metrics_text()[0].decode()
         assert 'mme_model_requests_total{model="acme/a.tar.gz"} 2.0' in text
+        assert "mme_model_memory_bytes{" not in text
 
 
 async def test_failures_are_their_models_and_what_is_no_models_name_is_nobodys(tmp_path):

@@ -46,7 +46,7 @@ def compile_member(member: Member, asked: Array) -> CompiledCall:
     forest, transform = read_forest(member.booster, member.rounds)
     compiled = CompiledCall(forest, transform)
     rows = rows_to_compare(forest, asked)
-    if not _agree(replace(member, direct=None), compiled, rows):
+    if not agree(replace(member, direct=None), compiled, rows):
         raise NotCompilable("it did not answer the same")
     return compiled
 
@@ -75,7 +75,8 @@ def _splits(forest: Forest) -> dict[int, NDArray[np.float32]]:
     return {int(feature): np.unique(splits[features == feature]) for feature in np.unique(features)}
 
 
-def _agree(member: Member, compiled: CompiledCall, rows: Array) -> bool:
+def agree(member: Member, compiled: CompiledCall, rows: Array) -> bool:
+    """Whether both answer the same, rows asked together and alone."""
     wanted, found = member.predict(rows), compiled(rows)
     if wanted.shape != found.shape or wanted.dtype != found.dtype:
         return False

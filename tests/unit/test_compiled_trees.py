@@ -1,0 +1,255 @@
+"""Compiled trees answer what XGBoost answers, to the last bit of their sums, or not at all."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import tempfile
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xgboost
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from loaders.compiled_call import CompiledCall, Transform, prepare
+from loaders.contract import Compilable, NotCompilable, Payload, Trust
+from loaders.hot_rows import HOT_ROWS, HotRows
+from loaders.tree_graph import Forest, Tree
+from loaders.xgboost_compiled import agree, compile_member, rows_to_compare
+from loaders.xgboost_files import Saved
+from loaders.xgboost_forest import read_forest
+from loaders.xgboost_loader import LOADER, XgboostModel, _member
+
+FEATURES = 5
+OBJECTIVES = (
+    "reg:squarederror", "reg:squaredlogerror", "reg:pseudohubererror", "reg:absoluteerror",
+    "rank:pairwise", "reg:logistic", "binary:logistic", "binary:logitraw", "binary:hinge",
+    "count:poisson", "reg:gamma", "reg:tweedie", "multi:softprob", "multi:softmax",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module", autouse=True)
+def runtime():
+    prepare()
+
+
+def table(seed, count=120, missing=0.2):
+    """Rows of few different values, so that rows to be scored lie on splits, too."""
+    random = np.random.default_rng(seed)
+    rows = random.integers(-4, 5, (count, FEATURES)).astype(np.float32) / 3
+    rows[random.random(rows.shape) < missing] = np.nan
+    return rows
+
+
+def train(objective, seed=0, rounds=6, missing=0.2, **parameters):
+    rows, random = table(seed, missing=missing), np.random.default_rng(seed)
+    labels = np.nan_to_num(rows).sum(axis=1) + random.random(len(rows))
+    if objective.startswith("multi:"):
+        parameters["num_class"] = 3
+        labels = np.digitize(labels, [-0.5, 1])
+    elif objective not in {"reg:squarederror", "reg:absoluteerror", "reg:pseudohubererror"}:
+        labels = (labels > 0.3).astype(float) + (0.5 if objective == "reg:gamma" else 0)
+    extra = {"qid": np.arange(len(rows)) // 10} if objective.startswith("rank") else {}
+    chosen = {"objective": objective, "max_depth": 4, "nthread": 1, "seed": seed, **parameters}
+    return xgboost.train(chosen, xgboost.DMatrix(rows, labels, **extra), rounds)
+
+
+def member(booster, **changes):
+    return dataclasses.replace(_member(Saved(booster=booster)), **changes)
+
+
+def sums(booster, rows, **how):
+    found = booster.inplace_predict(rows, predict_type="margin", **how)
+    return found.reshape(len(rows), -1)
+
+
+def assert_same(booster, compiled, rows, **how):
+    wanted = booster.inplace_predict(rows, **how)
+    assert np.array_equal(compiled.margins(rows), sums(booster, rows, **how))
+    np.testing.assert_allclose(compiled(rows), wanted, rtol=1e-6, atol=1e-6)
+    alone = np.concatenate([compiled.one(row.tolist()) for row in rows[:20]])
+    assert np.array_equal(alone, compiled(rows[:20]))
+    assert alone.dtype == wanted.dtype
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_every_objective_sums_up_to_the_same_bit_and_answers_the_same(objective):
+    booster = train(objective)
+    compiled = compile_member(member(booster), table(1)[:64])
+    assert_same(booster, compiled, table(2))
+
+
+@given(
+    seed=st.integers(0, 10_000),
+    objective=st.sampled_from(("reg:squarederror", "binary:logistic", "multi:softprob")),
+    rounds=st.integers(1, 8),
+    depth=st.integers(0, 6),
+    base=st.one_of(st.none(), st.floats(0.01, 0.99)),
+    missing=st.sampled_from((0.0, 0.2, 0.9)),
+    parallel=st.integers(1, 3),
+)
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_any_forest_answers_the_same_on_splits_and_with_features_missing(
+    seed, objective, rounds, depth, base, missing, parallel
+):
+    extra = {} if base is None else {"base_score": base}
+    booster = train(
+        objective, seed, rounds, missing, max_depth=depth or 1, num_parallel_tree=parallel,
+        gamma=0 if depth else 1e9, **extra,
+    )  # fmt: skip
+    forest, transform = read_forest(booster, (0, 0))
+    assert_same(booster, CompiledCall(forest, transform), rows_to_compare(forest, table(seed + 1)))
+
+
+def test_pruned_trees_several_targets_and_the_best_rounds_answer_the_same():
+    pruned = train("reg:squarederror", rounds=10, tree_method="exact", gamma=1.0)
+    assert_same(pruned, compile_member(member(pruned), table(1)[:5]), table(2))
+    rows = table(0)
+    labels = np.nan_to_num(rows[:, :3])
+    several = xgboost.train({"max_depth": 3, "nthread": 1}, xgboost.DMatrix(rows, labels), 5)
+    assert_same(several, compile_member(member(several), table(1)), table(2))
+    best = train("reg:squarederror", rounds=10)
+    best.set_attr(best_iteration="3")
+    compiled = compile_member(member(best), table(1))
+    assert_same(best, compiled, table(2), iteration_range=(0, 4))
+    assert not np.array_equal(compiled.margins(rows), sums(best, rows))
+
+
+def refused():
+    rows, labels = table(0), np.arange(120) % 2
+    yield train("survival:cox")
+    yield train("reg:squarederror", booster="dart")
+    yield train("reg:squarederror", booster="gblinear", max_depth=None)
+    yield xgboost.train(
+        {"multi_strategy": "multi_output_tree", "tree_method": "hist", "nthread": 1},
+        xgboost.DMatrix(rows, np.stack([labels, 1 - labels], axis=1)), 2,
+    )  # fmt: skip
+    categories = np.abs(np.nan_to_num(rows)).round()
+    types = ["c"] * FEATURES
+    table_of_types = xgboost.DMatrix(
+        categories, labels, feature_types=types, enable_categorical=True
+    )
+    yield xgboost.train({"tree_method": "hist", "nthread": 1}, table_of_types, 2)
+
+
+@pytest.mark.filterwarnings("ignore:.*not used")
+def test_what_is_not_surely_the_same_is_refused():
+    for booster in refused():
+        with pytest.raises(NotCompilable):
+            compile_member(member(booster), table(1))
+    with pytest.raises(NotCompilable):
+        compile_member(member(train("reg:squarederror"), missing=-1.0), table(1))
+
+
+def altered(forest, **changes):
+    """The forest with one tree changed."""
+    first, *others = forest.trees
+    return dataclasses.replace(forest, trees=[dataclasses.replace(first, **changes), *others])
+
+
+def test_one_split_leaf_or_default_that_differs_is_found_out():
+    original = member(train("reg:squarederror"))
+    forest, transform = read_forest(original.booster, (0, 0))
+    tree = forest.trees[0]
+    inner, leaf = np.flatnonzero(tree.left != -1), np.flatnonzero(tree.left == -1)
+    split, weight, default = tree.value.copy(), tree.value.copy(), tree.missing_left.copy()
+    split[inner[-1]] = np.nextafter(split[inner[-1]], np.float32(9))
+    weight[leaf[0]] += 1e-4
+    default[inner[0]] = 1 - default[inner[0]]
+    rows = rows_to_compare(forest, table(1)[:64])
+    assert agree(original, CompiledCall(forest, transform), rows)
+    for changes in ({"value": split}, {"value": weight}, {"missing_left": default}):
+        assert not agree(original, CompiledCall(altered(forest, **changes), transform), rows)
+
+
+def test_a_class_that_differs_by_the_last_bit_of_a_sum_is_found_out():
+    original = member(train("multi:softmax"))
+    forest, transform = read_forest(original.booster, (0, 0))
+    base = tuple(score + 1e-7 for score in forest.base)
+    compiled = CompiledCall(dataclasses.replace(forest, base=base), transform)
+    assert not agree(original, compiled, rows_to_compare(forest, table(1)))
+
+
+def test_a_forest_without_rows_asked_or_without_splits_is_compared_all_the_same():
+    leaf = Tree(
+        left=np.array([-1]), right=np.array([-1]), feature=np.array([0]),
+        value=np.array([2.5], np.float32), missing_left=np.array([0]), output=0,
+    )  # fmt: skip
+    forest = Forest(width=2, base=(0.5,), trees=[leaf])
+    rows = rows_to_compare(forest, np.empty((0,), np.float32))
+    assert rows.shape[1] == 2
+    assert np.isnan(rows[-1]).all()
+    assert CompiledCall(forest, Transform(np.copy))(rows).ravel().tolist() == [3.0] * len(rows)
+
+
+def test_a_model_is_hot_after_enough_rows_and_keeps_the_last_of_them():
+    hot = HotRows()
+    hot.note(np.zeros((HOT_ROWS - 2, 3), np.float32))
+    hot.note([[1.0, 2.0, 3.0]])
+    assert not hot.is_due
+    hot.note(np.full((1, 3), 7, np.float32))
+    assert hot.is_due
+    assert hot.table()[-2:].tolist() == [[1.0, 2.0, 3.0], [7.0, 7.0, 7.0]]
+    assert len(hot.table()) == 64
+    hot.postpone()
+    assert not hot.is_due
+    hot.note(np.zeros((HOT_ROWS, 3), np.float32))
+    assert hot.is_due
+
+
+@lru_cache(maxsize=1)
+def saved():
+    return bytes(train("binary:logistic", rounds=20).save_raw("ubj"))
+
+
+def load() -> XgboostModel:
+    with tempfile.TemporaryDirectory() as directory:
+        (Path(directory) / "xgboost-model").write_bytes(saved())
+        model = LOADER.load(Path(directory), Trust())
+    assert isinstance(model, XgboostModel)
+    return model
+
+
+def csv(rows):
+    buffer = io.StringIO()
+    np.savetxt(buffer, np.nan_to_num(rows), delimiter=",")
+    return Payload(buffer.getvalue().encode(), "text/csv", "text/csv")
+
+
+def numbers(answer):
+    return [float(cell) for cell in answer.body.decode().replace("\n", ",").split(",")]
+
+
+def test_a_loaded_model_becomes_what_it_was_compiled_to_and_lets_its_booster_go():
+    model = load()
+    assert isinstance(model, Compilable)
+    assert model.due_bytes() == 0
+    model.count_rows()
+    payloads = [csv(table(seed)) for seed in range(10)] + [csv(table(3)[:1])]
+    before = [numbers(model.predict([payload])[0]) for payload in payloads]
+    assert model.due_bytes() > len(saved())
+    gone = model.become(model.compile())
+    assert gone.is_set()
+    assert model.due_bytes() == 0
+    after = [numbers(model.predict([payload])[0]) for payload in payloads]
+    for found, wanted in zip(after, before, strict=True):
+        assert found == pytest.approx(wanted, rel=1e-6, abs=1e-6)
+    [fault] = model.predict([csv(np.full((1, FEATURES), 1e39))])
+    assert "infinite" in str(fault)
+    model.close()
+
+
+def test_a_model_that_was_refused_is_never_due_again():
+    model = load()
+    model.count_rows()
+    model.predict([csv(np.tile(table(1), (10, 1)))])
+    assert model.due_bytes()
+    [only] = model._members
+    model._members = (dataclasses.replace(only, missing=-1.0),)
+    with pytest.raises(NotCompilable):
+        model.compile()
+    model.predict([csv(np.tile(table(1), (10, 1)))])
+    assert model.due_bytes() == 0

@@ -55,6 +55,20 @@ MATRIX = {
     "server killed, workers' directories": (
         _WORKERS + "what_a_killed_server_left_of_its_workers_is_removed_by_the_next"
     ),
+    "front process killed": (
+        "rooms/test_remote.py::"
+        "test_a_front_that_is_killed_loses_its_own_connections_alone_and_comes_back"
+    ),
+    "front process says nothing": (
+        "rooms/test_remote.py::test_a_front_that_gives_no_sign_of_life_is_replaced"
+    ),
+    "all front processes killed": (
+        "rooms/test_remote.py::test_there_is_no_readiness_without_any_front_and_then_there_is_again"
+    ),
+    "server killed, front processes": (
+        "server/test_fronts.py::test_signed_requests_over_tls_and_the_console_go_through_both"
+        "_and_end_with_the_server"
+    ),
     "model reads, writes, connects where it may not": (
         "chaos/test_workers_isolation.py::test_a_models_code_reaches_its_own_files_and_nobody_elses"
     ),

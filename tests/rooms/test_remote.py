@@ -14,6 +14,7 @@ import pytest
 from mme.config import ServerConfig
 from mme.domain import Reply
 from mme.errors import ConfigError
+from mme.front import remote_process
 from mme.front.heads import Heads
 from mme.front.remote import Desk
 from mme.front.remote_channel import Channel
@@ -167,6 +168,16 @@ async def test_there_is_no_readiness_without_any_front_and_then_there_is_again()
         async with connected(front) as wire:
             wire.get("/readyz")
             assert (await wire.response()).status == 200
+
+
+async def test_a_front_that_gives_no_sign_of_life_is_replaced(monkeypatch):
+    monkeypatch.setattr(remote_process, "_LOOK_SECONDS", 1.2)  # one beat at least
+    async with fronts() as front:
+        silent, _ = pids(front)
+        os.kill(silent, signal.SIGSTOP)
+        await eventually(lambda: front._state()["fronts"][0]["restarts"] == 1)
+        await eventually(lambda: front._readiness() == [] and silent not in pids(front))
+        assert front._state()["fronts"][1]["restarts"] == 0
 
 
 async def test_a_drain_answers_what_is_on_its_way_and_ends_the_fronts():

@@ -9,6 +9,7 @@ counts as cold was, and what counts as the disk tier's was not fetched again.
 from __future__ import annotations
 
 import argparse
+import gzip
 import shutil
 import subprocess
 import sys
@@ -28,7 +29,8 @@ from load_tests.s3_server import BUCKET, ObjectStore, object_store
 from load_tests.server_process import ROOT, mme_server
 from load_tests.tenants import TrainingFailed, pack
 
-ARGUMENTS_KEPT = ("models", "large_megabytes", "large_models", "boosters", "workers")
+_LARGE = ("large_megabytes", "large_models", "large_level")
+ARGUMENTS_KEPT = ("models", *_LARGE, "boosters", "workers")
 REPORT = Findings
 
 
@@ -40,10 +42,18 @@ _DISK_TARGET_MS = 10.0
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What can be chosen."""
     parser.add_argument("--models", type=int, default=50, help="small ones, of xgboost")
-    parser.add_argument("--large-megabytes", type=float, default=50, help="of torch models")
-    parser.add_argument("--large-models", type=int, default=8, help="so many; 0: none")
+    parser.add_argument("--large-models", type=int, default=8, help="of torch; 0: none")
+    add_large_arguments(parser)
     parser.add_argument("--boosters", type=int, default=8, help="different ones among them")
     parser.add_argument("--workers", type=int, help="as in mme serve; default: its own")
+
+
+def add_large_arguments(parser: argparse.ArgumentParser) -> None:
+    """What a large model is."""
+    parser.add_argument("--large-megabytes", type=float, default=50, help="of a large model")
+    parser.add_argument(
+        "--large-level", type=int, default=9, help="gzip's for large models; 0: stored as they are"
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,6 +94,8 @@ def make_large(options: argparse.Namespace, trained: Path, bucket: Path) -> list
         raise TrainingFailed(f"no large model:\n{done.stderr.strip()[-2000:]}")
     [tenant] = pack(trained, bucket)
     shutil.rmtree(trained)
+    made = bucket / tenant.question.target
+    made.write_bytes(gzip.compress(gzip.decompress(made.read_bytes()), options.large_level))
     questions = []
     for number in range(options.large_models + 1):
         target = f"large-{number:02}.tar.gz"

@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from statistics import median
 
-from load_tests.cold import make_large
+from load_tests.cold import add_large_arguments, make_large
 from load_tests.far_hop import Distance, far_hop
 from load_tests.findings import Finding, Findings
 from load_tests.operator import Operator
@@ -24,14 +24,15 @@ from load_tests.plan import Question
 from load_tests.s3_server import BUCKET, ObjectStore, object_store
 from load_tests.server_process import mme_server
 
-ARGUMENTS_KEPT = ("large_megabytes", "large_models", "ranges", "latency_ms", "connection_megabytes")
+_LARGE = ("large_megabytes", "large_models", "large_level")
+ARGUMENTS_KEPT = (*_LARGE, "ranges", "latency_ms", "connection_megabytes")
 REPORT = Findings
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What can be chosen."""
-    parser.add_argument("--large-megabytes", type=float, default=50, help="of torch models")
     parser.add_argument("--large-models", type=int, default=4, help="asked for in each way")
+    add_large_arguments(parser)
     parser.add_argument("--ranges", type=_counts, default=(1, 2, 4, 8), help="1: one GET")
     parser.add_argument("--latency-ms", type=float, default=10, help="one way")
     parser.add_argument(

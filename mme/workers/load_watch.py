@@ -126,7 +126,7 @@ class Watches:
         self._known: dict[str, Taken] = {}  # by content
 
     def begin(self, directory: Path, content: str) -> LoadWatch | KnownLoad:
-        """A watch of the load of `content`; what looking into `directory` leaves, the model fills."""
+        """A watch of a load, before any look into `directory`: the model fills what that leaves."""
         known = self._known.get(content)
         return LoadWatch(directory) if known is None else KnownLoad(known)
 

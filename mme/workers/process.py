@@ -15,12 +15,14 @@ import socket
 import sys
 import time
 from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 import structlog
 
-from mme.errors import ConfigError, DiskUnavailable, WorkerLost
+from mme.errors import ConfigError, WorkerLost
 from mme.workers.channel import Channel
+from mme.workers.lending import Lending
 from mme.workers.protocol import (
     Beat,
     CallFailed,
@@ -35,9 +37,10 @@ from mme.workers.protocol import (
     Unload,
     Unloaded,
 )
+from mme.workers.residency import LoadRequest
 from mme.workers.sandbox import Isolation, Plan
 from mme.workers.sandbox_plan import prepare
-from mme.workers.sandbox_scratch import Scratch, ScratchDeleted
+from mme.workers.sandbox_scratch import Scratch
 from mme.workers.spec import WorkerSpec, worker_environment
 
 _log = structlog.get_logger()
@@ -75,7 +78,7 @@ class WorkerProcess:
         self._reaper: asyncio.Task[None] | None = None
         self._kill_reason = ""
         self._scratch: Scratch | None = None
-        self._lends = False  # models' files, into the directory that it may read
+        self._lending: Lending | None = None  # None: it reads models where they are
         self.isolation = Isolation(holds=[], lacks=[])
         self.has_ended = False
         self.private_bytes = self.lost_bytes = 0  # lost: not given back with the last unload
@@ -111,21 +114,14 @@ class WorkerProcess:
         """Hands a batch over. If the worker is going, the end will be told instead of an answer."""
         self._predictions.send(batch)
 
-    async def load(
-        self, model: str, name: str, directory: str, content: str
-    ) -> Loaded | CallFailed:
-        """Loads one model.
-
-        Raises:
-            WorkerLost: the process ended first.
-            DiskUnavailable: the model's files could not be put before it.
-        """
-        directory = await self._lend(model, directory)
+    async def load(self, wanted: LoadRequest, directory: str) -> Loaded | CallFailed:
+        """Loads one model from where it is lent. Raises WorkerLost when the process ends."""
         call, reply = self._new_call()
-        self._control.send(Load(call, model, name, directory, content))
+        message = Load(call, wanted.model, wanted.name, directory, wanted.content)
+        self._control.send(message)
         answer = await reply
-        if isinstance(answer, CallFailed):
-            self._take_back([model])
+        if isinstance(answer, Loaded) and self._lending is not None:
+            self._lending.keep(wanted.model)
         assert isinstance(answer, Loaded | CallFailed)  # noqa: S101 - what answers a Load
         return answer
 
@@ -142,7 +138,8 @@ class WorkerProcess:
         call, reply = self._new_call()
         self._control.send(Unload(call, models))
         answer = await reply
-        self._take_back(models)
+        if self._lending is not None:
+            self._lending.take_back(models)
         assert isinstance(answer, Unloaded | CallFailed)  # noqa: S101 - what answers an Unload
         return answer
 
@@ -159,26 +156,11 @@ class WorkerProcess:
         if self._reaper is not None:
             await asyncio.shield(self._reaper)
 
-    async def _lend(self, model: str, directory: str) -> str:
-        """Puts a model's files where the worker may read them."""
-        if self._scratch is None or not self._lends:
-            return directory
-        try:
-            return str(await asyncio.to_thread(self._scratch.lend, model, Path(directory)))
-        except ScratchDeleted as error:
-            await self.end("its directory was deleted")
-            raise WorkerLost("The worker's directory was deleted.", started=False) from error
-        except OSError as error:
-            if self.has_ended:
-                raise WorkerLost("The worker has ended.", started=False) from error
-            raise DiskUnavailable(
-                f"The model can't be put before its worker: {error.strerror}."
-            ) from error
-
-    def _take_back(self, models: list[str]) -> None:
-        """Removes their files; nobody waits for it, for their memory is back."""
-        if self._scratch is not None:
-            asyncio.get_running_loop().run_in_executor(None, self._scratch.take_back, models)
+    def lent(self, wanted: LoadRequest) -> AbstractAsyncContextManager[str]:
+        """Where the worker may read a model's files, until it is unloaded. See Lending."""
+        if self._lending is None:
+            return contextlib.nullcontext(wanted.directory)
+        return self._lending.lent(wanted)
 
     def lent_of(self, artifact: Path) -> list[Path]:
         """What the worker has of an artifact's files; in any thread. See `Scratch.lent_of`."""
@@ -209,7 +191,8 @@ class WorkerProcess:
         loop = asyncio.get_running_loop()
         spec, scratch = self._spec, self._scratch
         home = None if scratch is None else scratch.temporary
-        self._lends = plan is not None and not plan.reads_all
+        if scratch is not None and plan is not None and not plan.reads_all:
+            self._lending = Lending(scratch, lambda: self.end("its directory was deleted"))
         ours_predict, theirs_predict = socket.socketpair()
         ours_control, theirs_control = socket.socketpair()
         try:

@@ -43,7 +43,7 @@ class Scratch:
         self._lent: dict[str, tuple[Path, str]] = {}  # by model: where, and whose artifact's
         self._models: dict[str, set[str]] = {}  # by artifact
         self._turn = threading.Lock()  # a load's thread may meet the one that removes all
-        self._is_removed = False
+        self.is_removed = False
         self._lock: int | None = None
         if root is None:
             self.directory = Path(tempfile.mkdtemp(prefix=_PREFIX)).resolve()
@@ -61,7 +61,7 @@ class Scratch:
     def lend(self, model: str, artifact: Path) -> Path:
         """A directory in `models` with the artifact's files. Raises ScratchDeleted, OSError."""
         with self._turn:
-            if self._is_removed:
+            if self.is_removed:
                 raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
             if not self._is_there():
                 raise ScratchDeleted(errno.ENOENT, os.strerror(errno.ENOENT))
@@ -99,7 +99,7 @@ class Scratch:
     def remove(self) -> None:
         """Removes it with all that is in it."""
         with self._turn:
-            self._is_removed = True
+            self.is_removed = True
             shutil.rmtree(self.directory, ignore_errors=True)
             if self._lock is not None:
                 os.close(self._lock)

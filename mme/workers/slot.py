@@ -1,8 +1,7 @@
 """One place in the pool: a worker process, its queues, its models; and its successor when it ends.
 
 States: starting -> ready -> (ended -> waiting out the back-off -> starting) ... -> closed.
-Everything that a dead worker had is settled in one step, `_ended`, without a suspension: queues,
-residencies, then `on_lost`.
+What a dead worker had is settled in one step, `_ended`: queues, residencies, then `on_lost`.
 """
 
 from __future__ import annotations
@@ -145,25 +144,26 @@ class Slot:
         Cancellation: while waiting for its turn, nothing; once handed over, the worker is ended:
             its loading thread can't be stopped, and nothing else could be loaded there.
         """
-        model, name = wanted.model, wanted.name
-        async with self._load_turn:
-            process = self._serving()
-            self._loading = name, time.monotonic()
+        process = self._serving()
+        async with process.lent(wanted) as directory, self._load_turn:  # lent while others load
+            self._loading = wanted.name, time.monotonic()
             try:
-                answer = await process.load(model, name, wanted.directory, wanted.content)
+                answer = await process.load(wanted, directory)
             except asyncio.CancelledError:
-                process.kill(f"loading {name} was given up")
+                process.kill(f"loading {wanted.name} was given up")
                 raise
             finally:
                 self._loading = None
             if isinstance(answer, Loaded):
-                residency = Residency(
-                    self, model, name, wanted.tenant, answer.resident_bytes, answer.framework
-                )
-                self._residencies[model] = residency
-                self.empty.clear()
-                self.resident_bytes += residency.resident_bytes
+                self._keep(wanted, answer)
             return answer
+
+    def _keep(self, wanted: LoadRequest, loaded: Loaded) -> None:
+        self._residencies[wanted.model] = Residency(
+            self, wanted.model, wanted.name, wanted.tenant, loaded.resident_bytes, loaded.framework
+        )
+        self.empty.clear()
+        self.resident_bytes += loaded.resident_bytes
 
     async def compile(self, model: str, room_bytes: int) -> Loaded | CallFailed:
         """Compiles a model here, in turn with loads. Cancellation: as `load`."""

@@ -46,7 +46,7 @@ class StoreConfig:
     s3_connect_seconds: float = 5.0
     s3_read_seconds: float = 30.0
     s3_ranges: int = 1  # of one object, fetched at once; 1: one GET an object
-    s3_range_bytes: int = 8 * 1024**2
+    s3_range_bytes: int = 4 * 1024**2
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

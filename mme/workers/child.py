@@ -51,7 +51,7 @@ from mme.workers.protocol import (
 from mme.workers.sandbox import Isolation, NotIsolated, enter
 from mme.workers.wording import without_paths
 
-_SWITCH_SECONDS = 0.001  # a thread that loads yields to the one that predicts this often
+_SWITCH_SECONDS = 0.0002  # a thread that loads yields to the one that predicts this often
 _SCRIPT = "script"
 _MESSAGE_CHARACTERS, _REHEARSED_BYTES = 1_000, 16 * 1024**2
 
@@ -204,8 +204,7 @@ class Worker:
     def _unload(self, message: Unload) -> Unloaded:
         started = time.perf_counter()
         before_bytes = memory.private_bytes()
-        for key in message.models:
-            self._drop(key)
+        memory.in_passing(self._drop, message.models)
         memory.trim()
         private_bytes = memory.private_bytes()
         if before_bytes - private_bytes < self._losses.charged_bytes(message.models):

@@ -1,9 +1,11 @@
 """What this process holds in memory, and giving it back (Linux, glibc).
 
-A load is charged the growth of private anonymous memory or of what malloc has handed out, whichever
-is more: the first misses what lands in a heap that earlier models left, the second misses what does
-not come from malloc. Files of the model that stay mapped are page cache: the kernel drops them when
-it must, so they are told apart and charged to nobody as private memory.
+A load is charged the growth of what malloc has handed out: private memory grows by less where the
+model fills what earlier ones left, by more where garbage lies between, and counts only where more
+was mapped than malloc's heaps have grown by. What malloc keeps at hand for a thread (its tcache)
+passes for handed out: models are dropped in passing threads, or the next would fill what they left
+there and be charged too little. Files of the model that stay mapped are page cache: the kernel
+drops them when it must, so they are told apart and charged to nobody as private memory.
 """
 
 from __future__ import annotations
@@ -12,6 +14,9 @@ import ctypes
 import gc
 import os
 import re
+import threading
+import time
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,11 +44,13 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # mallopt's
 _MAPPED_BYTES = 4 * 1024**2  # below it, what predictions need for a moment comes from the heap
 _KEPT_BYTES = 64 * 1024**2  # at a heap's end, while nobody asks for it back
 _LOOKED_AT_BYTES = 96 * 1024  # more than 64 KiB
+_MAPPED_ELSE_BYTES = 64 * 1024  # less is no other allocator's
 _GARBAGE_RATIO = 1.25
 _GARBAGE_BYTES = 64 * 1024
 _YOUNG, _ALL = 1, 2  # generations of the garbage collector
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 _PROC_BYTES = 4096
+_PASSING_SECONDS, _LOOK_SECONDS = 0.1, 0.00005
 _PEAK = re.compile(rb"VmHWM:\s*(\d+) kB")
 # Kept open: a load looks several times, and each call that lets go of the interpreter may wait for
 # a prediction before it has it back.
@@ -59,6 +66,7 @@ class MemoryUse:
     file_bytes: int  # of these, mapped files and code, shared or not
     address_bytes: int  # mapped at all, in memory or not
     allocated_bytes: int  # handed out by malloc and not freed
+    heap_bytes: int  # that malloc has of the system, in memory or not
 
     @property
     def private_bytes(self) -> int:
@@ -67,11 +75,11 @@ class MemoryUse:
 
     def grown_since(self, before: MemoryUse) -> int:
         """Bytes taken since `before`; never negative."""
-        return max(
-            self.private_bytes - before.private_bytes,
-            self.allocated_bytes - before.allocated_bytes,
-            0,
-        )
+        allocated_bytes = max(0, self.allocated_bytes - before.allocated_bytes)
+        mapped_bytes = self.address_bytes - before.address_bytes
+        if _mallinfo and mapped_bytes - (self.heap_bytes - before.heap_bytes) < _MAPPED_ELSE_BYTES:
+            return allocated_bytes
+        return max(self.private_bytes - before.private_bytes, allocated_bytes)
 
 
 def measure_without_garbage(before: MemoryUse) -> MemoryUse:
@@ -82,28 +90,32 @@ def measure_without_garbage(before: MemoryUse) -> MemoryUse:
     """
     after = measure()
     allocated_bytes = max(0, after.allocated_bytes - before.allocated_bytes)
-    if after.grown_since(before) > _GARBAGE_RATIO * allocated_bytes + _GARBAGE_BYTES:
+    private_bytes = after.private_bytes - before.private_bytes
+    if private_bytes > _GARBAGE_RATIO * allocated_bytes + _GARBAGE_BYTES:
         garbage = give_back(_YOUNG)  # the old are many, and were looked at when a model last left
-        after = measure(None if garbage else after.allocated_bytes)
+        after = measure(None if garbage else after)
     return after
 
 
-def measure(allocated_bytes: int | None = None) -> MemoryUse:
+def measure(known: MemoryUse | None = None) -> MemoryUse:
     """Measures this process now.
 
     Args:
-        allocated_bytes: where it is known; malloc looks at every hole in its heaps for it, which in
-            old ones takes longer than all the rest.
+        known: whose figures of malloc still hold; malloc looks at every hole in its heaps for them,
+            which in old ones takes longer than all the rest.
     """
-    if allocated_bytes is None:
-        info = _mallinfo() if _mallinfo is not None else None
-        allocated_bytes = info.uordblks + info.hblkhd if info else 0
+    if known is None:
+        info = _mallinfo() if _mallinfo is not None else _MallInfo()
+        allocated_bytes, heap_bytes = info.uordblks + info.hblkhd, info.arena + info.hblkhd
+    else:
+        allocated_bytes, heap_bytes = known.allocated_bytes, known.heap_bytes
     mapped, resident, shared = map(int, os.pread(_statm, _PROC_BYTES, 0).split()[:3])
     return MemoryUse(
         all_bytes=resident * _PAGE_BYTES,
         file_bytes=shared * _PAGE_BYTES,
         address_bytes=mapped * _PAGE_BYTES,
         allocated_bytes=allocated_bytes,
+        heap_bytes=heap_bytes,
     )
 
 
@@ -144,6 +156,26 @@ def trim() -> None:
     if _trim is not None:
         _trim_this_arena()
         _trim(0)
+
+
+def in_passing(work: Callable[[str], None], names: Iterable[str]) -> None:
+    """Does `work` on each name in a thread of its own, and waits until that has gone.
+
+    What malloc keeps at hand for a thread is given up when the thread itself ends, which is a
+    little later than Python says that it has.
+    """
+
+    def work_on_all() -> None:
+        for name in names:
+            work(name)
+
+    thread = threading.Thread(target=work_on_all, name="drop", daemon=True)
+    thread.start()
+    thread.join()
+    task = f"/proc/self/task/{thread.native_id}"
+    until = time.monotonic() + _PASSING_SECONDS
+    while os.path.exists(task) and time.monotonic() < until:  # noqa: PTH110 - some microseconds
+        time.sleep(_LOOK_SECONDS)
 
 
 def keep_heaps_small() -> None:

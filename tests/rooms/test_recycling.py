@@ -264,3 +264,20 @@ async def private_bytes(pool: Pool, loaded: LoadedModel) -> int:
     status = Path(f"/proc/{pool.describe()[0]['pid']}/status")
     lines = (await asyncio.to_thread(status.read_text)).splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("RssAnon"))
+
+
+async def test_after_many_comings_and_goings_what_is_charged_is_what_comes_back(
+    tmp_path: Path,
+) -> None:
+    directory, resident = booster_directory(tmp_path), 20
+    async with running_pool() as pool:
+        models = [await load(pool, directory, f"m{number}") for number in range(resident)]
+        for number in range(resident, 5 * resident):
+            gone = models.pop(number * 7 % resident)
+            models.append(await load(pool, directory, f"m{number}"))
+            await pool.unload([gone.residency])  # after which the worker's memory is told exactly
+        charged_bytes = sum(model.resident_bytes for model in models)
+        full_bytes = pool.describe()[0]["private_bytes"]
+        await pool.unload([model.residency for model in models])
+        returned_bytes = full_bytes - pool.describe()[0]["private_bytes"]
+        assert returned_bytes == pytest.approx(charged_bytes, rel=0.08)

@@ -1,7 +1,7 @@
 """In the engine's process: requests that a front process hands over, as if their clients were here.
 
 Decision: to an exchange, a front's request has a `Client` like any other. It has a task of its own,
-as a front asks for many at once; a body in pieces is fed into the same stream as one from a socket.
+as a front asks for many at once.
 """
 
 from __future__ import annotations
@@ -9,78 +9,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable
 
-from aiohttp.base_protocol import BaseProtocol
-from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 from aiohttp.web import RequestPayloadError
 
 from mme.front.connection import Answering, Refusing
 from mme.front.exchange import Request
 from mme.front.heads import Heads
 from mme.front.remote_channel import Channel
-from mme.front.remote_protocol import (
-    WINDOW,
-    Answered,
-    Ask,
-    Beat,
-    Drain,
-    End,
-    Gone,
-    Invite,
-    Message,
-    More,
-    Taken,
-    Unreadable,
-)
-from mme.front.wire import Answer
-
-_READ_AHEAD_BYTES = 1 << 16  # of a body that is not taken
-
-
-class RemoteClient:
-    """The client of one request, behind its front."""
-
-    __slots__ = ("_channel", "_window", "content", "flow", "is_owed", "stream", "task")
-
-    task: asyncio.Task[None]
-
-    def __init__(self, channel: Channel, stream: int) -> None:
-        self._channel = channel
-        self._window: asyncio.Semaphore | None = None  # of an answer in pieces
-        self.stream = stream
-        self.is_owed = True  # an answer, or the end of one
-        self.flow: _Flow | None = None  # of a body that comes in pieces, as is `content`
-        self.content = EMPTY_PAYLOAD
-
-    def send(self, request: Request | None, answer: Answer, *, keep: bool) -> None:
-        """Hands the answer over."""
-        in_pieces = answer.pieces is not None
-        if in_pieces:
-            self._window = asyncio.Semaphore(WINDOW)
-        self._channel.send(
-            Answered(self.stream, answer.status, answer.headers, answer.body, keep, in_pieces)
-        )
-        self.is_owed = in_pieces
-
-    async def send_piece(self, piece: bytes) -> None:
-        """Hands more of an answer over, once those before were taken."""
-        if self._window is not None:
-            await self._window.acquire()
-        self._channel.send(More(self.stream, piece))
-
-    def invite(self) -> None:
-        """Says that the body is welcome."""
-        self._channel.send(Invite(self.stream))
-
-    def taken(self) -> None:
-        """The client has a piece."""
-        if self._window is not None:
-            self._window.release()
-
-    def expect_body(self) -> None:
-        """It comes in pieces."""
-        loop = asyncio.get_running_loop()
-        self.flow = _Flow(loop, self._channel, self.stream)
-        self.content = StreamReader(self.flow, _READ_AHEAD_BYTES, loop=loop)
+from mme.front.remote_client import RemoteClient
+from mme.front.remote_protocol import Ask, Beat, Drain, End, Gone, Message, More, Taken, Unreadable
 
 
 class Desk:
@@ -180,38 +116,3 @@ class Desk:
     def _cancel(self, client: RemoteClient) -> None:
         # later, when it has surely begun: a task that is cancelled before never cleans up
         self._loop.call_soon(client.task.cancel)
-
-
-class _Flow(BaseProtocol):
-    """Asks for more of a body when there is room for it."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop, channel: Channel, stream: int) -> None:
-        super().__init__(loop)
-        self._channel = channel
-        self._stream = stream
-        self._untold = 0
-
-    @property
-    def connected(self) -> bool:
-        """Where it is not, the task that reads is cancelled."""
-        return True
-
-    def came(self) -> None:
-        """A piece has."""
-        self._untold += 1
-        if not self._reading_paused:
-            self._ask_on()
-
-    def pause_reading(self) -> None:
-        """The stream's, when it is full."""
-        self._reading_paused = True
-
-    def resume_reading(self, resume_parser: bool = True) -> None:
-        """The stream's, when it is not any more."""
-        self._reading_paused = False
-        self._ask_on()
-
-    def _ask_on(self) -> None:
-        for _ in range(self._untold):
-            self._channel.send(Taken(self._stream))
-        self._untold = 0

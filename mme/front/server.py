@@ -54,7 +54,7 @@ class Front:
         metrics: where requests are counted.
         management: what can be done to models; decides on the dialects.
         keys: who may ask for what; None: nobody is asked who they are.
-        tls: None: plain HTTP.
+        tls: None: plain HTTP. Front processes open their own, by the same settings.
         tracing: None: no request is traced. Closed with the front.
         log: how front processes log, where there are several.
     """

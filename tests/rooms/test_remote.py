@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import socket
+import sys
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 
@@ -18,6 +19,7 @@ from mme.front import remote_process
 from mme.front.heads import Heads
 from mme.front.remote import Desk
 from mme.front.remote_channel import Channel
+from mme.front.remote_process import FrontStartError
 from mme.front.remote_protocol import (
     WINDOW,
     Answered,
@@ -178,6 +180,25 @@ async def test_a_front_that_gives_no_sign_of_life_is_replaced(monkeypatch):
         await eventually(lambda: front._state()["fronts"][0]["restarts"] == 1)
         await eventually(lambda: front._readiness() == [] and silent not in pids(front))
         assert front._state()["fronts"][1]["restarts"] == 0
+
+
+async def test_fronts_that_cannot_start_are_an_error_that_leaves_nothing(monkeypatch):
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    front = Front(FakeService(), ServerConfig(port=0, fronts=2), Metrics(NAME, "v"))
+    with pytest.raises(FrontStartError, match="ended before it was ready"):
+        await front.start()
+    await front.close()
+
+
+async def test_a_front_that_cannot_start_again_is_tried_until_it_can(monkeypatch):
+    async with fronts() as front:
+        with monkeypatch.context() as patched:
+            patched.setattr(sys, "executable", "/bin/false")
+            killed = pids(front)[0]
+            os.kill(killed, signal.SIGKILL)
+            await eventually(lambda: front._state()["fronts"][0]["restarts"] >= 2)
+            assert front._readiness() == []
+        await eventually(lambda: all(pids(front)) and front._fronts._processes[0].is_up)
 
 
 async def test_a_drain_answers_what_is_on_its_way_and_ends_the_fronts():

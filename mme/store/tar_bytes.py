@@ -8,6 +8,7 @@ declares.
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 import zstandard
@@ -16,13 +17,13 @@ from isal import igzip, isal_zlib
 from mme.config import DiskConfig
 from mme.errors import ArtifactRefused
 from mme.store.feed import Feed
+from mme.store.zstd_blocks import zstd_pieces
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
 _BUFFER_BYTES = 256 * 1024
 _RATIO_EXEMPT_BYTES = 64 * 1024**2  # small models of zeros compress a thousandfold and hurt nobody
-_ZSTD_SLICE_BYTES = 2048  # at most 512 blocks of 128 KiB: 64 MiB in memory, whatever they say
 _ZSTD_WINDOW_BYTES = 128 * 1024**2  # what `zstd --long` makes
 _GZIP = b"\x1f\x8b"
 _ZSTD = b"\x28\xb5\x2f\xfd"
@@ -116,10 +117,9 @@ class _ZstdReader(io.RawIOBase):
 
     def __init__(self, feed: Feed) -> None:
         super().__init__()
-        self._feed = feed
+        self._pieces = zstd_pieces(_exactly(feed))
         self._frames = zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW_BYTES)
         self._frame: zstandard.ZstdDecompressionObj | None = None
-        self._input = b""
         self._output = memoryview(b"")
 
     def readable(self) -> bool:
@@ -128,16 +128,21 @@ class _ZstdReader(io.RawIOBase):
     def readinto(self, buffer: WriteableBuffer, /) -> int:
         target = memoryview(buffer).cast("B")
         while not self._output:
-            self._input = self._input or self._feed.read(_ZSTD_SLICE_BYTES) or b""
-            if not self._input:
+            piece = next(self._pieces, b"")
+            if not piece:
                 if self._frame is not None:
                     raise EOFError("a zstd frame ends too early")
                 return 0
             self._frame = self._frame or self._frames.decompressobj()
-            self._output = memoryview(self._frame.decompress(self._input))
-            self._input = self._frame.unused_data if self._frame.eof else b""
+            self._output = memoryview(self._frame.decompress(piece))
+            if self._frame.unused_data:
+                raise EOFError("a zstd frame ends within a block")
             self._frame = None if self._frame.eof else self._frame
         count = min(len(target), len(self._output))
         target[:count] = self._output[:count]
         self._output = self._output[count:]
         return count
+
+
+def _exactly(feed: Feed) -> Callable[[int], bytes]:
+    return io.BufferedReader(feed, _BUFFER_BYTES).read

@@ -43,7 +43,17 @@ MATRIX = {
     "model leaks, memory limited": (
         _WORKERS + "a_model_that_takes_all_memory_it_may_is_refused_more_and_its_worker_lives"
     ),
-    "model is killed for memory": _ENDS,
+    "model is killed": _ENDS,
+    "worker out of memory, by a control group": (
+        _WORKERS + "a_worker_that_the_kernel_ends_for_memory_costs_what_ran_in_it_only"
+    ),
+    "isolation is strict, and the kernel lacks something": (
+        "chaos/test_strict.py::"
+        "test_strict_refuses_to_start_where_the_kernel_lacks_something_and_says_what"
+    ),
+    "isolation is auto, and the kernel lacks something": (
+        "chaos/test_strict.py::test_auto_starts_without_it_and_tells_what_is_lacking"
+    ),
     "model forks": _ENDS,
     "model closes its pipe": _ENDS,
     "model writes rubbish to its pipe": _ENDS,

@@ -27,6 +27,12 @@ def leak():
         held.append(bytearray(32 * 1024**2))
 
 
+def fill():
+    held = []
+    while True:
+        held.append(b"x" * 8 * 1024**2)  # written, so that the kernel has to find it
+
+
 def leave_a_child():
     quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL}
     command = [sys.executable, "-S", "-c", "import signal; signal.pause() # rogue child"]
@@ -42,6 +48,7 @@ FAULTS = {
     "hangs": lambda: threading.Event().wait(),
     "spins": spin,
     "leaks": leak,
+    "fills memory": fill,
     "forks": leave_a_child,
     "closes its pipe": lambda: [os.close(number) for number in sockets()],
     "writes rubbish": lambda: [os.write(number, b"\\xff" * 64) for number in sockets()],

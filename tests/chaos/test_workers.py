@@ -17,6 +17,7 @@ import pytest
 from mme import Engine
 from mme.domain import ModelKey
 from mme.errors import InvocationTimeout, LoadFailed, MmeError, PredictionFailed, WorkerLost
+from tests.chaos.memory_group import can_be_made, make_memory_group
 from tests.chaos.rogue import rogue
 from tests.engines import ask, assert_ledger_is_exact, drop, invocation, quiet, running_engine
 from tests.eventually import eventually
@@ -33,6 +34,8 @@ CAUSES = {
     "closes its pipe": "closed its channel|exited with status [01]",
     "writes rubbish": "closed its channel|exited with status [01]",
 }
+# Where no control group can be made here, all that is left to show is what its kill looks like.
+WAY_TO_END_MEMORY = "control group" if can_be_made() else "SIGKILL from outside"
 HASTY = {"heartbeat_seconds": 0.1, "invocation_seconds": 1.0, "grace_seconds": 0.1}
 
 
@@ -143,6 +146,30 @@ async def test_a_model_that_takes_all_memory_it_may_is_refused_more_and_its_work
         assert isinstance(told, PredictionFailed)
         assert "out of memory" in str(told)
         assert worker(engine)["restarts"] == 0
+
+
+@pytest.mark.parametrize("way", [WAY_TO_END_MEMORY])
+async def test_a_worker_that_the_kernel_ends_for_memory_costs_what_ran_in_it_only(
+    tmp_path: Path, way: str
+) -> None:
+    drop(tmp_path / "models", "rogue", rogue())
+    async with engine_with_a_neighbour(tmp_path) as engine:
+        pid = worker(engine)["pid"]
+        if way == "control group":
+            group = make_memory_group()
+            assert group is not None
+            group.add(pid)
+            told = await tell(engine, "rogue", "fills memory")
+            assert group.kills == 1
+            group.remove()
+        else:
+            filling = asyncio.create_task(tell(engine, "rogue", "hangs"))
+            await eventually(lambda: worker(engine)["running"])
+            os.kill(pid, signal.SIGKILL)
+            told = await filling
+        assert isinstance(told, WorkerLost)
+        assert "killed by SIGKILL" in str(told)
+        assert why_lost(engine, "rogue") == why_lost(engine, "a") == "it was killed by SIGKILL"
 
 
 @pytest.mark.parametrize("moment", ["idle", "unloading"])

@@ -107,15 +107,10 @@ class Placing:
         )
         self._refuse_churn(version.key, wanted_bytes)
         request = LoadRequest(
-            model=copy_id,
-            name=version.key,
-            directory=str(artifact.directory),
-            size_bytes=wanted_bytes,
-            content=version.digest,
-            tenant=tenant,
-            environment=environment,
-            avoid=avoid,
-        )
+            model=copy_id, name=version.key, content=version.digest, tenant=tenant,
+            directory=str(artifact.directory), size_bytes=wanted_bytes,
+            environment=environment, avoid=avoid,
+        )  # fmt: skip
         with self._quota.loading(tenant, wanted_bytes):
             await self._quota.make_room(tenant, wanted_bytes)
             with stage("make room"):

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from load_tests import (
     cold,
+    compiled,
     density,
     far,
     flood,
@@ -49,6 +50,7 @@ _SCENARIOS = {
     "growth": growth,
     "hop": hop,
     "fronts": fronts,
+    "compiled": compiled,
     "memory-return": memory_return,
     "density": density,
     "simulate": simulate,

@@ -53,6 +53,7 @@ class Compiling:
     def __init__(self, losses: Losses) -> None:
         self._losses = losses
         self._models: dict[str, Compilable] = {}
+        self._is_rehearsed = False
         self._thread = ThreadPoolExecutor(1, "compile", initializer=_let_others_go_first)
 
     def came(self, key: str, model: Compilable) -> None:
@@ -75,6 +76,9 @@ class Compiling:
         Raises what the model raises; the model is what it was then.
         """
         started, model = time.perf_counter(), self._models[message.model]
+        if not self._is_rehearsed:  # what is set up on first use is no model's own
+            self._thread.submit(_rehearse, model).result()
+            self._is_rehearsed = True
         done = self._thread.submit(_compile, model, message.room_bytes).result()
         if done is None:
             model.postpone()
@@ -109,6 +113,11 @@ def _compile(model: Compilable, room_bytes: int) -> tuple[Taken, int] | None:
     model.become(twin).wait(_GONE_SECONDS)
     memory.give_back()
     return taken, before_bytes - memory.private_bytes()
+
+
+def _rehearse(model: Compilable) -> None:
+    model.compile()
+    memory.give_back()
 
 
 def _let_others_go_first() -> None:

@@ -58,6 +58,25 @@ def test_models_dropped_into_s3_answer_boto3_while_eviction_goes_on(tmp_path, bu
         assert state["memory"]["resident_bytes"] <= state["memory"]["budget_bytes"] == 400_000
 
 
+def test_models_fetched_in_ranges_answer_and_are_switched_when_overwritten(tmp_path, bucket):
+    ranges = ("--s3-ranges", "3", "--s3-range-bytes", "3KB", "--refresh-seconds", "0.2")
+    small, large = booster(1), booster(2, trees=100, depth=6)
+    bucket.put("small.tar.gz", tarball(small.members))
+    bucket.put("large.tar.gz", tarball(large.members))
+    assert len(tarball(large.members)) > 5 * 3_000
+    with (
+        serving(tmp_path, bucket.url(), *s3_flags(bucket), *ranges) as server,
+        runtime_client(server.url) as client,
+    ):
+        assert predict(client, "small.tar.gz") == pytest.approx(small.prediction, rel=1e-6)
+        assert predict(client, "large.tar.gz") == pytest.approx(large.prediction, rel=1e-6)
+        newer = booster(3, trees=100, depth=6)
+        bucket.put("large.tar.gz", tarball(newer.members))
+        wait_until(
+            lambda: predict(client, "large.tar.gz") == pytest.approx(newer.prediction, rel=1e-6)
+        )
+
+
 def test_torch_models_answer_from_s3_what_torch_answers(tmp_path, bucket):
     bucket.put("spin.tar.gz", tarball({"model.pt": spinner()}))
     with (

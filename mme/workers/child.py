@@ -26,7 +26,7 @@ from loaders.find import Found, find_loader, loader_by_name
 from loaders.printing import Sink, speaking
 from loaders.signatures import OIP_TYPE, TensorModel
 from mme.domain import Signature
-from mme.workers import memory
+from mme.workers import full, memory
 from mme.workers.child_channel import Channel
 from mme.workers.child_compiling import Compiling
 from mme.workers.child_options import ChildOptions
@@ -83,7 +83,7 @@ class Worker:
         threading.Thread(target=self._beat, name="beat", daemon=True).start()
         for message in self._predictions.messages():
             if isinstance(message, Predict):
-                self._predictions.send(self._predict(message))
+                self._predictions.send(full.unless_filled(self._predict, message))
 
     def _prepare(self, loader: Loader) -> None:
         """Imports a framework; it lives for ever, so collecting garbage need not walk it."""

@@ -125,6 +125,11 @@ def private_bytes() -> int:
     return (resident - shared) * _PAGE_BYTES
 
 
+def data_bytes() -> int:
+    """What the system holds against a limit on data, in memory or not."""
+    return int(os.pread(_statm, _PROC_BYTES, 0).split()[5]) * _PAGE_BYTES
+
+
 def peak_bytes() -> int:
     """The most that was ever in memory, since the kernel was last told to forget it."""
     found = _PEAK.search(os.pread(_status, _PROC_BYTES, 0))

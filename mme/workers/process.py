@@ -21,6 +21,7 @@ from pathlib import Path
 import structlog
 
 from mme.errors import ConfigError, WorkerLost
+from mme.workers import full
 from mme.workers.channel import Channel
 from mme.workers.lending import Lending
 from mme.workers.protocol import (
@@ -277,6 +278,8 @@ class WorkerProcess:
 
 
 def _describe(code: int, reason: str) -> str:
+    if code == full.STATUS:
+        return "a model took all the memory that it may"
     if code >= 0:
         return f"it exited with status {code}"
     name = signal.Signals(-code).name if -code in set(signal.Signals) else str(-code)

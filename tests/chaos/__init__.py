@@ -43,6 +43,9 @@ MATRIX = {
     "model leaks, memory limited": (
         _WORKERS + "a_model_that_takes_all_memory_it_may_is_refused_more_and_its_worker_lives"
     ),
+    "model keeps all the memory that it may, worker after worker": (
+        _WORKERS + "a_model_that_ends_three_workers_is_quarantined_with_the_cause"
+    ),
     "model is killed": _ENDS,
     "worker out of memory, by a control group": (
         _WORKERS + "a_worker_that_the_kernel_ends_for_memory_costs_what_ran_in_it_only"

@@ -6,6 +6,8 @@ SCRIPT = b"""
 import ctypes, mmap, os, signal, socket, stat, subprocess, sys, threading
 from pathlib import Path
 
+hoarded = []
+
 
 def sockets():
     for name in os.listdir("/proc/self/fd"):
@@ -33,6 +35,15 @@ def fill():
         held.append(b"x" * 8 * 1024**2)  # written, so that the kernel has to find it
 
 
+def hoard():
+    size_bytes = 64 * 1024**2
+    while size_bytes > 1024:
+        try:
+            hoarded.append(b"x" * size_bytes)
+        except MemoryError:
+            size_bytes //= 2
+
+
 def leave_a_child():
     quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL}
     command = [sys.executable, "-S", "-c", "import signal; signal.pause() # rogue child"]
@@ -49,6 +60,7 @@ FAULTS = {
     "spins": spin,
     "leaks": leak,
     "fills memory": fill,
+    "hoards memory": hoard,
     "forks": leave_a_child,
     "closes its pipe": lambda: [os.close(number) for number in sockets()],
     "writes rubbish": lambda: [os.write(number, b"\\xff" * 64) for number in sockets()],

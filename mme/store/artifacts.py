@@ -51,6 +51,8 @@ class ArtifactCache:
         self._index = DiskIndex(self._files, config, self._sweeper)
         self._left = TakeOver(self._files, self._index)
         self._fetching: dict[str, asyncio.Event] = {}  # by digest; set when it has ended
+        metrics.disk_bytes.labels("budget").set_function(lambda: self.budget_bytes)
+        metrics.disk_bytes.labels("used").set_function(lambda: self.used_bytes)
 
     @property
     def used_bytes(self) -> int:
@@ -75,7 +77,6 @@ class ArtifactCache:
         """
         debris = await asyncio.to_thread(self._files.open)
         self._sweeper.submit(self._left.run, debris)
-        self._set_gauges()
 
     @property
     def is_taken_over(self) -> bool:
@@ -121,7 +122,6 @@ class ArtifactCache:
             )
         finally:
             self._index.unpin(entry)
-            self._set_gauges()
 
     def on_disk(self, key: ModelKey) -> ArtifactVersion | None:
         """The newest version of `key` that is on disk."""
@@ -131,7 +131,6 @@ class ArtifactCache:
     def discard(self, version: ArtifactVersion) -> None:
         """Takes `version` off the disk, once nobody leases it."""
         self._index.discard(version)
-        self._set_gauges()
 
     async def close(self) -> None:
         """Waits for what threads are doing, and lets another server have `cache_dir`."""
@@ -155,7 +154,6 @@ class ArtifactCache:
             finally:
                 if known:
                     self._index.unpin(known)
-                self._set_gauges()
             if isinstance(found, asyncio.Event):
                 await found.wait()
                 continue
@@ -244,7 +242,3 @@ class ArtifactCache:
                 self._sweeper.submit(self._left.forget_missing)
         except ConfigError as error:
             raise DiskUnavailable(str(error)) from error
-
-    def _set_gauges(self) -> None:
-        self._metrics.disk_bytes.labels("budget").set(self.budget_bytes)
-        self._metrics.disk_bytes.labels("used").set(self.used_bytes)

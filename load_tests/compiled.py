@@ -82,13 +82,12 @@ def _heat(
     for server in servers.values():
         with Operator(server.port) as operator:
             operator.load(question.target)
-        _ask(server, question, max(options.connections), options, report)
     server = servers["compiled"]
     end = time.monotonic() + _HOT_SECONDS
     while not _told(server)["compiled"]:
         if time.monotonic() > end:
             raise ServerFailed(f"the model was not compiled within {_HOT_SECONDS:g} s")
-        _ask(server, question, max(options.connections), options, report)
+        _ask(server, question, 1, options, report)
     for subject, each in servers.items():
         kibibytes = _told(each)["bytes"] / 1024
         report.add(Finding(subject=subject, figure="memory, KiB", value=kibibytes))

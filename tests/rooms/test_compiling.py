@@ -13,6 +13,7 @@ import pytest
 import xgboost
 from structlog.testing import capture_logs
 
+from loaders.hot_rows import HOT_CALLS
 from mme import Engine, ModelKey
 from mme.cache.ledger import Ledger
 from mme.errors import ConfigError
@@ -58,9 +59,11 @@ async def answers(engine: Engine) -> list[float]:
 
 
 async def heat(engine: Engine) -> list[float]:
-    """Asks so many rows that the model is hot; what it answered."""
-    await answers(engine)
-    return await answers(engine)
+    """Asks so many lone rows that the model is hot; what it answers."""
+    before = await answers(engine)
+    for _ in range(HOT_CALLS):
+        await ask(engine, MODEL)
+    return before
 
 
 def told(engine: Engine) -> dict[str, object]:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from loaders.compiled_call import CompiledCall, Transform, prepare
 from loaders.contract import Compilable, NotCompilable, Payload, Trust
-from loaders.hot_rows import HOT_ROWS, HotRows
+from loaders.hot_rows import HOT_CALLS, HotRows
 from loaders.tree_graph import Forest, Tree
 from loaders.xgboost_compiled import agree, compile_member, rows_to_compare
 from loaders.xgboost_files import Saved
@@ -185,9 +185,16 @@ def test_a_forest_without_rows_asked_or_without_splits_is_compared_all_the_same(
     assert CompiledCall(forest, Transform(np.copy))(rows).ravel().tolist() == [3.0] * len(rows)
 
 
-def test_a_model_is_hot_after_enough_rows_and_keeps_the_last_of_them():
+def ask_lone_rows(model, count=HOT_CALLS):
+    payload = csv(table(3, 1))
+    for _ in range(count):
+        model.predict([payload])
+
+
+def test_a_model_is_hot_after_enough_calls_and_keeps_the_last_rows():
     hot = HotRows()
-    hot.note(np.zeros((HOT_ROWS - 2, 3), np.float32))
+    for _ in range(HOT_CALLS - 2):
+        hot.note([[0.0, 0.0, 0.0]])
     hot.note([[1.0, 2.0, 3.0]])
     assert not hot.is_due
     hot.note(np.full((1, 3), 7, np.float32))
@@ -196,8 +203,18 @@ def test_a_model_is_hot_after_enough_rows_and_keeps_the_last_of_them():
     assert len(hot.table()) == 64
     hot.postpone()
     assert not hot.is_due
-    hot.note(np.zeros((HOT_ROWS, 3), np.float32))
+    for _ in range(HOT_CALLS):
+        hot.note([[0.0, 0.0, 0.0]])
     assert hot.is_due
+
+
+def test_a_model_that_is_asked_by_large_tables_is_never_hot():
+    hot = HotRows()
+    for _ in range(HOT_CALLS):
+        for _ in range(4):
+            hot.note([[0.0]])
+        hot.note(np.zeros((1_000, 1), np.float32))
+    assert not hot.is_due
 
 
 @lru_cache(maxsize=1)
@@ -230,6 +247,7 @@ def test_a_loaded_model_becomes_what_it_was_compiled_to_and_lets_its_booster_go(
     model.count_rows()
     payloads = [csv(table(seed)) for seed in range(10)] + [csv(table(3)[:1])]
     before = [numbers(model.predict([payload])[0]) for payload in payloads]
+    ask_lone_rows(model)
     assert model.due_bytes() > len(saved())
     gone = model.become(model.compile())
     assert gone.is_set()
@@ -245,11 +263,11 @@ def test_a_loaded_model_becomes_what_it_was_compiled_to_and_lets_its_booster_go(
 def test_a_model_that_was_refused_is_never_due_again():
     model = load()
     model.count_rows()
-    model.predict([csv(np.tile(table(1), (10, 1)))])
+    ask_lone_rows(model)
     assert model.due_bytes()
     [only] = model._members
     model._members = (dataclasses.replace(only, missing=-1.0),)
     with pytest.raises(NotCompilable):
         model.compile()
-    model.predict([csv(np.tile(table(1), (10, 1)))])
+    ask_lone_rows(model)
     assert model.due_bytes() == 0

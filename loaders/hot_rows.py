@@ -16,9 +16,7 @@ import numpy as np
 from loaders.codecs import Array
 
 _EVEN_ROWS = 24  # a call of so many takes as long either way
-HOT_CALLS: Final = (
-    1_000  # of lone rows: 60 us saved each pay for compiling, which takes 60 ms
-)
+HOT_CALLS: Final = 1_000  # of lone rows: 60 us saved each pay for compiling, which takes 60 ms
 _KEPT_ROWS: Final = 64
 
 

@@ -116,7 +116,8 @@ async def test_a_worker_that_dies_while_it_compiles_is_replaced_and_the_ledger_e
 
 
 async def test_without_room_a_model_stays_as_it_is_until_there_is_some(tmp_path):
-    async with compiling_engine(tmp_path, LARGE, memory=8 * MEGABYTE) as engine:
+    settings = {"memory": 8 * MEGABYTE, "pressure_seconds": 60.0}  # the budget is this test's
+    async with compiling_engine(tmp_path, LARGE, **settings) as engine:
         await heat(engine)
         residents = cache_of(engine).residents
         residents.set_budget(told(engine)["bytes"] + MEGABYTE)

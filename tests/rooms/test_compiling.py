@@ -122,7 +122,7 @@ async def test_without_room_a_model_stays_as_it_is_until_there_is_some(tmp_path)
         residents = cache_of(engine).residents
         residents.set_budget(told(engine)["bytes"] + MEGABYTE)
         await eventually(engine._built_in.pool.hot)
-        await answers(engine)
+        await ask(engine, MODEL)
         assert not told(engine)["compiled"]
         residents.set_budget(64 * MEGABYTE)
         await eventually(lambda: told(engine)["compiled"])

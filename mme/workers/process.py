@@ -236,6 +236,7 @@ class WorkerProcess:
             case Printed():
                 _log.info("model_printed", model=message.name, pid=self.pid, line=message.line)
             case Ready():
+                self.last_sign_at = time.monotonic()  # it may have been long at importing
                 self.isolation = Isolation(holds=message.holds, lacks=message.lacks)
                 if not self._ready.done():
                     self._ready.set_result(None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -17,6 +18,7 @@ from mme.config import IsolationConfig, WorkerConfig
 from mme.metrics import Metrics
 from mme.workers.pool import LoadedModel, LoadRequest, Pool
 from mme.workers.preload import Preload
+from mme.workers.process import WorkerProcess
 from mme.workers.spec import WorkerSpec
 from tests.eventually import eventually
 from tests.models import booster
@@ -110,8 +112,18 @@ async def test_the_only_worker_is_replaced_by_one_that_knows_what_the_dead_one_h
         assert imports_xgboost(await replaced(pool, 0, pid))
 
 
-def spec() -> WorkerSpec:
-    return WorkerSpec.of(WorkerConfig(preload=("torch",)), 1, None)
+def spec(framework: str = "torch") -> WorkerSpec:
+    return WorkerSpec.of(WorkerConfig(preload=(framework,)), 1, None)
+
+
+async def test_a_worker_that_was_long_at_importing_is_not_taken_for_silent() -> None:
+    began = time.monotonic()
+    process = WorkerProcess(spec("xgboost"), lambda _: None, lambda _: None)
+    await process.start()
+    half_way = (began + time.monotonic()) / 2
+    told = process.last_sign_at
+    await process.end("the test is over")
+    assert told > half_way
 
 
 def test_what_no_worker_got_ready_with_is_left_out_the_next_time_and_tried_again_after_it() -> None:

@@ -130,7 +130,7 @@ async def test_without_room_a_model_stays_as_it_is_until_there_is_some(tmp_path)
 
 async def test_what_takes_more_than_there_was_room_for_is_given_up(tmp_path):
     async with compiling_engine(tmp_path, LARGE, heartbeat_seconds=60.0) as engine:
-        before, former_bytes = await heat(engine), told(engine)["bytes"]
+        before, former_bytes = await answers(engine), told(engine)["bytes"]
         [entry] = cache_of(engine).residents
         answer = await entry.slot.compile(entry.copy_id, room_bytes=1_000)
         assert answer.fault.status == 507
@@ -143,7 +143,7 @@ async def test_a_model_that_can_not_be_compiled_stays_and_the_log_says_so_once(t
         async with compiling_engine(tmp_path, cox()) as engine:
             before = await heat(engine)
             await eventually(lambda: counted(engine, "refused"))
-            assert await heat(engine) == before
+            assert await answers(engine) == before
             assert await cache_of(engine).unload(ModelKey(MODEL))
             await heat(engine)  # loaded again, it is the same content
             await eventually(engine._built_in.pool.hot)
@@ -153,7 +153,7 @@ async def test_a_model_that_can_not_be_compiled_stays_and_the_log_says_so_once(t
 
 async def test_nothing_is_compiled_unless_it_is_set(tmp_path):
     async with compiling_engine(tmp_path, LARGE, compile_trees="off") as engine:
-        await heat(engine)
+        await ask(engine, MODEL)
         [entry] = cache_of(engine).residents
         answer = await entry.slot.compile(entry.copy_id, room_bytes=100 * MEGABYTE)
         assert answer.fault.status == 500

@@ -15,7 +15,7 @@ from load_tests.plan import Question
 from load_tests.server_process import RunningServer, mme_server, null_server
 from load_tests.tenants import Tenant, pack, train
 
-OURS, NULL = "mme", "null server"
+OURS, COMPILED, NULL = "mme", "mme --compile-trees on", "null server"
 _SUFFIXES = {"xgboost": ".ubj", "torch": ".pt"}
 
 
@@ -70,11 +70,18 @@ class Contestant(Protocol):
 
 
 class Ours:
-    """`mme serve` as a user gets it; how much memory is room for some it learns from all."""
+    """`mme serve` as a user gets it; how much memory is room for some it learns from all.
 
-    name, evicts, serves_models = OURS, True, True
+    Args:
+        name: what it is called.
+        flags: more than a user gives.
+    """
 
-    def __init__(self) -> None:
+    evicts, serves_models = True, True
+
+    def __init__(self, name: str = OURS, flags: Sequence[str] = ()) -> None:
+        self.name = name
+        self._flags = flags
         self._bytes_each = 0.0
 
     @contextmanager
@@ -83,7 +90,7 @@ class Ours:
         directory.mkdir()
         is_all = room >= len(chosen.models)
         flags = [] if is_all else [f"--memory={int(room * self._bytes_each)}"]
-        with mme_server(chosen.tarballs, directory, flags) as server:
+        with mme_server(chosen.tarballs, directory, [*self._flags, *flags]) as server:
             yield server
             if is_all:
                 with Operator(server.port) as operator:

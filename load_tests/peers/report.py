@@ -13,7 +13,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from load_tests.peers.contestants import NULL, OURS
+from load_tests.peers.contestants import COMPILED, NULL, OURS
 from load_tests.peers.markdown import write_markdown
 from load_tests.peers.verdicts import Verdict, judge, losses, work_out
 from load_tests.plot import Bar, write_plot
@@ -94,7 +94,7 @@ class PeersReport(Report):
     def _verdicts(self) -> list[Verdict]:
         """All goals; without any peer those alone that need none."""
         told = list(judge(work_out(self.rows)))
-        if {row.subject for row in self.rows} <= {OURS, NULL}:
+        if {row.subject for row in self.rows} <= {OURS, COMPILED, NULL}:
             return [each for each in told if each.measured is not None]
         return told
 

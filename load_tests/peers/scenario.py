@@ -14,7 +14,7 @@ from pathlib import Path
 
 from load_tests.peers.all_peers import PEERS
 from load_tests.peers.comparison import Comparison
-from load_tests.peers.contestants import Contestant, NullServer, Other, Ours
+from load_tests.peers.contestants import COMPILED, Contestant, NullServer, Other, Ours
 from load_tests.peers.environments import PeerUnavailable, obtain
 from load_tests.peers.report import PeersReport
 from load_tests.tenants import installed_frameworks
@@ -25,6 +25,8 @@ ARGUMENTS_KEPT = (
 )  # fmt: skip
 REPORT = PeersReport
 
+_COMPILED = "compiled"  # ours, with a setting that is not the default
+_NAMED = (_COMPILED, *PEERS)
 _MIX_PEERS = ("in-process", "in-process-2", "triton", "litserve")
 
 
@@ -35,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--rounds", type=int, default=3, help="over which medians are taken")
     add("--connections", type=_counts, default=(1, 8, 64), help="of xgboost; others: the most")
     add("--frameworks", default=",".join(installed_frameworks()))
-    add("--peers", type=_names, default=tuple(PEERS), help=f"of {','.join(PEERS)}")
+    add("--peers", type=_names, default=_NAMED, help=f"of {','.join(_NAMED)}")
     place = Path.home() / ".cache" / "mme-load-tests"
     add("--environments", type=Path, default=place, help="where the peers are installed, and kept")
     add("--models", type=int, default=100, help="xgboost models in the mix; 0: no mix")
@@ -60,6 +62,9 @@ def run(options: argparse.Namespace, report: PeersReport) -> None:
 
 def _others(options: argparse.Namespace, report: PeersReport) -> Iterator[tuple[str, Contestant]]:
     for key in options.peers:
+        if key == _COMPILED:
+            yield key, Ours(COMPILED, ["--compile-trees=on"])
+            continue
         peer = PEERS[key]
         try:
             yield key, Other(peer, obtain(peer, options.environments))
@@ -73,6 +78,6 @@ def _counts(text: str) -> tuple[int, ...]:
 
 def _names(text: str) -> tuple[str, ...]:
     names = tuple(text.split(","))
-    if unknown := set(names) - set(PEERS):
+    if unknown := set(names) - set(_NAMED):
         raise argparse.ArgumentTypeError(f"no such peer: {', '.join(sorted(unknown))}")
     return names

@@ -95,9 +95,9 @@ class LoadWatch:
 
 
 class KnownLoad:
-    """Stands in for a watch where the same content was loaded here before, and measured.
+    """Stands in for a watch where the same content was measured here before.
 
-    Most of what a watch costs is malloc's look at every hole in its heaps, twice.
+    That is, the second time: the first had what caches took on for good. Most of what a watch costs is malloc's look at every hole in its heaps, twice.
 
     Args:
         known: what was measured.
@@ -123,7 +123,7 @@ class Watches:
     """Begins watches, and remembers what they saw."""
 
     def __init__(self) -> None:
-        self._known: dict[str, Taken] = {}  # by content
+        self._known: dict[str, Taken | None] = {}  # by content; None: seen once
 
     def begin(self, directory: Path, content: str) -> LoadWatch | KnownLoad:
         """A watch of a load, before any look into `directory`: the model fills what that leaves."""
@@ -131,9 +131,9 @@ class Watches:
         return LoadWatch(directory) if known is None else KnownLoad(known)
 
     def keep(self, content: str, taken: Taken) -> None:
-        """Remembers what content takes, unless it has no name."""
+        """Remembers what content took the second time, unless it has no name."""
         if content:
-            self._known[content] = taken
+            self._known[content] = taken if content in self._known else None
             if len(self._known) > _KNOWN_LIMIT:
                 del self._known[next(iter(self._known))]
 

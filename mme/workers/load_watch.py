@@ -97,7 +97,8 @@ class LoadWatch:
 class KnownLoad:
     """Stands in for a watch where the same content was measured here before.
 
-    That is, the second time: the first had what caches took on for good. Most of what a watch costs is malloc's look at every hole in its heaps, twice.
+    That is, the second time: the first had what caches took on for good. Most of what a watch costs
+    is malloc's look at every hole in its heaps, twice.
 
     Args:
         known: what was measured.

@@ -117,5 +117,4 @@ class Compiling:
         loaded.residency.resize(more_bytes)
         self._residents.accounts.resized(loaded.residency.account, more_bytes)
         entry.loaded = replace(loaded, resident_bytes=size_bytes)
-        self._metrics.memory_bytes.labels("resident").set(ledger.resident_bytes)
         return True

@@ -160,11 +160,13 @@ def tell(timings: Timings, error: BaseException | None = None) -> None:
     traced.tracing.add(traced, "predict", predicted_at, ended_at, error)
 
 
-def tell_failure(name: str, started_at: int, error: BaseException) -> None:
-    """What failed just now, and began at `started_at`, in nanoseconds since 1970."""
+def tell_failure(name: str, seconds: float, error: BaseException) -> None:
+    """What failed just now, and took so long."""
     traced = _current.get()
     if traced is not None and traced.span.is_recording():
-        traced.tracing.add(traced, name, started_at, time.time_ns(), error)
+        failed_at = time.time_ns()
+        started_at = failed_at - int(seconds * _NANOSECONDS)
+        traced.tracing.add(traced, name, started_at, failed_at, error)
 
 
 def read_parent(value: str | None) -> str | None:

@@ -68,7 +68,7 @@ class MultiModelEngine:
                 f"Request {invocation.request_id} is missing a target model header.",
                 "TARGET_MODEL_HEADER_MISSING",
             )
-        body, asked_at = invocation.body, 0
+        body, asked_at = invocation.body, 0.0
         ask = self._ask(invocation, body if isinstance(body, bytes) else await body.read())
         try:
             for attempt in range(1, _ATTEMPTS + 1):
@@ -76,7 +76,7 @@ class MultiModelEngine:
                     key, invocation.deadline, invocation.api_key
                 )
                 try:
-                    asked_at = time.time_ns()
+                    asked_at = time.monotonic()
                     outcome = await self._pool.predict(
                         lease.residency, ask, invocation.deadline, invocation.api_key
                     )
@@ -129,11 +129,11 @@ class MultiModelEngine:
         return Ask(body, invocation.content_type, accept, invocation.custom_attributes)
 
     def _note_failure(
-        self, key: ModelKey, error: BaseException, asked_bytes: int, asked_at: int
+        self, key: ModelKey, error: BaseException, asked_bytes: int, asked_at: float
     ) -> None:
         self._cache.residents.accounts.failed(key, error, asked_bytes)
         if asked_at and not isinstance(error, PredictionFailed):  # which is told with its times
-            tell_failure("predict", asked_at, error)
+            tell_failure("predict", time.monotonic() - asked_at, error)
 
     def _too_late(self) -> InvocationTimeout:
         return InvocationTimeout(

@@ -150,7 +150,7 @@ async def test_the_newest_usage_is_in_the_answer_and_the_rest_is_written_at_the_
 
 
 async def test_without_a_ledger_the_top_is_known_and_a_question_is_refused(keeper):
-    keeper._accounts.enter("a", 10, 0.1).answered(1, 2)
+    keeper.accounts.enter("a", 10, 0.1).answered(1, 2)
     await keeper.write()
     assert [top.model for top in keeper.top.shown()] == ["a"]
     with pytest.raises(InvalidRequest, match="keeps no ledger"):
@@ -159,7 +159,7 @@ async def test_without_a_ledger_the_top_is_known_and_a_question_is_refused(keepe
 
 async def test_what_cannot_be_written_is_kept_and_written_later(path, keeper):
     await keeper.open(path, 9)
-    accounts, blocker = keeper._accounts, sqlite3.connect(path)
+    accounts, blocker = keeper.accounts, sqlite3.connect(path)
     blocker.execute("ALTER TABLE usage RENAME TO taken_away")
     for _ in range(2):
         accounts.enter("a", 1, 0.0).answered(1, 1)
@@ -175,7 +175,7 @@ async def test_what_cannot_be_written_is_kept_and_written_later(path, keeper):
 
 async def test_a_writer_that_is_cancelled_loses_and_doubles_nothing(path, keeper):
     await keeper.open(path, 9)
-    accounts = keeper._accounts
+    accounts = keeper.accounts
     account = accounts.enter("a", 1, 0.0)
     for turns in range(12):
         account.answered(1, 1)
@@ -190,7 +190,7 @@ async def test_a_writer_that_is_cancelled_loses_and_doubles_nothing(path, keeper
 
 async def test_fifty_thousand_models_are_written_without_holding_up_the_loop(path, keeper):
     await keeper.open(path, 9)
-    accounts = keeper._accounts
+    accounts = keeper.accounts
     for number in range(50_000):
         accounts.enter(f"tenants/acme-{number:05}/model.tar.gz", 1, 0.0).answered(1, 1)
     writing, turns = asyncio.create_task(keeper.write()), 0

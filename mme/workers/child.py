@@ -20,7 +20,6 @@ from typing import NoReturn
 
 import msgspec
 
-from loaders.compiled_call import prepare as prepare_compiling
 from loaders.contract import Answer, Compilable, Loader, Model, ModelFault, Payload, Trust
 from loaders.find import Found, find_loader, loader_by_name
 from loaders.printing import Sink, speaking
@@ -76,7 +75,9 @@ class Worker:
         for name in self._options.preload:
             self._prepare(loader_by_name(name))
         if self._options.compile_trees:
-            prepare_compiling()
+            from loaders.compiled_call import prepare  # noqa: PLC0415 - numpy, onnxruntime
+
+            prepare()
         isolation = self._isolation
         self._control.send(Ready(os.getpid(), holds=isolation.holds, lacks=isolation.lacks))
         threading.Thread(target=self._serve_control, name="load", daemon=True).start()

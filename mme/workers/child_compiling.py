@@ -11,14 +11,17 @@ import contextlib
 import os
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from mme.workers import memory
 from mme.workers.load_watch import LoadWatch, Taken
 from mme.workers.losses import Losses
 from mme.workers.protocol import NO_ROOM_STATUS, CallFailed, Compile, Faulted, Loaded
+
+if TYPE_CHECKING:
+    from concurrent.futures import ThreadPoolExecutor
 
 _NICENESS = 10
 _FRAMEWORK = "onnxruntime"  # that scores it
@@ -54,7 +57,12 @@ class Compiling:
         self._losses = losses
         self._models: dict[str, Compilable] = {}
         self._is_rehearsed = False
-        self._thread = ThreadPoolExecutor(1, "compile", initializer=_let_others_go_first)
+
+    @cached_property
+    def _thread(self) -> ThreadPoolExecutor:
+        from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - half a megabyte
+
+        return ThreadPoolExecutor(1, "compile", initializer=_let_others_go_first)
 
     def came(self, key: str, model: Compilable) -> None:
         """A model was loaded."""

@@ -16,8 +16,6 @@ import msgspec
 from mme.cli.door import door
 from mme.config import Config
 
-_SWITCH_SECONDS = 0.0005  # a thread that unpacks yields to the one that serves this often
-
 
 def become_server(settings: Config) -> NoReturn:
     """Replaces this process by the server. Raises OSError where it can't be executed."""
@@ -38,7 +36,6 @@ def main() -> None:
         sys.modules[unused] = None  # type: ignore[assignment]
     with open(int(sys.argv[1]), "rb") as file:  # noqa: PTH123 - it has no path
         settings = msgspec.msgpack.decode(file.read(), type=Config)
-    sys.setswitchinterval(_SWITCH_SECONDS)
     with door():
         from mme.serving import serve  # noqa: PLC0415 - what it raises goes through the door
 

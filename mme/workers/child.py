@@ -50,7 +50,7 @@ from mme.workers.protocol import (
 from mme.workers.sandbox import Isolation, NotIsolated, enter
 from mme.workers.wording import without_paths
 
-_SWITCH_SECONDS = 0.0002  # a thread that loads yields to the one that predicts this often
+_SWITCH_SECONDS = 0.001  # a thread that loads yields to the one that predicts this often
 _SCRIPT = "script"
 _MESSAGE_CHARACTERS, _REHEARSED_BYTES = 1_000, 16 * 1024**2
 

@@ -1,7 +1,7 @@
 """One place in the pool: a worker process, its queues, its models; and its successor when it ends.
 
-States: starting -> ready -> (ended -> waiting out the back-off -> starting) ... -> closed.
-What a dead worker had is settled in one step, `_ended`: queues, residencies, then `on_lost`.
+States: starting -> ready -> (ended -> waiting out the back-off -> starting) ... -> closed. What a
+dead worker had is settled in one step, `_ended`: queues, residencies, then `on_lost`.
 """
 
 from __future__ import annotations
@@ -60,11 +60,10 @@ class Slot:
         self._load_turn = asyncio.Lock()
         self._is_to_dispatch = False  # in this turn of the loop
         self._loading: tuple[str, float] | None = None  # what, for people; since when
-        self._started_at = 0.0
-        self._backoff = Backoff()
+        self._started_at, self._backoff = 0.0, Backoff()
         self._tasks: set[asyncio.Task[None]] = set()
-        self.is_closed = False  # the end of its worker is no accident any more
-        self.is_leaving = False  # takes no more loads; its worker has no successor here
+        # Its worker's end is no accident any more; it takes no loads, and has no successor here.
+        self.is_closed = self.is_leaving = False
         self.empty = asyncio.Event()  # has no model any more
 
     @property
@@ -123,9 +122,9 @@ class Slot:
         self.dispatch_soon()
 
     async def retire(self) -> None:
-        """Takes no more loads; returns when those on their way have ended."""
+        """Takes no more loads; returns when the one under way has ended."""
         self.is_leaving = True
-        async with self._load_turn:  # first come, first served: all before have ended
+        async with self._load_turn:
             pass
 
     async def close(self, reason: str = "the server is shutting down") -> None:
@@ -146,6 +145,8 @@ class Slot:
         """
         process = self._serving()
         async with process.lent(wanted) as directory, self._load_turn:  # lent while others load
+            if self.is_leaving:  # since then
+                raise WorkerLost("The worker is being replaced.", started=False)
             self._loading = wanted.name, time.monotonic()
             try:
                 answer = await process.load(wanted, directory)
@@ -156,7 +157,7 @@ class Slot:
                 self._loading = None
             if isinstance(answer, Loaded):
                 self._keep(wanted, answer)
-            return answer
+        return answer
 
     def _keep(self, wanted: LoadRequest, loaded: Loaded) -> None:
         self._residencies[wanted.model] = Residency(
@@ -177,10 +178,9 @@ class Slot:
 
     def residency(self, model: str) -> Residency:
         """The residency of a model just loaded. Raises WorkerLost if the worker has ended since."""
-        try:
-            return self._residencies[model]
-        except KeyError:
-            raise WorkerLost("The worker has ended.", started=False) from None
+        if found := self._residencies.get(model):
+            return found
+        raise WorkerLost("The worker has ended.", started=False)
 
     async def unload(self, leaving: list[Residency]) -> None:
         """Returns when their memory is back; a worker that fails at it is ended, which does it."""

@@ -11,6 +11,7 @@ import pytest
 
 from mme.config import WorkerConfig
 from mme.domain import ModelKey
+from mme.errors import WorkerLost
 from mme.metrics import Metrics
 from mme.workers.pool import LoadedModel, LoadRequest, Pool
 from mme.workers.protocol import Answered, Ask
@@ -166,6 +167,23 @@ async def test_a_leaving_worker_takes_no_more_loads(tmp_path):
         later = await load(pool, directory, "later")
         assert later.residency.slot is not told[0].slot
         assert [worker["state"] for worker in pool.describe()] == ["leaving", "ready"]
+
+
+async def test_nothing_is_loaded_into_a_worker_once_it_has_retired(tmp_path):
+    directory = write_script(tmp_path / "kept", KEPT)
+    async with running_pool() as pool:
+        slot = (await load(pool, directory, "kept")).residency.slot
+        late = asyncio.create_task(
+            slot.load(
+                LoadRequest(model="late", name="late", directory=str(directory), size_bytes=1)
+            )
+        )
+        await asyncio.sleep(0)  # its files are being lent
+        await slot.retire()
+        held = slot.describe()["models"]
+        await asyncio.wait([late])
+        assert slot.describe()["models"] == held
+        assert isinstance(late.exception(), WorkerLost)
 
 
 async def test_a_worker_without_models_is_replaced_at_once(tmp_path):

@@ -8,9 +8,9 @@ measured. Content whose answers differed is not tried again.
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
 
 import structlog
+from msgspec.structs import replace
 
 from mme.cache.entry import Entry
 from mme.cache.lease import Lease

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
-from pathlib import Path
+from collections.abc import Awaitable, Callable, Collection
 
 from mme.errors import DiskUnavailable, WorkerLost
 from mme.workers.residency import LoadRequest
@@ -23,19 +21,20 @@ class Lending:
     def __init__(self, scratch: Scratch, on_deleted: Callable[[], Awaitable[None]]) -> None:
         self._scratch = scratch
         self._on_deleted = on_deleted
-        self._kept: set[str] = set()
 
-    @contextlib.asynccontextmanager
-    async def lent(self, wanted: LoadRequest) -> AsyncIterator[str]:
-        """Where the worker may read the model's files, for now; `keep` lets them stay there.
+    async def lend(self, wanted: LoadRequest) -> str:
+        """Where the worker may read the model's files until they are taken back.
 
-        Raises (on entering):
+        Raises:
             WorkerLost: the worker has ended.
             DiskUnavailable: they could not be put there.
+        Cancellation: what has begun goes on; to be taken back, as after any other error.
         """
-        directory = Path(wanted.directory)
+        model, directory = wanted.model, wanted.directory
         try:
-            lent = await asyncio.to_thread(self._scratch.lend, wanted.model, directory)
+            if (lent := self._scratch.lend_few(model, directory)) is not None:
+                return lent
+            return await asyncio.to_thread(self._scratch.lend, model, directory)
         except ScratchDeleted as error:
             await self._on_deleted()
             raise WorkerLost("The worker's directory was deleted.", started=False) from error
@@ -45,17 +44,8 @@ class Lending:
             raise DiskUnavailable(
                 f"The model can't be put before its worker: {error.strerror}."
             ) from error
-        try:
-            yield str(lent)
-        finally:
-            if wanted.model not in self._kept:
-                self.take_back([wanted.model])
 
-    def keep(self, model: str) -> None:
-        """The model was loaded: until it is taken back, its files stay."""
-        self._kept.add(model)
-
-    def take_back(self, models: list[str]) -> None:
+    def take_back(self, models: Collection[str]) -> None:
         """Removes the files of models; nobody waits for it, for their memory is back."""
-        self._kept.difference_update(models)
-        asyncio.get_running_loop().run_in_executor(None, self._scratch.take_back, models)
+        if many := [model for model in models if not self._scratch.take_back_few(model)]:
+            asyncio.get_running_loop().run_in_executor(None, self._scratch.take_back, many)

@@ -15,14 +15,12 @@ import asyncio
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import structlog
 
 from mme.config import TenantConfig, WorkerConfig
-from mme.domain import Signature
 from mme.errors import LoadFailed, WorkerLost
 from mme.metrics import Metrics
 from mme.workers.admission import admit, look_from
@@ -33,25 +31,12 @@ from mme.workers.process import WorkerStartError
 from mme.workers.protocol import Ask, CallFailed, Loaded
 from mme.workers.queues import Outcome, Ticket
 from mme.workers.recycling import Recycler
-from mme.workers.residency import LoadRequest, Residency
+from mme.workers.residency import LoadedModel, LoadRequest, Residency
 from mme.workers.slot import Slot
 
 __all__ = ["LoadRequest", "LoadedModel", "Pool"]
 
 _log = structlog.get_logger()
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class LoadedModel:
-    """A model in a worker's memory, as measured there."""
-
-    residency: Residency
-    resident_bytes: int  # private, for as long as it stays
-    load_seconds: float
-    framework: str
-    signature: Signature | None = None
-    peak_bytes: int = 0  # private, at most, while it was loaded
-    file_bytes: int = 0  # of its own files, mapped: page cache, nobody's alone
 
 
 class Pool:
@@ -137,14 +122,16 @@ class Pool:
             WorkerLost: the worker ended meanwhile.
         Cancellation: once it has begun, the worker is ended.
         """
-        slot, answer = await self._load(wanted)
-        if isinstance(answer, CallFailed):
-            if answer.fault.detail:
-                _log.warning("load_raised", model=wanted.name, detail=answer.fault.detail)
-            raise LoadFailed(answer.fault.message, answer.fault.status)
+        loaded = await self._load(wanted)
+        if isinstance(loaded, CallFailed):
+            fault = loaded.fault
+            if fault.detail:
+                _log.warning("load_raised", model=wanted.name, detail=fault.detail)
+            raise LoadFailed(fault.message, fault.status)
+        residency, answer = loaded
         self._metrics.model_loading_time.observe(answer.seconds * 1e6)
         return LoadedModel(
-            residency=slot.residency(wanted.model),
+            residency=residency,
             resident_bytes=answer.resident_bytes,
             load_seconds=answer.seconds,
             framework=answer.framework,
@@ -158,9 +145,12 @@ class Pool:
         by_slot: dict[Slot, list[Residency]] = {}
         for residency in residencies:
             by_slot.setdefault(residency.slot, []).append(residency)
-        async with asyncio.TaskGroup() as group:
-            for slot, leaving in by_slot.items():
-                group.create_task(slot.unload(leaving))
+        if len(by_slot) == 1:  # mostly: an eviction for one model
+            await residencies[0].slot.unload(residencies)
+        else:
+            async with asyncio.TaskGroup() as group:
+                for slot, leaving in by_slot.items():
+                    group.create_task(slot.unload(leaving))
         for slot in by_slot:
             if (home := self._group_of(slot)) is not None:
                 self._recycler.consider(slot, home)
@@ -226,7 +216,7 @@ class Pool:
         """Each worker's state, for `/state`."""
         return [slot.describe() for slot in self._slots]
 
-    async def _load(self, wanted: LoadRequest) -> tuple[Slot, Loaded | CallFailed]:
+    async def _load(self, wanted: LoadRequest) -> tuple[Residency, Loaded] | CallFailed:
         environment = wanted.environment
         group = self._base if environment is None else await self._group(environment)
         group.loading += 1
@@ -234,15 +224,16 @@ class Pool:
             slot = await group.choose(wanted.avoid)
             slot.assigned_bytes += wanted.size_bytes
             try:
-                return slot, await slot.load(wanted)
+                return await slot.load(wanted)
             finally:
                 slot.assigned_bytes -= wanted.size_bytes
         finally:
             group.loading -= 1
 
     def _group_of(self, slot: Slot) -> Group | None:
-        groups = (self._base, *self._others.values())
-        return next((group for group in groups if slot in group.slots), None)
+        if slot in self._base.slots:
+            return self._base
+        return next((group for group in self._others.values() if slot in group.slots), None)
 
     def _regroup(self) -> None:
         groups = (self._base, *self._others.values())

@@ -15,7 +15,6 @@ import socket
 import sys
 import time
 from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 import structlog
@@ -121,8 +120,6 @@ class WorkerProcess:
         message = Load(call, wanted.model, wanted.name, directory, wanted.content)
         self._control.send(message)
         answer = await reply
-        if isinstance(answer, Loaded) and self._lending is not None:
-            self._lending.keep(wanted.model)
         assert isinstance(answer, Loaded | CallFailed)  # noqa: S101 - what answers a Load
         return answer
 
@@ -139,8 +136,7 @@ class WorkerProcess:
         call, reply = self._new_call()
         self._control.send(Unload(call, models))
         answer = await reply
-        if self._lending is not None:
-            self._lending.take_back(models)
+        self.take_back(models)
         assert isinstance(answer, Unloaded | CallFailed)  # noqa: S101 - what answers an Unload
         return answer
 
@@ -157,11 +153,14 @@ class WorkerProcess:
         if self._reaper is not None:
             await asyncio.shield(self._reaper)
 
-    def lent(self, wanted: LoadRequest) -> AbstractAsyncContextManager[str]:
-        """Where the worker may read a model's files, until it is unloaded. See Lending."""
-        if self._lending is None:
-            return contextlib.nullcontext(wanted.directory)
-        return self._lending.lent(wanted)
+    async def lend(self, wanted: LoadRequest) -> str:
+        """Where the worker may read a model's files until they are taken back. See Lending."""
+        return wanted.directory if self._lending is None else await self._lending.lend(wanted)
+
+    def take_back(self, models: list[str]) -> None:
+        """Of models that were not loaded, or that left."""
+        if self._lending is not None:
+            self._lending.take_back(models)
 
     def lent_of(self, artifact: Path) -> list[Path]:
         """What the worker has of an artifact's files; in any thread. See `Scratch.lent_of`."""

@@ -5,7 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from msgspec import Struct
+
 if TYPE_CHECKING:
+    from mme.domain import Signature
     from mme.usage.account import Account
     from mme.workers.environments import Environment
     from mme.workers.slot import Slot
@@ -32,8 +35,7 @@ class Residency:
             self.slot.resident_bytes += more_bytes
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class LoadRequest:
+class LoadRequest(Struct, frozen=True, kw_only=True):
     """What is to be loaded."""
 
     model: str  # an opaque id, unique to this copy of the artifact's content
@@ -44,3 +46,15 @@ class LoadRequest:
     tenant: str = ""  # for whom; its model's requests are that tenant's, unless an API key's are
     environment: Environment | None = None  # whose workers take it; None: the pool's own
     avoid: tuple[Slot, ...] = ()  # workers that have a copy already
+
+
+class LoadedModel(Struct, frozen=True, kw_only=True):
+    """A model in a worker's memory, as measured there."""
+
+    residency: Residency
+    resident_bytes: int  # private, for as long as it stays
+    load_seconds: float
+    framework: str
+    signature: Signature | None = None
+    peak_bytes: int = 0  # private, at most, while it was loaded
+    file_bytes: int = 0  # of its own files, mapped: page cache, nobody's alone

@@ -137,34 +137,41 @@ class Slot:
         if self._process is not None:
             await self._process.end(reason)
 
-    async def load(self, wanted: LoadRequest) -> Loaded | CallFailed:
+    async def load(self, wanted: LoadRequest) -> tuple[Residency, Loaded] | CallFailed:
         """Loads a model here, one at a time; see Pool.load.
 
-        Cancellation: while waiting for its turn, nothing; once handed over, the worker is ended:
-            its loading thread can't be stopped, and nothing else could be loaded there.
+        Cancellation: once handed over, the worker is ended: its loading thread can't be stopped.
         """
         process = self._serving()
-        async with process.lent(wanted) as directory, self._load_turn:  # lent while others load
-            if self.is_leaving:  # since then
-                raise WorkerLost("The worker is being replaced.", started=False)
-            self._loading = wanted.name, time.monotonic()
-            try:
-                answer = await process.load(wanted, directory)
-            except asyncio.CancelledError:
-                process.kill(f"loading {wanted.name} was given up")
-                raise
-            finally:
-                self._loading = None
-            if isinstance(answer, Loaded):
-                self._keep(wanted, answer)
-        return answer
+        try:
+            directory = await process.lend(wanted)  # while others load
+            async with self._load_turn:
+                return await self._load(process, wanted, directory)
+        finally:
+            if wanted.model not in self._residencies:
+                process.take_back([wanted.model])
 
-    def _keep(self, wanted: LoadRequest, loaded: Loaded) -> None:
-        self._residencies[wanted.model] = Residency(
-            self, wanted.model, wanted.name, wanted.tenant, loaded.resident_bytes, loaded.framework
+    async def _load(
+        self, process: WorkerProcess, wanted: LoadRequest, directory: str
+    ) -> tuple[Residency, Loaded] | CallFailed:
+        if self.is_leaving:  # since it was chosen
+            raise WorkerLost("The worker is being replaced.", started=False)
+        self._loading = wanted.name, time.monotonic()
+        try:
+            answer = await process.load(wanted, directory)
+        except asyncio.CancelledError:
+            process.kill(f"loading {wanted.name} was given up")
+            raise
+        finally:
+            self._loading = None
+        if isinstance(answer, CallFailed):
+            return answer
+        residency = self._residencies[wanted.model] = Residency(
+            self, wanted.model, wanted.name, wanted.tenant, answer.resident_bytes, answer.framework
         )
         self.empty.clear()
-        self.resident_bytes += loaded.resident_bytes
+        self.resident_bytes += answer.resident_bytes
+        return residency, answer
 
     async def compile(self, model: str, room_bytes: int) -> Loaded | CallFailed:
         """Compiles a model here, in turn with loads. Cancellation: as `load`."""
@@ -176,20 +183,13 @@ class Slot:
                 process.kill("compiling was given up")
                 raise
 
-    def residency(self, model: str) -> Residency:
-        """The residency of a model just loaded. Raises WorkerLost if the worker has ended since."""
-        if found := self._residencies.get(model):
-            return found
-        raise WorkerLost("The worker has ended.", started=False)
-
     async def unload(self, leaving: list[Residency]) -> None:
         """Returns when their memory is back; a worker that fails at it is ended, which does it."""
         here = [residency for residency in leaving if residency.alive]
         for residency in here:
             self._forget(residency)
-        if not here or self._process is None:
+        if not here or (process := self._process) is None:
             return
-        process = self._process
         try:
             answer = await process.unload([residency.model for residency in here])
         except WorkerLost:

@@ -1,0 +1,133 @@
+"""What a worker is lent: links to a few files in an instant, anything else by a thread."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from mme.workers.sandbox_scratch import Scratch, ScratchDeleted
+
+
+@pytest.fixture
+def scratch(tmp_path: Path) -> Iterator[Scratch]:
+    made = Scratch(tmp_path / "workers", None)
+    yield made
+    made.remove()
+
+
+@pytest.fixture
+def artifact(tmp_path: Path) -> Path:
+    (tmp_path / "artifact").mkdir()
+    (tmp_path / "artifact" / "model").write_bytes(b"trees")
+    return tmp_path / "artifact"
+
+
+def lend_few(scratch: Scratch, model: str, artifact: Path) -> Path:
+    lent = scratch.lend_few(model, str(artifact))
+    assert lent is not None
+    return Path(lent)
+
+
+def test_a_few_files_are_lent_as_links(scratch: Scratch, artifact: Path) -> None:
+    (artifact / "features").write_bytes(b"names")
+    lent = lend_few(scratch, "m", artifact)
+    assert lent.parent == scratch.models
+    assert {file.name for file in lent.iterdir()} == {"model", "features"}
+    assert (lent / "model").samefile(artifact / "model")
+
+
+def test_what_was_taken_back_is_gone_and_its_name_does_not_come_again(
+    scratch: Scratch, artifact: Path
+) -> None:
+    first = lend_few(scratch, "m", artifact)
+    assert scratch.take_back_few("m")
+    assert not [*scratch.models.rglob("model")]
+    second = lend_few(scratch, "n", artifact)
+    assert second != first
+    assert [*scratch.models.iterdir()] == [second]  # the directory itself was of use again
+    assert (artifact / "model").read_bytes() == b"trees"
+
+
+@pytest.mark.parametrize("kind", ["many", "nested", "link", "nothing"])
+def test_what_is_not_just_a_few_files_takes_a_thread(
+    scratch: Scratch, artifact: Path, kind: str
+) -> None:
+    match kind:
+        case "many":
+            for number in range(16):
+                (artifact / f"{number}").touch()
+        case "nested":
+            (artifact / "code").mkdir()
+        case "link":
+            (artifact / "other").symlink_to("model")
+        case "nothing":
+            (artifact / "model").unlink()
+    assert scratch.lend_few("m", str(artifact)) is None
+    lent = Path(scratch.lend("m", str(artifact)))
+    assert {file.name for file in lent.iterdir()} == {file.name for file in artifact.iterdir()}
+    assert not scratch.take_back_few("m")
+    scratch.take_back(["m"])
+    assert not lent.exists()
+
+
+def test_nobody_waits_for_a_thread_that_lends(
+    scratch: Scratch, artifact: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lend_few(scratch, "m", artifact)
+    tried: list[object] = []
+
+    def meanwhile(source: str, target: str) -> None:
+        tried.append(scratch.lend_few("o", str(artifact)))
+        tried.append(scratch.take_back_few("m"))
+        os.link(source, target)
+
+    monkeypatch.setattr("mme.workers.sandbox_scratch._link", meanwhile)
+    scratch.lend("n", str(artifact))
+    assert tried == [None, False]
+
+
+def test_what_else_lies_in_a_lent_directory_takes_a_thread_to_remove(
+    scratch: Scratch, artifact: Path
+) -> None:
+    lent = lend_few(scratch, "m", artifact)
+    (lent / "model").unlink()
+    (lent / "planted").touch()
+    assert not scratch.take_back_few("m")
+    scratch.take_back(["m"])
+    assert not lent.exists()
+
+
+def test_directories_that_were_deleted_under_it_are_made_anew(
+    scratch: Scratch, artifact: Path
+) -> None:
+    emptied = lend_few(scratch, "m", artifact)
+    assert scratch.take_back_few("m")
+    emptied.rmdir()
+    assert (lend_few(scratch, "m", artifact) / "model").exists()
+
+
+def test_nothing_is_lent_to_a_worker_whose_directory_was_deleted(
+    scratch: Scratch, artifact: Path
+) -> None:
+    scratch.models.rmdir()
+    with pytest.raises(ScratchDeleted):
+        scratch.lend_few("m", str(artifact))
+
+
+def test_nothing_is_lent_once_it_was_removed(scratch: Scratch, artifact: Path) -> None:
+    scratch.remove()
+    with pytest.raises(FileNotFoundError):
+        scratch.lend_few("m", str(artifact))
+    assert scratch.lent_of(artifact) == []
+
+
+def test_what_is_lent_of_an_artifact_that_leaves_is_the_callers_to_remove(
+    scratch: Scratch, artifact: Path
+) -> None:
+    lent = lend_few(scratch, "m", artifact)
+    assert scratch.lent_of(artifact) == [lent]
+    assert scratch.take_back_few("m")
+    assert lent.exists()

@@ -51,6 +51,7 @@ class ArtifactCache:
         self._index = DiskIndex(self._files, config, self._sweeper)
         self._left = TakeOver(self._files, self._index)
         self._fetching: dict[str, asyncio.Event] = {}  # by digest; set when it has ended
+        self._leases = 0
         metrics.disk_bytes.labels("budget").set_function(lambda: self.budget_bytes)
         metrics.disk_bytes.labels("used").set_function(lambda: self.used_bytes)
 
@@ -112,6 +113,7 @@ class ArtifactCache:
         began = loop.time()
         with stage("fetch and unpack"):
             entry, fetched_bytes = await self._obtain(key)
+        self._leases += 1
         try:
             yield Artifact(
                 version=entry.version,
@@ -121,6 +123,7 @@ class ArtifactCache:
                 fetch_seconds=loop.time() - began,
             )
         finally:
+            self._leases -= 1
             self._index.unpin(entry)
 
     def on_disk(self, key: ModelKey) -> ArtifactVersion | None:
@@ -145,7 +148,7 @@ class ArtifactCache:
         while True:
             known = self._index.pin_newest(self._store.location, key)
             try:
-                found = await self._ask(key, known.version if known else None)
+                found = await self._ask(key, known)
             except ObjectChanged:
                 starts += 1
                 if starts == _STARTS:
@@ -154,29 +157,25 @@ class ArtifactCache:
             finally:
                 if known:
                     self._index.unpin(known)
-            if isinstance(found, asyncio.Event):
-                await found.wait()
-                continue
-            entry, fetched_bytes = found
-            if not fetched_bytes:
-                self._sweeper.submit(self._revive, entry.version)
-            return entry, fetched_bytes
+            if not isinstance(found, asyncio.Event):
+                break
+            await found.wait()
+        entry, fetched_bytes = found
+        if not fetched_bytes:
+            self._files.touch(entry.version)
+            if self._leases:  # it may wait for its worker, and is in memory then
+                self._sweeper.submit(self._files.read_ahead, entry.version)
+        return entry, fetched_bytes
 
-    def _revive(self, version: ArtifactVersion) -> None:
-        self._files.read_ahead(version)  # a load that waits for its worker has it in memory then
-        self._files.touch(version)
-
-    async def _ask(
-        self, key: ModelKey, known: ArtifactVersion | None
-    ) -> tuple[Entry, int] | asyncio.Event:
+    async def _ask(self, key: ModelKey, known: Entry | None) -> tuple[Entry, int] | asyncio.Event:
         """As `_obtain`; or what to wait for, where another call is extracting that version."""
         entry: Entry | None = None
         fetched_bytes = 0
         try:
-            async with self._store.open(key, known) as stream:
-                version = stream.version if stream else known
-                entry = await self._find(version) if version else None
-                if entry is None and stream is not None:
+            async with self._store.open(key, known.version if known else None) as stream:
+                if stream is None:
+                    entry = known and self._index.confirm(known)
+                elif (entry := await self._find(stream.version)) is None:
                     if (running := self._fetching.get(stream.version.digest)) is not None:
                         return running
                     entry = await self._fetch(stream)
@@ -188,6 +187,14 @@ class ArtifactCache:
         if entry is None:
             raise StoreUnavailable(f"{key} was taken off the disk while the store was asked.")
         return entry, fetched_bytes
+
+    async def _find_or_fetch(self, stream: ArtifactStream) -> tuple[Entry, int] | asyncio.Event:
+        version = stream.version
+        if (entry := await self._find(version)) is not None:
+            return entry, 0
+        if (running := self._fetching.get(version.digest)) is not None:
+            return running
+        return await self._fetch(stream), version.size_bytes
 
     async def _find(self, version: ArtifactVersion) -> Entry | None:
         """The current `version`, pinned, where it is on disk."""

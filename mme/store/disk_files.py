@@ -118,7 +118,7 @@ class DiskFiles:
 
     def has(self, version: ArtifactVersion) -> bool:
         """Whether it still is there: operators delete caches."""
-        return self.artifact(version).is_dir()
+        return os.path.isdir(f"{self._models}/{version.digest}")  # noqa: PTH112 - for each lease
 
     def publish(self, incoming: Path, stored: Stored) -> None:
         """Makes an extracted directory an artifact, or raises OSError and leaves it there."""
@@ -147,7 +147,7 @@ class DiskFiles:
         """Notes the use, so that the order outlives a restart."""
         with contextlib.suppress(OSError):
             now = time.time_ns()  # finer than what the kernel would set
-            os.utime(self._note(version.digest), ns=(now, now))
+            os.utime(f"{self._models}/{version.digest}.json", ns=(now, now))
 
     def read_ahead(self, version: ArtifactVersion) -> None:
         """Has the kernel begin to read what lies there; waits for none of it."""

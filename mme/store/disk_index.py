@@ -110,13 +110,22 @@ class DiskIndex:
                 self._crown(entry)
             return entry
 
+    def confirm(self, entry: Entry) -> Entry | None:
+        """Pins `entry`, which is pinned and turned out current, once more; None: it has gone."""
+        with self._changed:
+            if self._entries.get(entry.version.digest) is not entry:
+                return None
+            entry.pins += 1
+            self._crown(entry)
+            return entry
+
     def unpin(self, entry: Entry) -> None:
         """Gives a pin back."""
         with self._changed:
             entry.pins -= 1
-            self._drop_unwanted(entry)
-            self._mind_watermark()
-            self._changed.notify_all()  # a claim may wait for something to evict
+            if not entry.pins:
+                self._drop_unwanted(entry)
+                self._changed.notify_all()  # a claim may wait for something to evict
 
     def publish(self, incoming: Path, version: ArtifactVersion, claim: Claim) -> Entry:
         """Turns an extracted directory and its claim into an artifact, pinned, newest of its key.
@@ -138,7 +147,7 @@ class DiskIndex:
                 entry = Entry(version, claim.taken_bytes, pins=1)
                 self._add(entry)
             self.release(claim)
-            self._mind_watermark()
+            self.mind_watermark()
             return entry
 
     def adopt(self, stored: Stored, *, is_current: bool) -> None:
@@ -193,7 +202,9 @@ class DiskIndex:
                         "disk tier (setting disk)."
                     )
                 if not self._bytes.leaving:
-                    self._evict()
+                    if (victim := self._victim()) is None:
+                        raise DiskUnavailable(self._bytes.why_full())
+                    self._drop(victim)
                 if not self._changed.wait(_REMOVAL_SECONDS):
                     raise DiskUnavailable("The disk tier is slow to remove models.")
             if claim.is_over:
@@ -209,23 +220,15 @@ class DiskIndex:
                 self._bytes.claimed -= claim.taken_bytes
                 self._changed.notify_all()
 
-    def _evict(self) -> None:
-        if (victim := self._victim()) is None:
-            raise DiskUnavailable(self._bytes.why_full())
-        self._drop(victim)
-
     def _victim(self) -> Entry | None:
         return next((entry for entry in self._entries.values() if not entry.pins), None)
 
     def mind_watermark(self) -> None:
         """Begins to trim where there is too much."""
         with self._changed:
-            self._mind_watermark()
-
-    def _mind_watermark(self) -> None:
-        if not self._is_trimming and self._bytes.is_above_high():
-            self._is_trimming = True
-            self._later(self._trim)
+            if not self._is_trimming and self._bytes.is_above_high():
+                self._is_trimming = True
+                self._later(self._trim)
 
     def _trim(self) -> None:
         """Drops one and comes again, so that other work of the sweeper comes between."""
@@ -253,9 +256,11 @@ class DiskIndex:
         self._crown(entry)
 
     def _crown(self, entry: Entry) -> None:
+        if entry.is_newest:
+            return
         name = (entry.version.location, entry.version.key)
         older = self._newest.get(name)
-        if older and older is not entry:
+        if older:
             self._dethrone(older)
         entry.is_newest = True
         self._newest[name] = entry

@@ -16,7 +16,7 @@ from mme.store.files import FilesStore
 from tests.eventually import eventually
 from tests.tarballs import tar
 
-KEY = ModelKey("m.tar")
+KEY, OTHER = ModelKey("m.tar"), ModelKey("other.tar")
 PAGES = 64
 libc = ctypes.CDLL(None, use_errno=True)
 libc.mmap.restype = ctypes.c_void_p
@@ -40,10 +40,13 @@ def drop_from_memory(path: Path) -> None:
     os.close(file)  # a file system in memory keeps them there, where they are to be in the end
 
 
-async def test_what_is_leased_from_disk_is_read_before_anyone_opens_it(tmp_path: Path) -> None:
+async def test_what_waits_for_its_turn_on_disk_is_read_before_anyone_opens_it(
+    tmp_path: Path,
+) -> None:
     (tmp_path / "store").mkdir()
     content = random.Random(7).randbytes(PAGES * mmap.PAGESIZE)
     (tmp_path / "store" / KEY).write_bytes(tar({"model": content, "code/": b"", "code/a": b"x"}))
+    (tmp_path / "store" / OTHER).write_bytes(tar({"model": b"x"}))
     disk = DiskConfig(cache_dir=str(tmp_path / "cache"))
     cache = ArtifactCache(FilesStore(tmp_path / "store"), disk, Metrics("e", "v"))
     await cache.start()
@@ -52,7 +55,7 @@ async def test_what_is_leased_from_disk_is_read_before_anyone_opens_it(tmp_path:
             files = [artifact.directory / "model", artifact.directory / "code" / "a"]
         for path in files:
             drop_from_memory(path)
-        async with cache.lease(KEY) as artifact:
+        async with cache.lease(OTHER), cache.lease(KEY) as artifact:
             assert not artifact.fetched_bytes
             await eventually(lambda: [pages_in_memory(path) for path in files] == [PAGES, 1])
     finally:

@@ -3,7 +3,8 @@
 Decision: a version is inode, size and modification time, so that noticing a change reads nothing. A
 file replaced by rename is the atomic overwrite that S3 has; one written in place while it is read
 is noticed at the end of the read. A key never leads out of the directory, nor do symbolic links in
-it.
+it. Where the directory is on a disk of this machine, the event loop itself looks whether a file has
+changed: 20 us, a tenth of what it takes to ask a thread. Elsewhere that may take seconds.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ _MISSING = (
     errno.EINVAL,
     errno.ENXIO,
 )
+_LOCAL = {"ext2", "ext3", "ext4", "xfs", "btrfs", "zfs", "f2fs", "bcachefs", "tmpfs", "overlay"}
 
 
 class FilesStore:
@@ -40,6 +42,7 @@ class FilesStore:
     def __init__(self, directory: Path) -> None:
         self._root = os.path.realpath(directory)
         self._bucket = os.path.basename(self._root)  # noqa: PTH119 - a client may see it, the rest not
+        self._is_local = _file_system(self._root) in _LOCAL
         self.location = f"file://{self._root.rstrip('/')}/"
 
     async def probe(self) -> None:
@@ -64,8 +67,8 @@ class FilesStore:
         """As in Store."""
         file = _File()
         try:
-            version = await self._identify(file, key)
-            if known is not None and version.etag == known.etag:
+            version = await self._identify(file, key, known)
+            if version is known:
                 yield None
                 return
             async with contextlib.aclosing(self._read(file, version)) as chunks:
@@ -76,11 +79,20 @@ class FilesStore:
     async def close(self) -> None:
         """As in Store; nothing is held."""
 
-    async def _identify(self, file: _File, key: ModelKey) -> ArtifactVersion:
+    async def _identify(
+        self, file: _File, key: ModelKey, known: ArtifactVersion | None = None
+    ) -> ArtifactVersion:
+        """What is current: `known` itself where it still is."""
         try:
-            etag, size_bytes = await asyncio.to_thread(file.open, self._root, key)
+            etag, size_bytes = (
+                file.open(self._root, key)
+                if self._is_local
+                else await asyncio.to_thread(file.open, self._root, key)
+            )
         except OSError as error:
             raise self._error(key, error) from error
+        if known is not None and known.etag == etag:
+            return known
         return ArtifactVersion(location=self.location, key=key, etag=etag, size_bytes=size_bytes)
 
     async def _read(self, file: _File, version: ArtifactVersion) -> AsyncGenerator[bytes, None]:
@@ -148,6 +160,18 @@ class _File:
             raise OSError(errno.EBADF, "closed")
 
 
+def _file_system(path: str) -> str:
+    """The kind that `path` is on; empty where the system does not tell."""
+    kinds = {"": ""}
+    with contextlib.suppress(OSError), open("/proc/self/mountinfo") as mounts:  # noqa: PTH123
+        for line in mounts:
+            place, _, kind = line.partition(" - ")
+            kinds[place.split()[4].rstrip("/")] = kind.split()[0]  # the last one lies on top
+    while path not in kinds:
+        path = path.rpartition("/")[0]
+    return kinds[path]
+
+
 def _look(root: str) -> None:
     """Raises OSError where `root` can't be read; a million names in it cost nothing."""
     with os.scandir(root) as names:
@@ -160,7 +184,12 @@ def _inside(root: str, key: str) -> str:
     if "\0" in key or any(segment in ("", ".", "..") for segment in segments):
         raise OSError(errno.ENOENT, "no such key")
     try:
-        path = os.path.realpath(os.path.join(root, *segments), strict=True)  # noqa: PTH118 - stays text
+        path, is_link = root, False
+        for segment in segments:
+            path = f"{path}/{segment}"
+            is_link = is_link or stat.S_ISLNK(os.lstat(path).st_mode)
+        if is_link:
+            path = os.path.realpath(path, strict=True)
     except FileNotFoundError:
         if not os.path.isdir(root):  # noqa: PTH112 - stays text
             raise OSError(errno.ESTALE, "the directory of models is gone") from None

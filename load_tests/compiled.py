@@ -104,14 +104,18 @@ def _time_lone_rows(trained: Path, question: Question) -> dict[str, float]:
     """Seconds that a row takes, asked as the loader asks."""
     from loaders.compiled_call import CompiledCall, prepare  # noqa: PLC0415 - needs xgboost
     from loaders.xgboost_call import DirectCall  # noqa: PLC0415 - needs xgboost
+    from loaders.xgboost_document import read_document  # noqa: PLC0415 - needs xgboost
     from loaders.xgboost_forest import read_forest  # noqa: PLC0415 - needs xgboost
+    from loaders.xgboost_scorers import FlatScorer  # noqa: PLC0415 - needs xgboost
 
     booster: Any = LOADER.load_native(trained, Trust())
+    found = read_forest(read_document(bytes(booster.save_raw("ubj"))))
     prepare()
     row = [float(word) for word in question.body.split(",")]
     calls = {
-        "as loaded": DirectCall(booster, (0, 0), np.nan).one,
-        "compiled": CompiledCall(*read_forest(booster, (0, 0))).one,
+        "XGBoost": DirectCall(booster, (0, 0), np.nan).one,
+        "as loaded": FlatScorer(*found).one,
+        "compiled": CompiledCall(*found).one,
     }
     taken = {}
     for name, call in calls.items():

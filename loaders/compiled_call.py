@@ -9,26 +9,28 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from loaders.codecs import Array
 from loaders.contract import LoadRefused
-from loaders.tree_graph import MARGINS, ROWS, Forest, write_graph
+from loaders.forest import Forest
+from loaders.tree_graph import MARGINS, ROWS, write_graph
+from loaders.xgboost_objectives import Transform
 
 _FATAL = 4  # the only messages that it may write to the log by itself
 _NODE_BYTES = 64  # at least, of a node that is scored
-
-
-@dataclass(frozen=True, slots=True)
-class Transform:
-    """What makes answers of sums; it keeps nothing of what it is given."""
-
-    many: Callable[[Array], Array]  # of a table, a row each
-    lone: Callable[[float], float] | None = None  # of one sum the same, sooner
+_ONE_LEAF = Forest(
+    width=1,
+    base=(0.0,),
+    roots=1,
+    depth=0,
+    side=np.full(1, 2, np.uint8),
+    value=np.zeros(1, np.float32),
+    left=np.zeros(1, np.uint8),
+)
 
 
 class CompiledCall:
@@ -40,7 +42,7 @@ class CompiledCall:
     """
 
     def __init__(self, forest: Forest, transform: Transform) -> None:
-        self._transform, self._lone = transform.many, transform.lone
+        self._transform = transform
         self._session = _open_session(write_graph(forest))
         self._row = np.zeros((1, forest.width), np.float32)
         self._sums = np.zeros((1, len(forest.base)), np.float32)
@@ -53,9 +55,9 @@ class CompiledCall:
         self._write_row = struct.Struct(f"<{forest.width}f").pack_into
         self.nbytes = _NODE_BYTES * forest.nodes
 
-    def __call__(self, rows: Array) -> Array:
+    def predict(self, rows: Array) -> Array:
         """The answers to rows of as many features."""
-        return self._transform(self.margins(rows))
+        return self._transform.many(self.margins(rows))
 
     def margins(self, rows: Array) -> Array:
         """What the trees add up to, before any transform."""
@@ -65,12 +67,10 @@ class CompiledCall:
         return found
 
     def one(self, numbers: Sequence[float]) -> Array:
-        """As a call with this row alone. Raises OverflowError where a number is too large."""
+        """As `predict` of this row alone. Raises OverflowError where a number is too large."""
         self._write_row(self._row.data, 0, *numbers)
         self._session.run_with_iobinding(self._bound)
-        if self._lone is not None:
-            return np.array([self._lone(self._sums.item())], dtype=np.float32)
-        return self._transform(self._sums)
+        return self._transform.one(self._sums)
 
 
 def prepare() -> None:
@@ -84,7 +84,7 @@ def prepare() -> None:
         import onnxruntime  # noqa: F401, PLC0415 - on demand
     except ImportError as exc:
         raise LoadRefused("onnxruntime is not installed: pip install 'mme[onnx]'.") from exc
-    CompiledCall(Forest(width=1, base=(0.0,), trees=()), Transform(np.copy)).one([0.0])
+    CompiledCall(_ONE_LEAF, Transform(np.copy)).one([0.0])
 
 
 def _open_session(graph: bytes) -> Any:  # noqa: ANN401 - untyped

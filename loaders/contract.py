@@ -162,6 +162,15 @@ class Loader(Protocol):
 
 
 @runtime_checkable
+class Keeping(Protocol):
+    """A loader that can keep what makes a model that was unloaded cheap to load again."""
+
+    def keep_in(self, directory: Path) -> None:
+        """From now on it does, in a directory of this process's own. After `prepare`."""
+        ...
+
+
+@runtime_checkable
 class NativeLoader(Protocol):
     """A loader that can give the framework's own object, as a script's default `model_fn` does."""
 

@@ -9,15 +9,15 @@ by hand, for `onnx` would have to be in every worker.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from loaders.forest import Forest
 from loaders.protobuf_wire import VARINT, write_field, write_varints
 
 ROWS, MARGINS = "rows", "margins"
-_NO_CHILD = -1
 _LESS_THAN = b"\x01"  # NODE_MODE: true where the feature is less than the split
 _FLOAT, _UINT8 = 1, 2  # TensorProto.DataType
 _ATTRIBUTE_INT, _ATTRIBUTE_TENSOR, _ATTRIBUTE_INTS = 2, 4, 7  # AttributeProto.AttributeType
@@ -27,97 +27,24 @@ _TREES_DOMAIN = b"ai.onnx.ml"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Tree:
-    """One tree, a column a property; node 0 is its root."""
-
-    left: NDArray[np.int64]  # whose feature is less than the split, or missing; -1: a leaf
-    right: NDArray[np.int64]
-    feature: NDArray[np.int64]
-    value: NDArray[np.float32]  # the split, or what a leaf adds
-    missing_left: NDArray[np.int64]  # whether a missing feature leads left: 0 or 1
-    output: int  # to which it adds
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Forest:
-    """Trees, and what each output begins with."""
-
-    width: int  # features
-    base: tuple[float, ...]  # an output each
-    trees: Sequence[Tree]
-
-    @property
-    def nodes(self) -> int:
-        """Of all trees."""
-        return sum(len(tree.left) for tree in self.trees)
-
-
-@dataclass(slots=True)
 class _Columns:
-    """What TreeEnsemble wants of all inner nodes, and of all leaves, end to end."""
+    """What TreeEnsemble wants of all inner nodes, and of all leaves."""
 
-    roots: list[int] = field(default_factory=list)
-    features: list[NDArray[np.int64]] = field(default_factory=list)
-    splits: list[NDArray[np.float32]] = field(default_factory=list)
-    missing: list[NDArray[np.int64]] = field(default_factory=list)
-    children: tuple[list[NDArray[np.int64]], list[NDArray[np.int64]]] = field(
-        default_factory=lambda: ([], [])
-    )
-    lead_to_leaves: tuple[list[NDArray[np.int64]], list[NDArray[np.int64]]] = field(
-        default_factory=lambda: ([], [])
-    )
-    outputs: list[NDArray[np.int64]] = field(default_factory=list)
-    weights: list[NDArray[np.float32]] = field(default_factory=list)
-    inner_count: int = 0
-    leaf_count: int = 0
-
-    def add_leaf(self, weight: float, output: int) -> None:
-        """A tree that is one leaf: a node whose two ways lead to it."""
-        self.roots.append(self.inner_count)
-        zero, one = np.zeros(1, np.int64), np.ones(1, np.int64)
-        self.features.append(zero)
-        self.splits.append(np.zeros(1, np.float32))
-        self.missing.append(zero)
-        for children, leads in zip(self.children, self.lead_to_leaves, strict=True):
-            children.append(zero + self.leaf_count)
-            leads.append(one)
-        self._add_leaves(np.array([weight], np.float32), output)
-        self.inner_count += 1
-
-    def add_tree(self, tree: Tree) -> None:
-        inner, leaf = np.flatnonzero(tree.left != _NO_CHILD), tree.left == _NO_CHILD
-        if not len(inner):
-            self.add_leaf(tree.value[0], tree.output)
-            return
-        leaves, others = self.leaf_count + np.cumsum(leaf), self.inner_count + np.cumsum(~leaf)
-        places = np.where(leaf, leaves, others) - 1
-        self.roots.append(self.inner_count)
-        self.features.append(tree.feature[inner])
-        self.splits.append(tree.value[inner])
-        self.missing.append(tree.missing_left[inner])
-        sides = (tree.left[inner], tree.right[inner])
-        for side, children, leads in zip(sides, self.children, self.lead_to_leaves, strict=True):
-            children.append(places[side])
-            leads.append(leaf[side].astype(np.int64))
-        self._add_leaves(tree.value[leaf], tree.output)
-        self.inner_count += len(inner)
-
-    def _add_leaves(self, weights: NDArray[np.float32], output: int) -> None:
-        self.weights.append(weights)
-        self.outputs.append(np.full(len(weights), output))
-        self.leaf_count += len(weights)
+    roots: NDArray[np.int64]
+    features: NDArray[np.int64]
+    splits: NDArray[np.float32]
+    missing_left: NDArray[np.int64]
+    children: Sequence[NDArray[np.int64]]  # left, right
+    lead_to_leaves: Sequence[NDArray[np.int64]]
+    outputs: NDArray[np.int64]
+    weights: NDArray[np.float32]
 
 
 def write_graph(forest: Forest) -> bytes:
     """An ONNX model of `forest`: rows -> what each output adds up to, before any transform."""
-    columns = _Columns()
-    for output, base in enumerate(forest.base):
-        columns.add_leaf(base, output)
-    for tree in forest.trees:
-        columns.add_tree(tree)
     outputs = len(forest.base)
     graph = (
-        write_field(1, _node(columns, outputs))
+        write_field(1, _node(_columns(forest), outputs))
         + write_field(2, b"trees")
         + write_field(11, _table(ROWS, forest.width))
         + write_field(12, _table(MARGINS, outputs))
@@ -130,19 +57,60 @@ def write_graph(forest: Forest) -> bytes:
     )
 
 
+def _columns(forest: Forest) -> _Columns:
+    """Trees that are one leaf, base scores among them, become a node whose two ways lead to it."""
+    outputs, all_nodes = len(forest.base), np.arange(forest.nodes)
+    is_leaf = forest.left == all_nodes
+    inner, leaves = np.flatnonzero(~is_leaf), np.flatnonzero(is_leaf)
+    lone = np.flatnonzero(is_leaf[: forest.roots])
+    stubs = outputs + len(lone)
+    places = np.where(is_leaf, outputs + np.cumsum(is_leaf), stubs + np.cumsum(~is_leaf)) - 1
+    roots = places[: forest.roots].copy()
+    roots[lone] = outputs + np.arange(len(lone))
+    none = np.zeros(stubs, np.int64)
+    stub_leaves = np.concatenate([np.arange(outputs), places[lone]])
+    lefts = forest.left[inner].astype(np.int64)
+    sides = lefts, lefts + 1
+    owners = _owners(forest) // (forest.roots // outputs)
+    return _Columns(
+        roots=np.concatenate([np.arange(outputs), roots]),
+        features=np.concatenate([none, forest.side[inner] % forest.width]),
+        splits=np.concatenate([none.astype(np.float32), forest.value[inner]]),
+        missing_left=np.concatenate([none, forest.side[inner] < forest.width]),
+        children=[np.concatenate([stub_leaves, places[side]]) for side in sides],
+        lead_to_leaves=[np.concatenate([none + 1, is_leaf[side]]) for side in sides],
+        outputs=np.concatenate([np.arange(outputs), owners[leaves]]),
+        weights=np.concatenate([np.array(forest.base, np.float32), forest.value[leaves]]),
+    )
+
+
+def _owners(forest: Forest) -> NDArray[np.int64]:
+    """The tree of each node."""
+    owners = np.zeros(forest.nodes, np.int64)
+    level = np.arange(forest.roots)
+    owners[level] = level
+    while len(level):
+        level = level[forest.left[level] != level]
+        children = forest.left[level].astype(np.int64)
+        owners[children] = owners[children + 1] = owners[level]
+        level = np.concatenate([children, children + 1])
+    return owners
+
+
 def _node(columns: _Columns, outputs: int) -> bytes:
     (if_true, if_false), (true_leaf, false_leaf) = columns.children, columns.lead_to_leaves
+    inner_count, leaf_count = len(columns.splits), len(columns.weights)
     integers = {
-        "tree_roots": [np.array(columns.roots)],
+        "tree_roots": columns.roots,
         "nodes_featureids": columns.features,
         "nodes_truenodeids": if_true,
         "nodes_falsenodeids": if_false,
         "nodes_trueleafs": true_leaf,
         "nodes_falseleafs": false_leaf,
-        "nodes_missing_value_tracks_true": columns.missing,
+        "nodes_missing_value_tracks_true": columns.missing_left,
         "leaf_targetids": columns.outputs,
     }
-    modes = _LESS_THAN * columns.inner_count
+    modes = _LESS_THAN * inner_count
     return b"".join(
         [
             write_field(1, ROWS.encode()),
@@ -158,12 +126,12 @@ def _node(columns: _Columns, outputs: int) -> bytes:
                 )
             ),
             *(
-                _attribute(name, _ATTRIBUTE_INTS, write_field(8, _packed(np.concatenate(parts))))
-                for name, parts in integers.items()
+                _attribute(name, _ATTRIBUTE_INTS, write_field(8, _packed(numbers)))
+                for name, numbers in integers.items()
             ),
-            _tensor("nodes_modes", _UINT8, columns.inner_count, modes),
-            _tensor("nodes_splits", _FLOAT, columns.inner_count, _floats(columns.splits)),
-            _tensor("leaf_weights", _FLOAT, columns.leaf_count, _floats(columns.weights)),
+            _tensor("nodes_modes", _UINT8, inner_count, modes),
+            _tensor("nodes_splits", _FLOAT, inner_count, _floats(columns.splits)),
+            _tensor("leaf_weights", _FLOAT, leaf_count, _floats(columns.weights)),
         ]
     )
 
@@ -194,5 +162,5 @@ def _packed(numbers: NDArray[np.int64]) -> bytes:
     return b"".join(map(written.__getitem__, numbers.tolist()))
 
 
-def _floats(parts: list[NDArray[np.float32]]) -> bytes:
-    return np.concatenate(parts).astype("<f4").tobytes()
+def _floats(numbers: NDArray[np.float32]) -> bytes:
+    return numbers.astype("<f4").tobytes()

@@ -27,8 +27,8 @@ def decode(data: bytes, alike: Collection[str] = ()) -> Any:  # noqa: ANN401 - a
 
     Args:
         data: the document.
-        alike: of objects in a list that look like its first one, the arrays that are asked for;
-            their others are passed over, and the members of objects in them are their own.
+        alike: where the objects of a list look like its first one, the arrays that are asked for;
+            such a list is read as `Alike`. Elsewhere it changes nothing.
 
     Raises:
         ValueError: cut short, longer than one document, or nothing XGBoost would write.
@@ -129,20 +129,16 @@ class _Reader:
             mark = self.mark()
         return found
 
-    def _counted(self, count: int, depth: int) -> list[Any]:
+    def _counted(self, count: int, depth: int) -> Any:  # noqa: ANN401 - a list, or Alike
         found: list[Any] = []
-        pattern: Pattern | None = None
-        for _ in range(count):
-            mark = self.mark()
-            if pattern is not None and mark == _OBJECT:
-                with suppress(Differs):
-                    value, self.at = pattern.read(self.data, self.at)
-                    found.append(value)
-                    continue
+        for place in range(count):
+            start, mark = self.at, self.mark()
             found.append(self.value(mark, depth))
-            if self.alike and pattern is None and mark == _OBJECT:
+            if place == 0 and self.alike and mark == _OBJECT:
                 with suppress(Differs):
-                    pattern = Pattern(found[-1], self.alike)
+                    pattern = Pattern(found[0], self.alike)
+                    columns, self.at = pattern.read(self.data, start, count)
+                    return columns
         return found
 
     def _typed_array(self) -> Any:  # noqa: ANN401 - numpy's array of any number type

@@ -1,18 +1,20 @@
-"""UBJSON objects that look like the one before them: read by what is known of that one.
+"""UBJSON objects that look like the first of their list: read as columns by what is known of it.
 
 Decision: a forest is a hundred objects of the same members, whose typed arrays are as long as their
-first one or empty. To read each as if nothing were known of it took most of the check that a model
-passes. A pattern only says what to expect: every byte but the values is compared with it, and an
-object that differs is read the ordinary way.
+first one or empty. To read each as if nothing were known of it took most of a model's load. A
+pattern only says what to expect: every byte but the values is compared with it, and where one
+differs the list is read the ordinary way.
 """
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Collection, Mapping
-from typing import Any, Final
+from dataclasses import dataclass, field
+from typing import Any, Final, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 NUMBERS: Final = {
     ord(mark): (struct.Struct(layout), np.dtype(dtype))
@@ -30,14 +32,75 @@ _MARKS = {dtype: mark for mark, (_, dtype) in NUMBERS.items()}
 _LONG = struct.Struct(">q")
 _NONE = _LONG.pack(0)
 _read_long = _LONG.unpack_from
-_TEXT, _NUMBER = "text", "number"
-_Step = tuple[
-    bytes, str, Any
-]  # what is before a value; its key; the array's dtype, or one of these
 
 
 class Differs(Exception):
     """An object is not like the pattern."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Alike:
+    """The members of all objects, by key; those of objects in them are their own."""
+
+    lengths: list[int]  # of an object's arrays
+    columns: dict[str, NDArray[Any]]  # an array's, the objects' end to end
+    values: dict[str, list[Any]]  # a number or a text an object
+
+
+class _Array(NamedTuple):
+    key: str
+    before: bytes  # its mark, and what is between it and what was before it
+    at_bytes: int  # where that begins in its stretch, but for what the arrays before it hold
+    at_values: int  # and the bytes before it that they hold for each of an array's values
+    value_bytes: int
+
+
+class _Value(NamedTuple):
+    """A number or a text, of a size that nobody knows before."""
+
+    key: str
+    before: bytes
+    is_text: bool
+
+
+@dataclass(slots=True)
+class _Stretch:
+    """Arrays one behind another, and the values behind them."""
+
+    arrays: list[_Array] = field(default_factory=list)
+    values: list[_Value] = field(default_factory=list)
+    after: bytes = b""  # the last value; or the arrays, without one
+
+    @property
+    def end(self) -> tuple[int, int]:
+        """Where the arrays end, as an array says where it begins."""
+        if not self.arrays:
+            return 0, 0
+        last = self.arrays[-1]
+        size_bytes = len(last.before) + _LONG.size
+        return last.at_bytes + size_bytes, last.at_values + last.value_bytes
+
+    def lay_out(self, length: int, wanted: Collection[str]) -> _Layout:
+        """What stands where if the arrays are of `length`."""
+        counted = _LONG.pack(length)
+        pieces, parts = [], []
+        for key, before, at_bytes, at_values, value_bytes in self.arrays:
+            at = at_bytes + length * at_values
+            pieces.append((at, before + counted))
+            if key in wanted:
+                start = at + len(before) + len(counted)
+                parts.append((key, start, start + length * value_bytes))
+        at_bytes, at_values = self.end
+        return _Layout(pieces, parts, at_bytes + length * at_values, self)
+
+
+@dataclass(slots=True)
+class _Layout:
+    pieces: list[tuple[int, bytes]]  # what has to stand where
+    wanted: list[tuple[str, int, int]]
+    size: int
+    stretch: _Stretch
+    behind: tuple[bytes, list[Any]] | None = None  # and the values, of the last object like that
 
 
 class Pattern:
@@ -52,40 +115,69 @@ class Pattern:
     """
 
     def __init__(self, like: Mapping[str, Any], wanted: Collection[str]) -> None:
-        self._steps: list[_Step] = []
-        self._keys: set[str] = set()
         self._wanted = wanted
+        self._dtypes: dict[str, np.dtype[Any]] = {}  # of the arrays
+        self._keys: set[str] = set()
+        self._stretches = [_Stretch()]
         self._length: int | None = None  # of the first array, and so of all that are not empty
-        self._before = b""
+        self._before = b"{"
         self._add(like)
-        if self._length is None:
+        self._stretches[-1].after = self._before
+        if not self._stretches[0].arrays:
             raise Differs
+        self._layouts: dict[int, list[_Layout]] = {}
 
-    def read(self, data: bytes, at: int) -> tuple[dict[str, Any], int]:  # noqa: C901 - the inner loop
-        """Reads the object whose mark is before `at`: it, and where it ends. Raises Differs."""
-        found: dict[str, Any] = {}
+    def read(self, data: bytes, at: int, count: int) -> tuple[Alike, int]:
+        """Reads `count` objects, the first one's mark at `at`: them, and where they end.
+
+        Raises:
+            Differs: one of them is not like the pattern, or cut short.
+        """
+        first = len(self._stretches[0].arrays[0].before)
+        parts: dict[str, list[bytes]] = {key: [] for key in self._wanted if key in self._dtypes}
+        names = [value.key for stretch in self._stretches for value in stretch.values]
+        lengths, rows = [], []
+        try:
+            for _ in range(count):
+                length = _read_long(data, at + first)[0]
+                row: list[Any] = []
+                at = self._read_one(data, at, length, parts, row)
+                lengths.append(length)
+                rows.append(row)
+        except struct.error as exc:
+            raise Differs from exc
+        columns = {
+            key: np.frombuffer(b"".join(found), self._dtypes[key]) for key, found in parts.items()
+        }
+        values = dict(zip(names, map(list, zip(*rows, strict=True)), strict=True))
+        return Alike(lengths=lengths, columns=columns, values=values), at
+
+    def _read_one(
+        self, data: bytes, at: int, length: int, parts: Mapping[str, list[bytes]], row: list[Any]
+    ) -> int:
         starts_with = data.startswith
-        count, counted = -1, b""
-        for before, key, kind in self._steps:
-            if not starts_with(before, at):
+        layouts = self._layouts.get(length)
+        if layouts is None:
+            if length < 0:
                 raise Differs
-            at += len(before)
-            if kind is _NUMBER:
-                found[key], at = _number(data, at)
-            elif kind is _TEXT:
-                found[key], at = _text(data, at)
-            else:
-                if count < 0:
-                    count, counted = _count(data, at)
-                if not starts_with(counted, at):
+            layouts = [stretch.lay_out(length, self._wanted) for stretch in self._stretches]
+            self._layouts[length] = layouts
+        for layout in layouts:
+            for place, piece in layout.pieces:
+                if not starts_with(piece, at + place):
                     raise Differs
-                start = at + _LONG.size
-                at = start + count * kind.itemsize
-                if key in self._wanted and at <= len(data):
-                    found[key] = np.frombuffer(data, kind, count, start)
-        if not starts_with(self._before, at):
-            raise Differs
-        return found, at + len(self._before)
+            for name, start, stop in layout.wanted:
+                parts[name].append(data[at + start : at + stop])
+            at += layout.size
+            if layout.behind is not None and starts_with(layout.behind[0], at):
+                row += layout.behind[1]
+                at += len(layout.behind[0])
+            else:
+                start = at
+                values, at = _read_values(data, at, layout.stretch)
+                layout.behind = data[start:at], values
+                row += values
+        return at
 
     def _add(self, members: Mapping[str, Any]) -> None:
         """Adds members, those of an object within as if they were its owner's, and the end."""
@@ -100,35 +192,45 @@ class Pattern:
                 self._add(value)
             elif isinstance(value, np.ndarray):
                 self._add_array(key, value)
-            elif type(value) in {int, float}:
-                self._step(b"", key, _NUMBER)
-            elif type(value) is str:
-                self._step(b"S", key, _TEXT)
+            elif type(value) in {int, float, str}:
+                self._add_value(key, is_text=type(value) is str)
             else:
                 raise Differs
         self._before += b"}"
 
-    def _add_array(self, key: str, value: np.ndarray[Any, Any]) -> None:
+    def _add_array(self, key: str, value: NDArray[Any]) -> None:
         self._before += b"[$%c#L" % _MARKS[value.dtype]
         if self._length is None:
             self._length = len(value)
-        if len(value) == self._length:
-            self._step(b"", key, value.dtype)
-        elif len(value) == 0 and key not in self._wanted:
+        if len(value) == 0 != self._length and key not in self._wanted:
             self._before += _NONE
-        else:
+            return
+        if len(value) != self._length:
             raise Differs
+        if self._stretches[-1].values:
+            self._stretches.append(_Stretch())
+        stretch = self._stretches[-1]
+        stretch.arrays.append(_Array(key, self._before, *stretch.end, value.dtype.itemsize))
+        self._dtypes[key] = value.dtype
+        self._before = b""
 
-    def _step(self, mark: bytes, key: str, kind: Any) -> None:  # noqa: ANN401 - see _Step
-        self._steps.append((self._before + mark, key, kind))
+    def _add_value(self, key: str, *, is_text: bool) -> None:
+        before = self._before + (b"S" if is_text else b"")
+        self._stretches[-1].values.append(_Value(key, before, is_text))
         self._before = b""
 
 
-def _count(data: bytes, at: int) -> tuple[int, bytes]:
-    counted = data[at : at + _LONG.size]
-    if len(counted) < _LONG.size or (count := _read_long(counted)[0]) < 0:
+def _read_values(data: bytes, at: int, stretch: _Stretch) -> tuple[list[Any], int]:
+    """The values behind a stretch's arrays, and where the stretch ends."""
+    found = []
+    for _, before, is_text in stretch.values:
+        if not data.startswith(before, at):
+            raise Differs
+        value, at = (_text if is_text else _number)(data, at + len(before))
+        found.append(value)
+    if not data.startswith(stretch.after, at):
         raise Differs
-    return count, counted
+    return found, at + len(stretch.after)
 
 
 def _text(data: bytes, at: int) -> tuple[str, int]:

@@ -1,4 +1,4 @@
-"""Judges a saved XGBoost model before XGBoost reads it: is it whole, do its trees hold together.
+"""Reads a saved XGBoost model before XGBoost does: is it whole, do its trees hold together.
 
 Decision: XGBoost's own reader ends the process on a file cut short, and walks a tree wherever its
 children point: outside the memory, or for ever. A worker is shared by many tenants, so one broken
@@ -8,7 +8,8 @@ file must not take it down. What would change our mind: XGBoost checking this it
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -16,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loaders import ubjson
+from loaders.ubjson_alike import Alike
 
 _VERSION = re.compile(
     rb'"version"\s*:\s*\[\s*(\d+),\s*(\d+),\s*(\d+)\s*\]'
@@ -24,6 +26,25 @@ _VERSION = re.compile(
 )
 _ROOT = 0
 _INDICES = ("left_children", "right_children", "split_indices", "parents")
+_OTHERS = ("split_conditions", "default_left", "split_type")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Trees:
+    """The trees of a model, end to end: a node each entry of a column."""
+
+    lengths: list[int]  # nodes a tree
+    columns: Mapping[str, NDArray[Any]]
+    leaf_values: list[int]  # that a leaf's vector has, a tree; 0 and 1 are the same
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Document:
+    """A saved model whose trees hold together."""
+
+    learner: Mapping[str, Any]
+    kind: str  # of booster, e.g. gbtree
+    trees: Trees | None  # of gbtree and dart
 
 
 def is_json(data: bytes) -> bool:
@@ -41,21 +62,24 @@ def saved_by(data: bytes) -> str | None:
     return ".".join(str(part[0]) for part in found.group(4, 5, 6))
 
 
-def check_document(data: bytes) -> None:
+def read_document(data: bytes) -> Document:
     """Reads a model saved as JSON or UBJSON and checks its trees.
 
     Raises:
         ValueError: cut short, malformed, or trees that lead nowhere.
     """
     try:
-        document = msgspec.json.decode(data) if is_json(data) else ubjson.decode(data, _INDICES)
-        learner = document["learner"]
+        is_text = is_json(data)
+        whole = msgspec.json.decode(data) if is_text else ubjson.decode(data, _INDICES + _OTHERS)
+        learner = whole["learner"]
         sizes = {name: int(text) for name, text in _counts(learner["learner_model_param"])}
         booster = learner["gradient_booster"]
-        if booster["name"] == "dart":
+        kind, trees = booster["name"], None
+        if kind == "dart":
             booster = booster["gbtree"]
         if booster["name"] == "gbtree":
-            _check_forest(booster["model"], sizes)
+            trees = _read_trees(booster["model"], sizes)
+        return Document(learner=learner, kind=kind, trees=trees)
     except (LookupError, TypeError, OverflowError) as exc:
         raise ValueError(f"not a saved XGBoost model: {exc!r:.100}") from exc
     except (msgspec.MsgspecError, RecursionError) as exc:
@@ -67,35 +91,53 @@ def _counts(parameters: dict[str, str]) -> Iterator[tuple[str, str]]:
         yield name, parameters.get(name, "1")
 
 
-def _check_forest(model: dict[str, Any], sizes: dict[str, int]) -> None:
+def _read_trees(model: Mapping[str, Any], sizes: Mapping[str, int]) -> Trees:
     """Everything XGBoost uses as an index points into what it indexes."""
-    trees = model["trees"]
-    if sorted(tree["id"] for tree in trees) != list(range(len(trees))):
+    found = model["trees"]
+    count = len(found.lengths) if isinstance(found, Alike) else len(found)
+    if sorted(_values(found, "id")) != list(range(count)):
         raise ValueError("the trees are not numbered")
     groups = max(1, sizes["num_class"], sizes["num_target"])
     groups_of_trees = list(model["tree_info"])
-    if len(groups_of_trees) != len(trees) or not set(groups_of_trees) <= set(range(groups)):
+    if len(groups_of_trees) != count or not set(groups_of_trees) <= set(range(groups)):
         raise ValueError("the trees do not belong to the model's classes")
-    rounds = list(model.get("iteration_indptr", [0, len(trees)]))
-    if rounds != sorted(rounds) or rounds[0] != 0 or rounds[-1] != len(trees):
+    rounds = list(model.get("iteration_indptr", [0, count]))
+    if rounds != sorted(rounds) or rounds[0] != 0 or rounds[-1] != count:
         raise ValueError("the trees do not belong to the model's rounds")
-    for tree in trees:
-        if _parameter(tree, "size_leaf_vector") not in {0, 1, sizes["num_target"]}:
-            raise ValueError("a tree's leaves do not have the model's targets")
-    if trees:
-        _check_trees(trees, sizes["num_feature"])
+    leaf_values = list(map(int, _values(found, "size_leaf_vector")))
+    if not set(leaf_values) <= {0, 1, sizes["num_target"]}:
+        raise ValueError("a tree's leaves do not have the model's targets")
+    trees = _join(found, leaf_values)
+    if count:
+        _check_trees(trees, list(map(int, _values(found, "num_nodes"))), sizes["num_feature"])
+    return trees
 
 
-def _check_trees(trees: list[dict[str, Any]], features: int) -> None:
+def _join(found: Alike | Sequence[Mapping[str, Any]], leaf_values: list[int]) -> Trees:
+    if isinstance(found, Alike):
+        return Trees(lengths=found.lengths, columns=found.columns, leaf_values=leaf_values)
+    if not found:
+        return Trees(lengths=[], columns={}, leaf_values=leaf_values)
+    parts = {name: [np.asarray(tree[name]) for tree in found] for name in _INDICES}
+    lengths = [len(part) for part in parts["left_children"]]
+    for name in _OTHERS:  # which only a forest of ours needs
+        others = [np.asarray(tree.get(name, ())) for tree in found]
+        if [len(part) for part in others] == lengths:
+            parts[name] = others
+    if any([len(part) for part in column] != lengths for column in parts.values()):
+        raise ValueError("a tree's parts differ in length")
+    columns = {name: np.concatenate(column) for name, column in parts.items()}
+    return Trees(lengths=lengths, columns=columns, leaf_values=leaf_values)
+
+
+def _check_trees(trees: Trees, nodes: list[int], features: int) -> None:
     """Every node but a root has one parent at most, so that no walk from a root comes back.
 
     All trees at once, end to end: one by one they took a quarter of a load.
     """
-    columns = [[_indices(tree[name]) for tree in trees] for name in _INDICES]
-    nodes = [_parameter(tree, "num_nodes") for tree in trees]
-    if 0 in nodes or any([len(part) for part in column] != nodes for column in columns):
+    left, right, splits, parents = (_indices(trees.columns[name]) for name in _INDICES)
+    if 0 in nodes or nodes != trees.lengths:
         raise ValueError("a tree's parts differ in length")
-    left, right, splits, parents = map(np.concatenate, columns)
     firsts = np.repeat(np.cumsum([0, *nodes[:-1]]), nodes)  # where each node's tree begins
     inner = np.flatnonzero(left != -1)  # a leaf may hold anything else
     if not len(inner):
@@ -114,12 +156,14 @@ def _check_trees(trees: list[dict[str, Any]], features: int) -> None:
         raise ValueError("a tree splits on a feature that the model does not have")
 
 
-def _parameter(tree: dict[str, Any], name: str) -> int:
-    return int(tree.get("tree_param", tree)[name])
+def _values(found: Alike | Sequence[Mapping[str, Any]], name: str) -> list[Any]:
+    """A number or a text a tree."""
+    if isinstance(found, Alike):
+        return found.values[name]
+    return [tree[name] if name in tree else tree["tree_param"][name] for tree in found]
 
 
-def _indices(found: Any) -> NDArray[Any]:  # noqa: ANN401 - whatever the document holds
-    array = np.asarray(found)
-    if array.size and (array.ndim != 1 or array.dtype.kind not in "iu"):
+def _indices(found: NDArray[Any]) -> NDArray[Any]:
+    if found.size and (found.ndim != 1 or found.dtype.kind not in "iu"):
         raise TypeError("a tree's part is no list of whole numbers")
-    return array
+    return found

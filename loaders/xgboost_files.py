@@ -1,93 +1,182 @@
-"""One XGBoost model file to a booster, or a refusal that says why.
+"""One XGBoost model file to what answers for it, or a refusal that says why.
 
-Decision: the bytes are looked at first. What is plainly JSON or UBJSON is never unpickled, and what
-is a pickle is unpickled only where the artifact's code is trusted.
+Decisions: the bytes are looked at first. What is plainly JSON or UBJSON is never unpickled, and
+what is a pickle is unpickled only where the artifact's code is trusted. Plain trees become a flat
+forest and are never given to XGBoost, but for the first ones of each kind in a process: a kind, by
+the version that wrote it and the objective, is believed only where both ways answered the same.
 """
 
 from __future__ import annotations
 
-import os
+import hashlib
 import re
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar
 
 import msgspec
 import numpy as np
 import xgboost
 
-from loaders.checked import Checked
-from loaders.contract import LoadRefused, Trust
+from loaders.contract import LoadRefused, NotCompilable, Trust
+from loaders.kept_forests import KeptForests
 from loaders.pickles import RAISED_BY_PICKLES, read_pickle
 from loaders.sniff import sniff
-from loaders.xgboost_document import check_document, saved_by
+from loaders.xgboost_call import direct_call
+from loaders.xgboost_comparison import agree, rows_to_compare
+from loaders.xgboost_document import Document, read_document, saved_by
+from loaders.xgboost_forest import best_round, read_forest
+from loaders.xgboost_scorers import BoosterScorer, FlatScorer, Member
 
-_checked = Checked(check_document)
-_FACTS_KEPT = 10_000
-_facts: dict[bytes, Facts] = {}  # by content: to ask XGBoost takes a quarter of a load
+_KINDS_KEPT, _FACTS_KEPT = 1_000, 10_000
+_DEEPEST = 32  # steps: a walk takes as long as the longest way
+_COMPARED_ROWS = 32
+_kinds: dict[tuple[str | None, str, int, bool], bool] = {}  # whether flat forests are believed
+_facts: dict[bytes, Facts] = {}  # of contents that XGBoost is given: to ask it takes a while
+_Read = TypeVar("_Read")
+KEPT_FORESTS = KeptForests()
 _PLACE_IN_XGBOOST = re.compile(r"^\[[\d:]+\] \S+:\d+: ")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Saved:
-    """What a file held."""
-
-    booster: xgboost.Booster
-    missing: float = np.nan  # the value that stands for a missing one
-    content: bytes | None = None  # the digest of what was looked through
 
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What XGBoost knows of a booster that it has loaded."""
+    """What is known of a booster."""
 
-    kind: str  # of booster, e.g. gbtree
+    kind: str  # e.g. gbtree
     objective: str
     classes: int
     targets: int
+    width: int  # features
+    best: int | None  # the last round that answers, from 0; None: all of them do
+
+    @property
+    def outputs(self) -> tuple[int, ...]:
+        """The shape of an answer."""
+        if self.objective == "multi:softprob":
+            return (-1, self.classes)
+        return (-1, self.targets) if self.targets > 1 else (-1,)
 
 
-def read_booster(path: Path, trust: Trust) -> Saved:
+def read_member(path: Path, trust: Trust) -> Member:
     """Loads one file.
 
     Raises:
         LoadRefused: corrupt, of a format this XGBoost does not read, or a pickle without trust.
     """
-    with path.open("rb") as file:
-        buffer = bytearray(os.fstat(file.fileno()).st_size)  # which XGBoost takes as it is
-        del buffer[file.readinto(buffer) or 0 :]
-        data = cast("bytes", buffer)  # all others only look at it
+    data = _read(path)
+    if not data.startswith(b"{"):
+        booster, missing = _translated(path, data, lambda: _other(path, data, trust))
+        return booster_member(booster, missing)
+    return _translated(path, data, lambda: _member(data))
+
+
+def read_booster(path: Path, trust: Trust) -> xgboost.Booster:
+    """Loads one file for XGBoost itself. Raises as `read_member`."""
+    data = _read(path)
+    if not data.startswith(b"{"):
+        return _translated(path, data, lambda: _other(path, data, trust))[0]
+    return _translated(path, data, lambda: _checked_booster(data))
+
+
+def booster_member(
+    booster: xgboost.Booster, missing: float = np.nan, facts: Facts | None = None
+) -> Member:
+    """A booster, to be asked as it is.
+
+    Args:
+        booster: as it was loaded.
+        missing: the value that stands for a missing one.
+        facts: what is known of it.
+    """
+    booster.set_param({"nthread": 1, "device": "cpu"})
+    known = facts or _ask(booster)
+    in_place, rounds = known.kind == "gbtree", (0, 0)
+    if known.best is not None and known.kind != "gblinear":
+        rounds = 0, min(known.best + 1, booster.num_boosted_rounds())
+    direct = direct_call(booster, rounds, missing, len(known.outputs)) if in_place else None
+    return Member(
+        width=known.width,
+        objective=known.objective,
+        classes=known.classes,
+        outputs=known.outputs,
+        scorer=BoosterScorer(
+            booster=booster, in_place=in_place, rounds=rounds, missing=missing, direct=direct
+        ),
+    )
+
+
+def _member(data: bytes) -> Member:
+    content = hashlib.sha256(data).digest()
+    kept = KEPT_FORESTS.find(content)
+    if kept is not None:
+        return kept
+    facts = _facts.get(content)
+    if facts is not None:  # it was looked through, and is for XGBoost
+        return booster_member(_booster(data), facts=facts)
+    document = read_document(data)
+    facts = _facts_of(document)
     try:
-        document = data.startswith(b"{")
-        if not document and sniff(path).startswith("pickle"):
-            return _unpickle(path, trust)
-        content = _checked(data) if document else None
-        booster = xgboost.Booster()
-        booster.load_model(buffer)
-        return Saved(booster=booster, content=content)
-    except RAISED_BY_PICKLES as exc:
-        raise LoadRefused(
-            f"Unable to load model: {path.name[:80]}: {first_line(exc)}{_versions(data)}"
-        ) from exc
+        forest, transform = read_forest(document)
+    except NotCompilable:
+        return _remembered(data, content, facts)
+    flat = FlatScorer(forest, transform)
+    kind = saved_by(data), facts.objective, len(forest.base), any(forest.base)
+    if kind not in _kinds and len(_kinds) < _KINDS_KEPT:
+        known = booster_member(_booster(data), facts=facts).scorer
+        asked = np.zeros((0, forest.width), np.float32)
+        rows = rows_to_compare(forest, asked, _COMPARED_ROWS)
+        _kinds[kind] = agree(known, flat, rows, facts.objective)
+    if forest.depth > _DEEPEST or not _kinds.get(kind, False):
+        return _remembered(data, content, facts)
+    return Member(
+        width=facts.width,
+        objective=facts.objective,
+        classes=facts.classes,
+        outputs=facts.outputs,
+        scorer=flat,
+        content=content,
+    )
 
 
-def facts(saved: Saved) -> Facts:
-    """What XGBoost knows of `saved`, asked once a content."""
-    found = _facts.get(saved.content) if saved.content else None
-    if found is None:
-        learner = msgspec.json.decode(saved.booster.save_config())["learner"]
-        parameters = learner["learner_model_param"]
-        found = Facts(
-            learner["gradient_booster"]["name"],
-            learner["objective"]["name"],
-            int(parameters["num_class"]),
-            int(parameters.get("num_target", 1)),
-        )
-        if saved.content:
-            _facts[saved.content] = found
-            if len(_facts) > _FACTS_KEPT:
-                del _facts[next(iter(_facts))]
-    return found
+def _remembered(data: bytes, content: bytes, facts: Facts) -> Member:
+    """For XGBoost, and without another look at it the next time."""
+    member = booster_member(_booster(data), facts=facts)
+    _facts[content] = facts
+    if len(_facts) > _FACTS_KEPT:
+        del _facts[next(iter(_facts))]
+    return member
+
+
+def _checked_booster(data: bytes) -> xgboost.Booster:
+    read_document(data)
+    return _booster(data)
+
+
+def _booster(data: bytes) -> xgboost.Booster:
+    booster = xgboost.Booster()
+    booster.load_model(bytearray(data))
+    return booster
+
+
+def _facts_of(document: Document) -> Facts:
+    learner = document.learner
+    parameters = learner["learner_model_param"]
+    return Facts(
+        document.kind,
+        learner["objective"]["name"],
+        int(parameters.get("num_class", 0)),
+        int(parameters.get("num_target", 1)),
+        int(parameters["num_feature"]),
+        best_round(learner),
+    )
+
+
+def _ask(booster: xgboost.Booster) -> Facts:
+    learner = msgspec.json.decode(booster.save_config())["learner"]
+    learner["attributes"] = booster.attributes()
+    document = Document(learner=learner, kind=learner["gradient_booster"]["name"], trees=None)
+    return replace(_facts_of(document), width=booster.num_features())
 
 
 def first_line(exc: Exception) -> str:
@@ -96,7 +185,25 @@ def first_line(exc: Exception) -> str:
     return _PLACE_IN_XGBOOST.sub("", line)[:200] or type(exc).__name__
 
 
-def _unpickle(path: Path, trust: Trust) -> Saved:
+def _read(path: Path) -> bytes:
+    with path.open("rb", buffering=0) as file:
+        return file.readall()
+
+
+def _translated(path: Path, data: bytes, read: Callable[[], _Read]) -> _Read:
+    """What `read` gives, or a refusal in words."""
+    try:
+        return read()
+    except RAISED_BY_PICKLES as exc:
+        raise LoadRefused(
+            f"Unable to load model: {path.name[:80]}: {first_line(exc)}{_versions(data)}"
+        ) from exc
+
+
+def _other(path: Path, data: bytes, trust: Trust) -> tuple[xgboost.Booster, float]:
+    """A booster that is saved another way, and what stands for a missing value."""
+    if not sniff(path).startswith("pickle"):
+        return _booster(data), np.nan
     if not trust.code:
         raise LoadRefused(
             "Unable to load model: it is a pickle, which runs code while it is loaded, and only "
@@ -108,7 +215,7 @@ def _unpickle(path: Path, trust: Trust) -> Saved:
         found = found.get_booster()
     if not isinstance(found, xgboost.Booster):
         raise TypeError(f"the pickle holds a {type(found).__name__}, not a Booster")
-    return Saved(booster=found, missing=missing)
+    return found, missing
 
 
 def _versions(data: bytes) -> str:

@@ -1,147 +1,60 @@
-"""A booster's trees and objective as what can be compiled, or a refusal where that is not sure.
+"""A saved model's trees as a flat forest, and what makes answers of sums; or a refusal.
 
-Decisions: the trees are read from what XGBoost itself saves now, whichever version the file was of.
-Objectives stand in a table, with what their base score means and what they make of a sum; one that
-isn't there is not compiled, nor are categories, leaves with several outputs, dart and gblinear.
+Decisions: objectives stand in a table, with what their base score means and what they make of a
+sum, in XGBoost's own precision step by step; one that isn't there is refused, and so are
+categories, leaves with several outputs, dart and gblinear: XGBoost itself answers for those.
 """
 
 from __future__ import annotations
 
-import ctypes
 import json
-import math
 from collections.abc import Callable, Mapping
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from loaders import ubjson
-from loaders.codecs import Array
-from loaders.compiled_call import Transform
 from loaders.contract import NotCompilable
-from loaders.tree_graph import Forest, Tree
+from loaders.forest import Forest
+from loaders.xgboost_document import Document, Trees
+from loaders.xgboost_objectives import OBJECTIVES, Transform
 
-if TYPE_CHECKING:
-    import xgboost
-
-_NODES_LIMIT = 65_536  # ONNX Runtime holds up predictions while it takes them in: 50 ms
-_LARGEST_EXPONENT = 88.7  # XGBoost's own, of what exp() can give in float32
-_NO_CHILD = -1
+_NO_CHILD, _NOWHERE = -1, -1
 
 
-def _itself(margins: Array) -> Array:
-    return _flat(margins.copy())
-
-
-def _logistic(margins: Array) -> Array:
-    odds = np.exp(np.minimum(-margins.astype(np.float64), _LARGEST_EXPONENT))
-    return _flat((1 / (1 + odds)).astype(np.float32))
-
-
-def _lone_logistic(margin: float) -> float:
-    return 1 / (1 + math.exp(min(-margin, _LARGEST_EXPONENT)))
-
-
-def _exponential(margins: Array) -> Array:
-    with np.errstate(over="ignore"):  # infinity, as XGBoost has it
-        return _flat(np.exp(margins.astype(np.float64)).astype(np.float32))
-
-
-def _hinge(margins: Array) -> Array:
-    return _flat((margins > 0).astype(np.float32))
-
-
-def _softmax(margins: Array) -> Array:
-    shares = np.exp(margins - margins.max(axis=1, keepdims=True))
-    total: Array = shares.sum(axis=1, keepdims=True, dtype=np.float64).astype(np.float32)
-    divided: Array = shares / total
-    return divided
-
-
-def _likeliest(margins: Array) -> Array:
-    winner: Array = margins.argmax(axis=1).astype(np.float32)
-    return winner
-
-
-def _flat(table: Array) -> Array:
-    return table[:, 0] if table.shape[1] == 1 else table
-
-
-def _same(score: float) -> float:
-    return score
-
-
-def _find_log() -> Callable[[float], float]:
-    """The C library's logarithm of a float32, which XGBoost calls: at times a digit from ours."""
-    try:
-        found: Any = ctypes.CDLL("libm.so.6").logf
-    except (OSError, AttributeError):
-        return math.log
-    found.argtypes, found.restype = (ctypes.c_float,), ctypes.c_float
-    return cast("Callable[[float], float]", found)
-
-
-_log = _find_log()
-
-
-def _log_odds(score: float) -> float:
-    return -_log(float(np.float32(1) / np.float32(score) - np.float32(1)))
-
-
-_IDENTITY = _same, Transform(_itself)
-_EXPONENTIAL = _log, Transform(_exponential)
-_LOGISTIC = _log_odds, Transform(_logistic, _lone_logistic)
-_OBJECTIVES: Mapping[str, tuple[Callable[[float], float], Transform]] = MappingProxyType(
-    {
-        "reg:squarederror": _IDENTITY,
-        "reg:squaredlogerror": _IDENTITY,
-        "reg:pseudohubererror": _IDENTITY,
-        "reg:absoluteerror": _IDENTITY,
-        "reg:quantileerror": _IDENTITY,
-        "rank:pairwise": _IDENTITY,
-        "rank:ndcg": _IDENTITY,
-        "rank:map": _IDENTITY,
-        "reg:logistic": _LOGISTIC,
-        "binary:logistic": _LOGISTIC,
-        "binary:logitraw": _IDENTITY,
-        "binary:hinge": (_same, Transform(_hinge)),
-        "count:poisson": _EXPONENTIAL,
-        "reg:gamma": _EXPONENTIAL,
-        "reg:tweedie": _EXPONENTIAL,
-        "multi:softprob": (_same, Transform(_softmax)),
-        "multi:softmax": (_same, Transform(_likeliest)),
-    }
-)
-
-
-def read_forest(booster: xgboost.Booster, rounds: tuple[int, int]) -> tuple[Forest, Transform]:
-    """The trees of `rounds` ((0, 0): all), and what makes answers of their sums.
+def read_forest(document: Document) -> tuple[Forest, Transform]:
+    """The trees that answer, up to the best round where there is one, and what makes answers.
 
     Raises:
         NotCompilable: there is something about it that is not surely the same compiled.
     """
+    learner, trees = document.learner, document.trees
+    if document.kind != "gbtree" or trees is None:
+        raise NotCompilable(f"it is a {document.kind}")
     try:
-        learner = ubjson.decode(bytes(booster.save_raw("ubj")))["learner"]
-        link, transform = _OBJECTIVES[learner["objective"]["name"]]
+        link, transform = OBJECTIVES[learner["objective"]["name"]]
         parameters, model = learner["learner_model_param"], learner["gradient_booster"]["model"]
-        last = model["iteration_indptr"][rounds[1]] if rounds[1] else len(model["trees"])
-        forest = Forest(
-            width=int(parameters["num_feature"]),
-            base=_base(parameters, link),
-            trees=[
-                _tree(tree, int(output))
-                for tree, output in zip(
-                    model["trees"][:last], model["tree_info"][:last], strict=True
-                )
-            ],
-        )
-    except (LookupError, TypeError, ValueError) as exc:
+        base = _base(parameters, link)
+        outputs = list(model["tree_info"])[: _count(learner, model)]
+        forest = _flatten(trees, outputs, base, int(parameters["num_feature"]))
+    except (LookupError, TypeError, ValueError, OverflowError) as exc:
         raise NotCompilable(f"its trees or objective are of another kind ({exc!r:.80})") from exc
-    if forest.nodes > _NODES_LIMIT:
-        raise NotCompilable(f"its trees have {forest.nodes} nodes, and {_NODES_LIMIT} are the most")
     return forest, transform
+
+
+def best_round(learner: Mapping[str, Any]) -> int | None:
+    """The last round that answers, from 0; None: all of them do."""
+    best = learner.get("attributes", {}).get("best_iteration")
+    return int(best) if best is not None and best.isdigit() else None
+
+
+def _count(learner: Mapping[str, Any], model: Mapping[str, Any]) -> int:
+    """Of trees that answer."""
+    best = best_round(learner)
+    if best is None:
+        return len(model["tree_info"])
+    rounds = list(model["iteration_indptr"])
+    return int(rounds[min(best + 1, len(rounds) - 1)])
 
 
 def _base(parameters: Mapping[str, str], link: Callable[[float], float]) -> tuple[float, ...]:
@@ -153,26 +66,61 @@ def _base(parameters: Mapping[str, str], link: Callable[[float], float]) -> tupl
     return tuple(map(link, scores))
 
 
-def _tree(saved: Mapping[str, Any], output: int) -> Tree:
-    """One tree, without what pruning has left lying about. Raises ValueError."""
-    left, right = _integers(saved["left_children"]), _integers(saved["right_children"])
-    if int(saved["tree_param"]["size_leaf_vector"]) > 1 or np.any(saved["split_type"]):
-        raise ValueError("categories, or leaves with several outputs")
-    inner = left != _NO_CHILD
-    used = np.zeros(len(left), dtype=bool)
-    used[0], used[left[inner]], used[right[inner]] = True, True, True
-    if (inner & ~used).any():
+def _flatten(trees: Trees, outputs: list[int], base: tuple[float, ...], width: int) -> Forest:
+    """The first trees, one for each of `outputs`, without what pruning has left lying about.
+
+    Raises ValueError, LookupError where they are not plain trees.
+    """
+    count, lengths = len(outputs), trees.lengths[: len(outputs)]
+    columns = {name: column[: sum(lengths)] for name, column in trees.columns.items()}
+    if not count or set(trees.leaf_values[:count]) > {0, 1} or columns["split_type"].any():
+        raise ValueError("no trees, categories, or leaves with several outputs")
+    if len(set(np.bincount(outputs, minlength=len(base)))) > 1:
+        raise ValueError("outputs differ in trees")
+    inner = np.flatnonzero(columns["left_children"] != _NO_CHILD)
+    places = _place(columns, inner, lengths, outputs)
+    parents, used = places[inner], np.flatnonzero(places != _NOWHERE)
+    if (parents == _NOWHERE).any():
         raise ValueError("a node that nothing leads to has children")
-    places = np.append(np.cumsum(used) - 1, _NO_CHILD)  # the last one for those without children
-    return Tree(
-        left=places[left[used]],
-        right=places[right[used]],
-        feature=_integers(saved["split_indices"])[used],
-        value=np.asarray(saved["split_conditions"], dtype=np.float32)[used],
-        missing_left=_integers(saved["default_left"])[used],
-        output=output,
+    size = count + 2 * len(inner)
+    goes_right = columns["default_left"][inner] == 0
+    side = np.full(size, 2 * width, np.min_scalar_type(2 * width))
+    side[parents] = columns["split_indices"][inner] + width * goes_right
+    value = np.empty(size, np.float32)
+    value[places[used]] = columns["split_conditions"][used]
+    if not np.isfinite(value).all():
+        raise ValueError("a split or a leaf that is no number")
+    left = np.arange(size, dtype=np.min_scalar_type(size))
+    left[parents] = np.arange(count, size, 2)
+    depth = _depth(left, count)
+    return Forest(
+        width=width, base=base, roots=count, depth=depth, side=side, value=value, left=left
     )
 
 
-def _integers(numbers: Any) -> NDArray[np.int64]:  # noqa: ANN401 - a typed array, or a list
-    return np.asarray(numbers, dtype=np.int64)
+def _place(
+    columns: Mapping[str, NDArray[Any]],
+    inner: NDArray[np.int64],
+    lengths: list[int],
+    outputs: list[int],
+) -> NDArray[np.int64]:
+    """Where each node comes to lie: roots, output by output, then the pairs of children."""
+    firsts, count = np.cumsum([0, *lengths[:-1]]), len(lengths)
+    offsets, pairs = np.repeat(firsts, lengths)[inner], count + 2 * np.arange(len(inner))
+    places = np.full(sum(lengths), _NOWHERE)
+    places[firsts[np.argsort(outputs, kind="stable")]] = np.arange(count)
+    places[columns["left_children"][inner] + offsets] = pairs
+    places[columns["right_children"][inner] + offsets] = pairs + 1
+    return places
+
+
+def _depth(left: NDArray[np.unsignedinteger], roots: int) -> int:
+    """Steps from a root to the furthest leaf; from all roots at once, a level a turn."""
+    level, depth = np.arange(roots), 0
+    while True:
+        children = left[level]
+        children = children[children != level].astype(np.int64)
+        if not len(children):
+            return depth
+        level = np.concatenate([children, children + 1])
+        depth += 1

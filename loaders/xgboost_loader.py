@@ -2,9 +2,8 @@
 
 Decisions: an answer is what `Booster.predict` gives, however the model was saved, so that a pickled
 XGBClassifier answers the probabilities that the same model saved by `save_model` answers. An
-infinite feature is refused, as XGBoost's DMatrix refuses it. gbtree alone is predicted in place:
-gblinear can't be, and dart's answer would differ from `predict` in the last digit. A file beside
-the models that is plainly no model is left alone; the image would fail on it.
+infinite feature is refused, as XGBoost's DMatrix refuses it. A file beside the models that is
+plainly no model is left alone; the image would fail on it.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ import os
 import threading
 import weakref
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -37,13 +36,10 @@ from loaders.rows import RowPredictor
 from loaders.signatures import OUTPUT_NAME, TensorSpec
 from loaders.sniff import XGBOOST_KINDS, sniff
 from loaders.xgboost_output import answer_encoders
+from loaders.xgboost_scorers import Member
 
 if TYPE_CHECKING:
-    import xgboost
-
     from loaders.compiled_call import CompiledCall
-    from loaders.xgboost_call import DirectCall
-    from loaders.xgboost_files import Facts, Saved
 
 _VOTING_OBJECTIVES = frozenset({"multi:softmax", "binary:hinge"})
 _LONE_FEATURES = 1_000  # beyond, an array is the faster way to take them in
@@ -66,18 +62,21 @@ class XgboostLoader:
                 "xgboost is not installed: pip install 'mme[xgboost]', or 'mme[xgboost-gpu]'."
             ) from exc
 
+    def keep_in(self, directory: Path) -> None:
+        """As Keeping: flat forests."""
+        from loaders.xgboost_files import KEPT_FORESTS  # noqa: PLC0415 - needs xgboost
+
+        KEPT_FORESTS.directory = directory
+
     def load(self, directory: Path, trust: Trust) -> Model:
         """Loads every model file at the directory's root."""
         self.prepare()
-        from loaders.xgboost_files import read_booster  # noqa: PLC0415 - needs xgboost
+        from loaders.xgboost_files import read_member  # noqa: PLC0415 - needs xgboost
 
         paths = _model_files(directory)
         if os.environ.get(_ENSEMBLE, "true").lower() != "true":
             paths = paths[:1]
-        members = []
-        for path in paths:
-            saved = read_booster(path, trust)
-            members.append(_member(saved))
+        members = [read_member(path, trust) for path in paths]
         if len({member.width for member in members}) > 1:
             raise LoadRefused("Unable to load model: the ensemble's models differ in features.")
         return XgboostModel(members, sum(path.stat().st_size for path in paths))
@@ -90,56 +89,19 @@ class XgboostLoader:
         paths = _model_files(directory)
         if len(paths) > 1:
             raise LoadRefused("Unable to load model: which of its files, a model_fn must say.")
-        booster = read_booster(paths[0], trust).booster
+        booster = read_booster(paths[0], trust)
         booster.set_param({"nthread": 1, "device": "cpu"})
         return booster
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Member:
-    """One booster and how it is to be asked."""
-
-    booster: xgboost.Booster
-    width: int
-    objective: str
-    classes: int
-    in_place: bool
-    rounds: tuple[int, int]  # (0, 0): all of them
-    missing: float
-    outputs: tuple[int, ...]  # the shape of an answer
-    direct: DirectCall | None  # the fastest way, where there is one
-
-    def predict(self, rows: Array) -> Array:
-        """Gives what `Booster.predict` would."""
-        if self.direct is not None:
-            return self.direct(rows)
-        if self.in_place:
-            result: Array = self.booster.inplace_predict(
-                rows,
-                iteration_range=self.rounds,
-                missing=self.missing,
-                validate_features=False,
-            )
-            return result
-        from xgboost import DMatrix  # noqa: PLC0415 - loaded long ago
-
-        types = self.booster.feature_types
-        table = DMatrix(rows, missing=self.missing, nthread=1, feature_types=types)
-        answer: Array = self.booster.predict(
-            table, iteration_range=self.rounds, validate_features=False
-        )
-        return answer
 
 
 class XgboostModel:
     """One booster, or several whose answers are averaged or, for classes, put to the vote.
 
-    One alone may be compiled; what is compiled answers in its place, and the booster goes.
+    One alone may be compiled; what is compiled answers in its place, and the original goes.
     """
 
     def __init__(self, members: Sequence[Member], size_bytes: int) -> None:
         self._members = tuple(members)
-        self._compiled: CompiledCall | None = None
         self._hot: HotRows | None = None  # None: its rows need not be counted
         self._size_bytes = size_bytes
         encoders = answer_encoders(members[0].objective, members[0].classes)
@@ -159,13 +121,18 @@ class XgboostModel:
         return self._rows.predict(payloads)
 
     def nbytes(self) -> int:
-        """The size of the files, near what the trees take."""
-        return self._size_bytes
+        """What the trees take; of XGBoost's own, about the size of the files."""
+        sizes = [member.nbytes for member in self._members]
+        return sum(size for size in sizes if size is not None) if all(sizes) else self._size_bytes
 
     def close(self) -> None:
-        """Drops the boosters."""
+        """Drops what answers."""
+        from loaders.xgboost_files import KEPT_FORESTS  # noqa: PLC0415 - needs xgboost
+
+        for member in self._members:
+            KEPT_FORESTS.keep(member)
         self._members = ()
-        self._compiled = self._hot = None
+        self._hot = None
 
     def count_rows(self) -> None:
         """Counts from now on, if there is any chance of being compiled."""
@@ -196,24 +163,23 @@ class XgboostModel:
             raise
 
     def become(self, twin: Twin) -> threading.Event:
-        """From the next prediction on the twin answers; set once the booster's memory is free."""
+        """From the next prediction on the twin answers; set once the original's memory is free."""
         gone = threading.Event()
         [member] = self._members
-        weakref.finalize(member.booster, gone.set)
-        self._compiled = cast("CompiledCall", twin)  # the switch; then nobody needs the original
-        self._members, self._hot = (), None
+        weakref.finalize(member.scorer, gone.set)
+        self._members = (replace(member, scorer=cast("CompiledCall", twin)),)  # the switch
+        self._hot = None
         return gone
 
     def _run_one(self, numbers: list[float]) -> Array | None:
-        members = self._members  # before the look at what takes their place
-        one = self._compiled or (members[0].direct if len(members) == 1 else None)
-        if one is None:
+        members = self._members
+        if len(members) != 1:
             return None
         try:
-            answer = one.one(numbers)
+            answer = members[0].scorer.one(numbers)
         except (OverflowError, ValueError, MemoryError):  # `run` says it in words
             return None
-        if (hot := self._hot) is not None:
+        if answer is not None and (hot := self._hot) is not None:
             hot.note([numbers])
         return answer
 
@@ -222,11 +188,9 @@ class XgboostModel:
             raise BadPayload(
                 "Unable to evaluate payload provided: a feature is infinite or too large."
             )
-        members = self._members  # before the look at what takes their place
-        if self._compiled is not None:
-            return self._compiled(rows)
+        members = self._members
         try:
-            answers = [member.predict(rows) for member in members]
+            answers = [member.scorer.predict(rows) for member in members]
         except (ValueError, TypeError, MemoryError) as exc:  # XGBoostError is a ValueError
             from loaders.xgboost_files import first_line  # noqa: PLC0415 - loaded long ago
 
@@ -250,41 +214,6 @@ def _model_files(directory: Path) -> list[Path]:
     if len(paths) == 1:
         return paths
     return [path for path in paths if sniff(path).startswith(XGBOOST_KINDS)] or paths
-
-
-def _member(saved: Saved) -> Member:
-    from loaders.xgboost_call import direct_call  # noqa: PLC0415 - needs xgboost
-    from loaders.xgboost_files import facts  # noqa: PLC0415 - needs xgboost
-
-    booster, missing = saved.booster, saved.missing
-    booster.set_param({"nthread": 1, "device": "cpu"})
-    known = facts(saved)
-    in_place = known.kind == "gbtree"
-    outputs, rounds = _outputs(known), _rounds(booster, known.kind)
-    return Member(
-        booster=booster,
-        width=booster.num_features(),
-        objective=known.objective,
-        classes=known.classes,
-        in_place=in_place,
-        rounds=rounds,
-        missing=missing,
-        outputs=outputs,
-        direct=direct_call(booster, rounds, missing, len(outputs)) if in_place else None,
-    )
-
-
-def _outputs(known: Facts) -> tuple[int, ...]:
-    if known.objective == "multi:softprob":
-        return (-1, known.classes)
-    return (-1, known.targets) if known.targets > 1 else (-1,)
-
-
-def _rounds(booster: xgboost.Booster, kind: str) -> tuple[int, int]:
-    best = booster.attr("best_iteration")
-    if best is None or not best.isdigit() or kind == "gblinear":
-        return (0, 0)
-    return (0, min(int(best) + 1, booster.num_boosted_rounds()))
 
 
 def _vote(answers: Array) -> Array:

@@ -20,19 +20,28 @@ from typing import NoReturn
 
 import msgspec
 
-from loaders.contract import Answer, Compilable, Loader, Model, ModelFault, Payload, Trust
+from loaders.contract import (
+    Answer,
+    Compilable,
+    Keeping,
+    Loader,
+    Model,
+    ModelFault,
+    Payload,
+    Trust,
+)
 from loaders.find import Found, find_loader, loader_by_name
 from loaders.printing import Sink, speaking
 from loaders.signatures import OIP_TYPE, TensorModel
 from mme.domain import Signature
 from mme.workers import full, memory
+from mme.workers.child_answers import fault_of, outcome, unexpected
 from mme.workers.child_channel import Channel
 from mme.workers.child_compiling import Compiling
 from mme.workers.child_options import ChildOptions
 from mme.workers.load_watch import Watches
 from mme.workers.losses import Losses
 from mme.workers.protocol import (
-    NO_ROOM_STATUS,
     Answered,
     Beat,
     CallFailed,
@@ -48,11 +57,10 @@ from mme.workers.protocol import (
     Unloaded,
 )
 from mme.workers.sandbox import Isolation, NotIsolated, enter
-from mme.workers.wording import without_paths
 
 _SWITCH_SECONDS = 0.001  # a thread that loads yields to the one that predicts this often
 _SCRIPT = "script"
-_MESSAGE_CHARACTERS, _REHEARSED_BYTES = 1_000, 16 * 1024**2
+_REHEARSED_BYTES = 16 * 1024**2
 
 
 class Worker:
@@ -91,6 +99,8 @@ class Worker:
         if loader.name in self._prepared and loader.name != _SCRIPT:
             return  # each script has its own frameworks
         loader.prepare()
+        if isinstance(loader, Keeping) and self._options.plan is not None:
+            loader.keep_in(Path(os.environ["TMPDIR"]))  # this worker's own
         self._prepared.add(loader.name)
         if not self._models:
             gc.collect()
@@ -107,9 +117,9 @@ class Worker:
             model, sink, name = self._models[message.model]
             with speaking(sink):
                 answers = _predict_any(model, name, payloads)
-            results = [_outcome(answer) for answer in answers]
+            results = [outcome(answer) for answer in answers]
         except Exception as error:  # noqa: BLE001 - the child's door: whatever a model raises is an answer
-            results = [_unexpected(error)] * len(payloads)
+            results = [unexpected(error)] * len(payloads)
         return Predicted(
             batch=message.batch, seconds=time.perf_counter() - started, results=results
         )
@@ -130,9 +140,9 @@ class Worker:
                 return self._load(message)
             return self._compiling.compile(message)
         except ModelFault as fault:
-            failure = _fault(fault)
+            failure = fault_of(fault)
         except Exception as error:  # noqa: BLE001 - the child's door: a model that can't load fails alone
-            failure = _unexpected(error)
+            failure = unexpected(error)
         memory.give_back()
         return CallFailed(call=message.call, fault=failure)
 
@@ -250,24 +260,6 @@ def _signature(model: Model) -> Signature | None:
     if not isinstance(model, TensorModel):
         return None
     return msgspec.convert(model.tensors.signature(), Signature, from_attributes=True)
-
-
-def _outcome(result: Answer | ModelFault) -> Answered | Faulted:
-    if isinstance(result, Answer):
-        return Answered(result.body, result.content_type, result.custom_attributes)
-    return _fault(result)
-
-
-def _fault(fault: ModelFault) -> Faulted:
-    return Faulted(fault.status, without_paths(str(fault))[:_MESSAGE_CHARACTERS])
-
-
-def _unexpected(error: Exception) -> Faulted:
-    detail = "".join(traceback.format_exception(error))
-    if isinstance(error, MemoryError):
-        return Faulted(NO_ROOM_STATUS, "The worker is out of memory.", detail)
-    message = without_paths(f"{type(error).__name__}: {error}")
-    return Faulted(ModelFault.status, message[:_MESSAGE_CHARACTERS], detail)
 
 
 def _exit() -> NoReturn:

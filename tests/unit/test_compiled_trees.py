@@ -14,14 +14,18 @@ import xgboost
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from loaders.compiled_call import CompiledCall, Transform, prepare
+from loaders.compiled_call import CompiledCall, prepare
 from loaders.contract import Compilable, NotCompilable, Payload, Trust
+from loaders.forest import Forest
 from loaders.hot_rows import HOT_CALLS, HotRows
-from loaders.tree_graph import Forest, Tree
-from loaders.xgboost_compiled import agree, compile_member, rows_to_compare
-from loaders.xgboost_files import Saved
+from loaders.xgboost_comparison import agree, rows_to_compare
+from loaders.xgboost_compiled import compile_member
+from loaders.xgboost_document import read_document
+from loaders.xgboost_files import booster_member
 from loaders.xgboost_forest import read_forest
-from loaders.xgboost_loader import LOADER, XgboostModel, _member
+from loaders.xgboost_loader import LOADER, XgboostModel
+from loaders.xgboost_objectives import Transform
+from loaders.xgboost_scorers import FlatScorer
 
 FEATURES = 5
 OBJECTIVES = (
@@ -57,8 +61,13 @@ def train(objective, seed=0, rounds=6, missing=0.2, **parameters):
     return xgboost.train(chosen, xgboost.DMatrix(rows, labels, **extra), rounds)
 
 
-def member(booster, **changes):
-    return dataclasses.replace(_member(Saved(booster=booster)), **changes)
+def read(booster):
+    return read_forest(read_document(bytes(booster.save_raw("ubj"))))
+
+
+def member(booster):
+    """As it is loaded where flat forests are believed."""
+    return dataclasses.replace(booster_member(booster), scorer=FlatScorer(*read(booster)))
 
 
 def sums(booster, rows, **how):
@@ -66,12 +75,17 @@ def sums(booster, rows, **how):
     return found.reshape(len(rows), -1)
 
 
+def one(scorer, row):
+    answer = scorer.one(row.tolist())
+    return scorer.predict(row[None]) if answer is None else answer
+
+
 def assert_same(booster, compiled, rows, **how):
     wanted = booster.inplace_predict(rows, **how)
     assert np.array_equal(compiled.margins(rows), sums(booster, rows, **how))
-    np.testing.assert_allclose(compiled(rows), wanted, rtol=1e-6, atol=1e-6)
-    alone = np.concatenate([compiled.one(row.tolist()) for row in rows[:20]])
-    assert np.array_equal(alone, compiled(rows[:20]))
+    assert np.array_equal(compiled.predict(rows), wanted)
+    alone = np.concatenate([one(compiled, row) for row in rows[:20]])
+    assert np.array_equal(alone, compiled.predict(rows[:20]))
     assert alone.dtype == wanted.dtype
 
 
@@ -109,8 +123,10 @@ def test_any_forest_answers_the_same_on_splits_and_with_features_missing(
         objective, seed, rounds, missing, max_depth=depth or 1, num_parallel_tree=parallel,
         gamma=0 if depth else 1e9, **extra,
     )  # fmt: skip
-    forest, transform = read_forest(booster, (0, 0))
-    assert_same(booster, CompiledCall(forest, transform), rows_to_compare(forest, table(seed + 1)))
+    forest, transform = read(booster)
+    rows = rows_to_compare(forest, table(seed + 1))
+    assert_same(booster, FlatScorer(forest, transform), rows)
+    assert_same(booster, CompiledCall(forest, transform), rows)
 
 
 def test_pruned_trees_several_targets_and_the_best_rounds_answer_the_same():
@@ -148,50 +164,50 @@ def refused():
 def test_what_is_not_surely_the_same_is_refused():
     for booster in refused():
         with pytest.raises(NotCompilable):
-            compile_member(member(booster), table(1))
-    with pytest.raises(NotCompilable):
-        compile_member(member(train("reg:squarederror"), missing=-1.0), table(1))
-
-
-def altered(forest, **changes):
-    """The forest with one tree changed."""
-    first, *others = forest.trees
-    return dataclasses.replace(forest, trees=[dataclasses.replace(first, **changes), *others])
+            read(booster)
+        with pytest.raises(NotCompilable):
+            compile_member(booster_member(booster), table(1))
 
 
 def test_one_split_leaf_or_default_that_differs_is_found_out():
-    original = member(train("reg:squarederror"))
-    forest, transform = read_forest(original.booster, (0, 0))
-    tree = forest.trees[0]
-    inner, leaf = np.flatnonzero(tree.left != -1), np.flatnonzero(tree.left == -1)
-    split, weight, default = tree.value.copy(), tree.value.copy(), tree.missing_left.copy()
+    booster = train("reg:squarederror")
+    original = booster_member(booster).scorer
+    forest, transform = read(booster)
+    leaf = forest.side == forest.leaf_side
+    inner = np.flatnonzero(~leaf)
+    split, weight, default = forest.value.copy(), forest.value.copy(), forest.side.copy()
     split[inner[-1]] = np.nextafter(split[inner[-1]], np.float32(9))
-    weight[leaf[0]] += 1e-4
-    default[inner[0]] = 1 - default[inner[0]]
+    weight[np.flatnonzero(leaf)[0]] += 1e-4
+    default[inner[0]] = (default[inner[0]] + forest.width) % forest.leaf_side
     rows = rows_to_compare(forest, table(1)[:64])
-    assert agree(original, CompiledCall(forest, transform), rows)
-    for changes in ({"value": split}, {"value": weight}, {"missing_left": default}):
-        assert not agree(original, CompiledCall(altered(forest, **changes), transform), rows)
+    for kind in (FlatScorer, CompiledCall):
+        assert agree(original, kind(forest, transform), rows, "reg:squarederror")
+        for changes in ({"value": split}, {"value": weight}, {"side": default}):
+            other = kind(dataclasses.replace(forest, **changes), transform)
+            assert not agree(original, other, rows, "reg:squarederror")
 
 
-def test_a_class_that_differs_by_the_last_bit_of_a_sum_is_found_out():
-    original = member(train("multi:softmax"))
-    forest, transform = read_forest(original.booster, (0, 0))
+def test_a_sum_that_differs_by_the_last_bit_is_found_out():
+    booster = train("multi:softmax")
+    forest, transform = read(booster)
     base = tuple(score + 1e-7 for score in forest.base)
-    compiled = CompiledCall(dataclasses.replace(forest, base=base), transform)
-    assert not agree(original, compiled, rows_to_compare(forest, table(1)))
+    rows = rows_to_compare(forest, table(1))
+    for kind in (FlatScorer, CompiledCall):
+        other = kind(dataclasses.replace(forest, base=base), transform)
+        assert not agree(booster_member(booster).scorer, other, rows, "multi:softmax")
 
 
 def test_a_forest_without_rows_asked_or_without_splits_is_compared_all_the_same():
-    leaf = Tree(
-        left=np.array([-1]), right=np.array([-1]), feature=np.array([0]),
-        value=np.array([2.5], np.float32), missing_left=np.array([0]), output=0,
+    forest = Forest(
+        width=2, base=(0.5,), roots=1, depth=0, side=np.array([4], np.uint8),
+        value=np.array([2.5], np.float32), left=np.array([0], np.uint8),
     )  # fmt: skip
-    forest = Forest(width=2, base=(0.5,), trees=[leaf])
     rows = rows_to_compare(forest, np.empty((0,), np.float32))
     assert rows.shape[1] == 2
     assert np.isnan(rows[-1]).all()
-    assert CompiledCall(forest, Transform(np.copy))(rows).ravel().tolist() == [3.0] * len(rows)
+    for kind in (FlatScorer, CompiledCall):
+        sums = kind(forest, Transform(np.copy)).predict(rows)
+        assert sums.ravel().tolist() == [3.0] * len(rows)
 
 
 def ask_lone_rows(model, count=HOT_CALLS):
@@ -249,7 +265,7 @@ def numbers(answer):
     return [float(cell) for cell in answer.body.decode().replace("\n", ",").split(",")]
 
 
-def test_a_loaded_model_becomes_what_it_was_compiled_to_and_lets_its_booster_go():
+def test_a_loaded_model_becomes_what_it_was_compiled_to_and_lets_its_trees_go():
     model = load()
     assert isinstance(model, Compilable)
     assert model.due_bytes() == 0
@@ -275,7 +291,8 @@ def test_a_model_that_was_refused_is_never_due_again():
     ask_lone_rows(model)
     assert model.due_bytes()
     [only] = model._members
-    model._members = (dataclasses.replace(only, missing=-1.0),)
+    booster = booster_member(train("binary:logistic"))
+    model._members = (dataclasses.replace(only, scorer=booster.scorer),)
     with pytest.raises(NotCompilable):
         model.compile()
     ask_lone_rows(model)

@@ -5,8 +5,8 @@ import pytest
 import xgboost
 
 from loaders import ubjson
-from loaders.ubjson_alike import Differs, Pattern
-from loaders.xgboost_document import check_document
+from loaders.ubjson_alike import Alike, Differs, Pattern
+from loaders.xgboost_document import read_document
 
 INDICES = ("left_children", "right_children", "split_indices", "parents")
 
@@ -24,14 +24,24 @@ def trees_of(document):
 
 def test_trees_read_by_a_pattern_are_those_read_one_by_one(document):
     known, found = trees_of(ubjson.decode(document)), trees_of(ubjson.decode(document, INDICES))
-    assert len(known) == len(found) == 150
-    assert sum("base_weights" not in tree for tree in found) > 100  # which shows that one was used
-    for one, other in zip(known, found, strict=True):
-        assert one["id"] == other["id"]
-        parameters = other.get("tree_param", other)
-        assert parameters["num_nodes"] == one["tree_param"]["num_nodes"]
-        for name in INDICES:
-            np.testing.assert_array_equal(one[name], other[name])
+    assert isinstance(found, Alike)
+    assert len(known) == len(found.lengths) == 150
+    assert found.values["id"] == [tree["id"] for tree in known]
+    for name in ("num_nodes", "size_leaf_vector"):
+        assert found.values[name] == [tree["tree_param"][name] for tree in known]
+    for name in INDICES:
+        assert found.lengths == [len(tree[name]) for tree in known]
+        np.testing.assert_array_equal(
+            found.columns[name], np.concatenate([tree[name] for tree in known])
+        )
+
+
+def test_one_tree_that_differs_has_all_of_them_read_one_by_one(document):
+    at = document.rindex(b"num_deleted")
+    other = document[:at] + b"num_delited" + document[at + len("num_deleted") :]
+    found = trees_of(ubjson.decode(other, INDICES))
+    assert isinstance(found, list)
+    assert "num_delited" in found[-1]["tree_param"]
 
 
 def test_what_one_way_refuses_the_other_refuses_too(document):
@@ -53,7 +63,7 @@ def test_what_one_way_refuses_the_other_refuses_too(document):
 def test_a_tree_of_a_pattern_that_leads_nowhere_is_found(document):
     at = document.rindex(b"right_children[$l#L") + len(b"right_children[$l#L") + 8
     with pytest.raises(ValueError, match="outside"):
-        check_document(document[:at] + b"\x00\xff\xff\xff" + document[at + 4 :])
+        read_document(document[:at] + b"\x00\xff\xff\xff" + document[at + 4 :])
 
 
 def test_a_name_within_that_hides_one_outside_makes_no_pattern():

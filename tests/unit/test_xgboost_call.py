@@ -10,9 +10,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from loaders import xgboost_call
-from loaders.contract import Payload, Trust
 from loaders.xgboost_call import DirectCall, direct_call
-from loaders.xgboost_loader import LOADER
+from loaders.xgboost_files import booster_member
 
 FEATURES = 4
 KINDS = {
@@ -124,15 +123,16 @@ def test_an_xgboost_without_such_a_library_is_asked_the_usual_way(monkeypatch):
     assert direct_call(BOOSTERS["reg:squarederror"], (0, 0), np.nan, dimensions=1) is None
 
 
-def test_without_the_call_a_model_answers_the_same(tmp_path, monkeypatch):
-    BOOSTERS["binary:logistic"].save_model(tmp_path / "m.ubj")
-    payload = Payload(b"1,2,,4\n5,6,7,8", "text/csv")
-    fast = LOADER.load(tmp_path, Trust())
-    assert fast._members[0].direct is not None
+def test_without_the_call_a_model_answers_the_same(monkeypatch):
+    booster = BOOSTERS["binary:logistic"]
+    rows = np.array([[1, 2, np.nan, 4], [5, 6, 7, 8]], np.float32)
+    fast = booster_member(booster).scorer
+    assert fast.direct is not None
     monkeypatch.setattr(xgboost_call, "_verdicts", {1: False})
-    slow = LOADER.load(tmp_path, Trust())
-    assert slow._members[0].direct is None
-    assert slow.predict([payload]) == fast.predict([payload])
+    slow = booster_member(booster).scorer
+    assert slow.direct is None
+    np.testing.assert_array_equal(slow.predict(rows), fast.predict(rows), strict=True)
+    np.testing.assert_array_equal(slow.margins(rows), fast.margins(rows), strict=True)
 
 
 def test_rows_that_lie_at_an_odd_address_are_predicted_too():

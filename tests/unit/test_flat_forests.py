@@ -1,0 +1,199 @@
+"""Plain trees are scored as flat forests where that was seen to answer the same, or by XGBoost."""
+
+from __future__ import annotations
+
+import json
+import pickle
+
+import numpy as np
+import pytest
+import xgboost
+
+from loaders import forest as forests
+from loaders import xgboost_files
+from loaders.contract import LoadRefused, Payload, Trust
+from loaders.kept_forests import KeptForests
+from loaders.xgboost_files import read_member
+from loaders.xgboost_loader import LOADER
+from loaders.xgboost_scorers import BoosterScorer, FlatScorer
+
+FEATURES = 6
+
+
+@pytest.fixture(autouse=True)
+def nothing_known(monkeypatch, tmp_path):
+    """A process that has seen no model yet."""
+    monkeypatch.setattr(xgboost_files, "_kinds", {})
+    monkeypatch.setattr(xgboost_files, "_facts", {})
+    kept = KeptForests(tmp_path)
+    monkeypatch.setattr(xgboost_files, "KEPT_FORESTS", kept)
+    return kept
+
+
+def rows_of(count, seed=0):
+    random = np.random.default_rng(seed)
+    rows = random.normal(size=(count, FEATURES)).astype(np.float32)
+    rows[random.random(rows.shape) < 0.1] = np.nan
+    return rows
+
+
+def train(rounds=20, seed=0, **parameters):
+    rows = rows_of(300, seed)
+    labels = np.nan_to_num(rows[:, 0] * rows[:, 1]) > 0
+    chosen = {"objective": "binary:logistic", "nthread": 1, **parameters}
+    return xgboost.train(chosen, xgboost.DMatrix(rows, labels), rounds)
+
+
+def save(booster, directory, name="model.ubj"):
+    directory.mkdir(exist_ok=True)
+    booster.save_model(directory / name)
+    return directory / name
+
+
+def test_a_table_of_any_length_is_answered_to_the_last_bit(tmp_path, monkeypatch):
+    booster = train(rounds=40)
+    member = read_member(save(booster, tmp_path), Trust())
+    assert isinstance(member.scorer, FlatScorer)
+    assert member.nbytes < (tmp_path / "model.ubj").stat().st_size / 4
+    for places in (1, 700, 10**9):  # trees times rows a step
+        monkeypatch.setattr(forests, "_PLACES", places)
+        for count in (1, 2, 63, 500):
+            wanted = booster.inplace_predict(rows_of(count, seed=1))
+            found = member.scorer.predict(rows_of(count, seed=1))
+            np.testing.assert_array_equal(found, wanted, strict=True)
+
+
+@pytest.mark.parametrize("name", ["model.json", "model.ubj"])
+def test_text_and_binary_files_make_the_same_forest(tmp_path, name):
+    booster = train()
+    member = read_member(save(booster, tmp_path, name), Trust())
+    assert isinstance(member.scorer, FlatScorer)
+    wanted = booster.inplace_predict(rows_of(50, seed=1))
+    np.testing.assert_array_equal(member.scorer.predict(rows_of(50, seed=1)), wanted)
+
+
+def test_a_row_that_is_infinite_or_missing_a_number_is_not_answered_alone(tmp_path):
+    scorer = read_member(save(train(), tmp_path), Trust()).scorer
+    assert scorer.one([1.0] * FEATURES) is not None
+    assert scorer.one([float("nan")] * FEATURES) is None
+    assert scorer.one([float("inf")] * FEATURES) is None
+    with pytest.raises(OverflowError):
+        scorer.one([1e39] * FEATURES)
+
+
+def test_a_kind_that_once_answered_otherwise_is_left_to_xgboost(tmp_path, monkeypatch):
+    agree = xgboost_files.agree
+    monkeypatch.setattr(xgboost_files, "agree", lambda *_: False)
+    for seed in (1, 2):
+        path = save(train(seed=seed), tmp_path / str(seed))
+        assert isinstance(read_member(path, Trust()).scorer, BoosterScorer)
+        monkeypatch.setattr(xgboost_files, "agree", agree)
+
+
+def test_each_kind_is_compared_with_xgboost_once(tmp_path, monkeypatch):
+    compared = []
+    agree = xgboost_files.agree
+    monkeypatch.setattr(
+        xgboost_files, "agree", lambda *asked: compared.append(asked[-1]) or agree(*asked)
+    )
+    for seed, objective in enumerate(("reg:squarederror", "binary:logistic") * 2):
+        path = save(train(seed=seed, objective=objective), tmp_path / str(seed))
+        assert isinstance(read_member(path, Trust()).scorer, FlatScorer)
+    assert compared == ["reg:squarederror", "binary:logistic"]
+
+
+@pytest.mark.parametrize(
+    "parameters", [{"booster": "dart"}, {"booster": "gblinear"}, {"objective": "survival:cox"}]
+)
+@pytest.mark.filterwarnings("ignore:.*not used")
+def test_what_is_none_of_ours_is_answered_by_xgboost_each_time_it_is_loaded(tmp_path, parameters):
+    booster = train(**parameters)
+    path = save(booster, tmp_path)
+    for _ in range(2):
+        member = read_member(path, Trust())
+        assert isinstance(member.scorer, BoosterScorer)
+        wanted = booster.predict(xgboost.DMatrix(rows_of(5)))
+        np.testing.assert_array_equal(member.scorer.predict(rows_of(5)), wanted)
+
+
+def test_very_deep_trees_are_left_to_xgboost(tmp_path, monkeypatch):
+    path = save(train(rounds=3, max_depth=4), tmp_path)
+    for deepest, kind in ((4, FlatScorer), (3, BoosterScorer)):
+        monkeypatch.setattr(xgboost_files, "_DEEPEST", deepest)
+        assert isinstance(read_member(path, Trust()).scorer, kind)
+
+
+def test_an_ensemble_of_a_forest_and_a_booster_is_averaged(tmp_path):
+    boosters = [train(seed=1), train(seed=2, booster="dart")]
+    for place, booster in enumerate(boosters):
+        save(booster, tmp_path, f"{place}.ubj")
+    row = np.ones((1, FEATURES), np.float32)
+    wanted = np.mean([each.predict(xgboost.DMatrix(row)) for each in boosters], axis=0)
+    [answer] = LOADER.load(tmp_path, Trust()).predict(
+        [Payload(b"1,1,1,1,1,1", "text/csv", "application/json")]
+    )
+    assert json.loads(answer.body) == [pytest.approx(wanted[0], abs=1e-7)]
+
+
+def test_a_pickle_is_asked_as_it_was_saved(tmp_path):
+    (tmp_path / "model.pkl").write_bytes(pickle.dumps(train()))
+    assert isinstance(read_member(tmp_path / "model.pkl", Trust()).scorer, BoosterScorer)
+
+
+def test_an_unloaded_model_comes_back_from_what_was_kept_and_answers_the_same(
+    tmp_path, nothing_known, monkeypatch
+):
+    models = tmp_path / "models"
+    save(train(), models)
+    payload = Payload(b"1,2,3,4,5,6\n0,,1,,1,0", "text/csv", "text/csv")
+    model = LOADER.load(models, Trust())
+    before = model.predict([payload])
+    model.close()
+    monkeypatch.setattr(xgboost_files, "read_document", None)  # which would raise
+    again = LOADER.load(models, Trust())
+    assert again.predict([payload]) == before
+    again.close()
+    save(train(seed=5), models)
+    with pytest.raises(LoadRefused, match="not callable"):  # another content is none that was kept
+        LOADER.load(models, Trust())
+
+
+def test_kept_forests_take_no_more_than_they_may_and_the_least_asked_for_goes_first(tmp_path):
+    members = [
+        read_member(save(train(seed=seed), tmp_path / str(seed)), Trust()) for seed in range(3)
+    ]
+    directory = tmp_path / "kept"
+    directory.mkdir()
+    sample = KeptForests(directory)
+    sample.keep(members[0])
+    [path] = directory.iterdir()
+    size_bytes = path.stat().st_size
+    kept = KeptForests(directory, limit_bytes=int(2.5 * size_bytes))
+    path.unlink()
+    for member in members[:2]:
+        kept.keep(member)
+    assert kept.find(members[0].content) is not None
+    kept.keep(members[2])
+    found = [kept.find(member.content) is not None for member in members]
+    assert found == [True, False, True]
+    assert sum(each.stat().st_size for each in directory.iterdir()) <= 2.5 * size_bytes
+
+
+def test_a_kept_forest_that_was_deleted_or_cut_is_read_from_its_model(tmp_path, nothing_known):
+    path = save(train(), tmp_path / "models")
+    for spoil in (lambda each: each.unlink(), lambda each: each.write_bytes(b"\x9b")):
+        member = read_member(path, Trust())
+        nothing_known.keep(member)
+        spoil(tmp_path / member.content.hex())
+        again = read_member(path, Trust())
+        assert isinstance(again.scorer, FlatScorer)
+        nothing_known.keep(again)
+        assert nothing_known.find(member.content) is not None
+        nothing_known._sizes.clear()
+
+
+def test_where_nothing_can_be_written_nothing_is_kept(tmp_path):
+    member = read_member(save(train(), tmp_path / "models"), Trust())
+    kept = KeptForests(tmp_path / "absent")
+    kept.keep(member)
+    assert kept.find(member.content) is None

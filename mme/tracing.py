@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Final
 
@@ -33,6 +33,7 @@ _PARENT = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2
 _STATE = re.compile(r"[ -~]{1,512}")
 _NANOSECONDS = 1e9
 _FLUSH_MILLISECONDS = 2_000
+_NOT_TRACED = nullcontext()
 
 
 class Traced(Struct, eq=False):
@@ -137,15 +138,10 @@ class Tracing:
             span.end()
 
 
-@contextmanager
-def stage(name: str, **attributes: str | int) -> Iterator[None]:
+def stage(name: str, **attributes: str | int) -> AbstractContextManager[None]:
     """A span around what is done inside, where the request at work is traced."""
     traced = _current.get()
-    if traced is None:
-        yield
-        return
-    with traced.tracing.stage(traced, name, attributes):
-        yield
+    return _NOT_TRACED if traced is None else traced.tracing.stage(traced, name, attributes)
 
 
 def tell(timings: Timings, error: BaseException | None = None) -> None:

@@ -16,6 +16,7 @@ from functools import partial
 
 import structlog
 
+from mme import logs
 from mme.cache.churn import Churn
 from mme.cache.entry import Entry
 from mme.cache.failures import Failures
@@ -68,7 +69,9 @@ class Loading:
         self._artifacts = artifacts
         self._residents = residents
         self._records = records
-        self._metrics = metrics
+        self._loaded = metrics.loads.labels("loaded")
+        self._failed_loads = metrics.loads.labels("failed")
+        self._write_info = logs.info_writer()
         self._quota = quota
         self.placing = Placing(
             pool=pool,
@@ -229,15 +232,18 @@ class Loading:
         )
         self._residents.admit(entry.confirm(asked_at, self._config.refresh_seconds), reason)
         self.failures.forget(entry.key)
-        self._metrics.loads.labels("loaded").inc()
-        _log.info(
-            "model_loaded",
-            model=entry.key,
-            bytes=loaded.resident_bytes,
-            fetch_seconds=round(artifact.fetch_seconds, 6),
-            load_seconds=round(loaded.load_seconds, 6),
-            from_disk=artifact.fetched_bytes == 0,
-        )
+        self._loaded.inc()
+        told = {
+            "model": entry.key,
+            "bytes": loaded.resident_bytes,
+            "fetch_seconds": round(artifact.fetch_seconds, 6),
+            "load_seconds": round(loaded.load_seconds, 6),
+            "from_disk": artifact.fetched_bytes == 0,
+        }
+        if self._write_info is not None:
+            self._write_info("model_loaded", told)
+        else:
+            _log.info("model_loaded", **told)
         return entry
 
     async def _refuse_known_failure(self, key: ModelKey) -> None:
@@ -253,6 +259,6 @@ class Loading:
     def _failed(self, key: ModelKey, error: ModelError) -> ModelError:
         self.failures.remember(key, error, error.etag, time.monotonic())
         self._records.add("failed", key, 0, str(error))
-        self._metrics.loads.labels("failed").inc()
+        self._failed_loads.inc()
         _log.warning("model_not_loaded", model=key, reason=str(error))
         return error

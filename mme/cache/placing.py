@@ -88,8 +88,11 @@ class Placing:
     def _gate(self, environment: Environment | None) -> asyncio.Semaphore:
         """Passed by as many loads at once as the workers of `environment` can make use of."""
         digest = environment.digest if environment else ""
-        loads = _LOADS_PER_WORKER * max(1, self._pool.ready_count)
-        return self._gates.setdefault(digest, asyncio.Semaphore(loads))
+        gate = self._gates.get(digest)
+        if gate is None:
+            loads = _LOADS_PER_WORKER * max(1, self._pool.ready_count)
+            gate = self._gates[digest] = asyncio.Semaphore(loads)
+        return gate
 
     async def _attempt(
         self,

@@ -41,7 +41,7 @@ class Residents:
         self._pins: set[ModelKey] = set()
         self._pool = pool
         self._records = records
-        self._metrics = metrics
+        self._metrics, self._evicted = metrics, metrics.evictions.labels("evicted")
         self._entries: dict[str, Entry] = {}  # by copy: all that the ledger calls resident
         self._current: dict[ModelKey, tuple[Entry, ...]] = {}  # copies of one version, never none
         self.ahead: set[ModelKey] = set()  # loaded before anyone asks, so nobody goes for them
@@ -243,7 +243,7 @@ class Residents:
             if not entry.retired:
                 size, why = entry.loaded.resident_bytes, self.ledger.why_evicted(entry.copy_id)
                 self._records.add("evicted", entry.key, size, why, for_whom=for_whom)
-                self._metrics.evictions.labels("evicted").inc()
+                self._evicted.inc()
             self._drop_current(entry)
         self._unload(entries)
 

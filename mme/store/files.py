@@ -188,8 +188,9 @@ def _inside(root: str, key: str) -> str:
         for segment in segments:
             path = f"{path}/{segment}"
             is_link = is_link or stat.S_ISLNK(os.lstat(path).st_mode)
-        if is_link:
-            path = os.path.realpath(path, strict=True)
+        if not is_link:
+            return path
+        path = os.path.realpath(path, strict=True)
     except FileNotFoundError:
         if not os.path.isdir(root):  # noqa: PTH112 - stays text
             raise OSError(errno.ESTALE, "the directory of models is gone") from None

@@ -75,7 +75,7 @@ class Environments:
         self._built: dict[str, int] = {}  # digest -> bytes, the least recently asked for first
         self._building: dict[str, asyncio.Task[Environment]] = {}
         self._failed: dict[str, FailedBuild] = {}
-        self._plain: dict[Path, None] = {}  # artifacts that ask for none; what is in one stays
+        self._plain: dict[str, None] = {}  # artifacts that ask for none; what is in one stays
 
     async def start(self) -> None:
         """Takes over what an earlier run built, and removes what it did not finish."""
@@ -100,7 +100,8 @@ class Environments:
             LoadFailed: requirements are off, can't be read, or could not be installed.
         Cancellation: the build goes on.
         """
-        if artifact in self._plain:
+        path = str(artifact)  # which a Path keeps; its hash takes longer
+        if path in self._plain:
             return None
         try:
             wanted = await asyncio.to_thread(find_requirements, artifact)
@@ -108,7 +109,7 @@ class Environments:
             reason = error.strerror if isinstance(error, OSError) else error  # it holds a path
             raise LoadFailed(f"The model's requirements can't be read: {reason}.") from error
         if wanted is None:
-            self._plain[artifact] = None
+            self._plain[path] = None
             if len(self._plain) > _PLAIN_LIMIT:
                 del self._plain[next(iter(self._plain))]
             return None

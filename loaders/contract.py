@@ -163,10 +163,18 @@ class Loader(Protocol):
 
 @runtime_checkable
 class Keeping(Protocol):
-    """A loader that can keep what makes a model that was unloaded cheap to load again."""
+    """A loader that keeps what makes a model that was unloaded cheap to load again."""
 
     def keep_in(self, directory: Path) -> None:
         """From now on it does, in a directory of this process's own. After `prepare`."""
+        ...
+
+    def keep(self, content: str, model: Model) -> None:
+        """Keeps a model of its own before it is closed, if it can; `content` names its files."""
+        ...
+
+    def load_kept(self, content: str) -> Model | None:
+        """Loads what was kept under that name; None: the files have to be loaded."""
         ...
 
 

@@ -1,14 +1,16 @@
 """Flat forests of models that were unloaded, in files: to load one again takes a tenth of the time.
 
-Decisions: a model is kept when it is unloaded, for most never are; then its file need only be read
-and recognised, by its digest. The directory is this process's own, readable by nobody else, and
-goes with it. What was not asked for the longest goes first; a full disk only means that nothing is
-kept. Rejected: to keep them in memory, which is what unloading was for.
+Decisions: a model is kept when it is unloaded, for most never are; its own files need not even be
+looked at then. The directory is this process's own, readable by nobody else, and goes with it. What
+was not asked for the longest goes first; a full disk only means that nothing is kept. Rejected: to
+keep them in memory, which is what unloading was for.
 """
 
 from __future__ import annotations
 
+import hashlib
 import threading
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -36,11 +38,11 @@ class _Kept(msgspec.Struct, frozen=True, array_like=True):
     left: bytes
 
 
-_encode, _decode = msgspec.msgpack.Encoder().encode, msgspec.msgpack.Decoder(_Kept).decode
+_encode, _decode = msgspec.msgpack.Encoder().encode, msgspec.msgpack.Decoder(list[_Kept]).decode
 
 
 class KeptForests:
-    """Members by what their files' contents digest to; in any thread.
+    """The members of models, by what the models' files are called by; in any thread.
 
     Args:
         directory: where they are kept, this process's own; None: none is kept.
@@ -50,51 +52,53 @@ class KeptForests:
     def __init__(self, directory: Path | None = None, limit_bytes: int = _LIMIT_BYTES) -> None:
         self.directory = directory
         self._limit_bytes = limit_bytes
-        self._sizes: dict[bytes, int] = {}  # in bytes; the one asked for last stands last
+        self._sizes: dict[str, int] = {}  # in bytes; the one asked for last stands last
         self._kept_bytes = 0
         self._turn = threading.Lock()
 
-    def keep(self, member: Member) -> None:
-        """Keeps a member that is a flat forest of known content; others are passed over."""
-        scorer, content = member.scorer, member.content
-        if self.directory is None or content is None or not isinstance(scorer, FlatScorer):
+    def keep(self, content: str, members: Sequence[Member]) -> None:
+        """Keeps members that are flat forests; others are passed over."""
+        if self.directory is None or content in self._sizes:
             return
-        with self._turn, suppress(OSError):
-            if content not in self._sizes:
-                packed = _encode(_pack(member, scorer.forest))
-                self._write(content, self.directory / content.hex(), packed)
+        kept = [_pack(each, each.scorer) for each in members if isinstance(each.scorer, FlatScorer)]
+        if kept and len(kept) == len(members):
+            with self._turn, suppress(OSError):
+                self._write(content, _encode(kept))
 
-    def find(self, content: bytes) -> Member | None:
-        """The member that was kept, or None."""
-        if self.directory is None or content not in self._sizes:
+    def find(self, content: str) -> list[Member] | None:
+        """What was kept, or None."""
+        if content not in self._sizes:
             return None
         with self._turn:
-            if content not in self._sizes:
-                return None
             size_bytes = self._sizes.pop(content)
             try:
-                kept = _decode((self.directory / content.hex()).read_bytes())
+                found = _decode(self._path(content).read_bytes())
             except (OSError, msgspec.MsgspecError):  # someone has deleted or cut it
                 self._kept_bytes -= size_bytes
                 return None
             self._sizes[content] = size_bytes
-        return _unpack(kept, content)
+        return list(map(_unpack, found))
 
-    def _write(self, content: bytes, path: Path, packed: bytes) -> None:
+    def _write(self, content: str, packed: bytes) -> None:
         if len(packed) > self._limit_bytes:
             return
         while self._kept_bytes + len(packed) > self._limit_bytes:
             oldest = next(iter(self._sizes))
             self._kept_bytes -= self._sizes.pop(oldest)
-            path.with_name(oldest.hex()).unlink(missing_ok=True)
+            self._path(oldest).unlink(missing_ok=True)
+        path = self._path(content)
         unfinished = path.with_suffix(".new")
         unfinished.write_bytes(packed)
         unfinished.replace(path)
         self._sizes[content] = len(packed)
         self._kept_bytes += len(packed)
 
+    def _path(self, content: str) -> Path:
+        return Path(self.directory or "", hashlib.sha256(content.encode()).hexdigest())
 
-def _pack(member: Member, forest: Forest) -> _Kept:
+
+def _pack(member: Member, scorer: FlatScorer) -> _Kept:
+    forest = scorer.forest
     return _Kept(
         width=member.width,
         objective=member.objective,
@@ -110,7 +114,7 @@ def _pack(member: Member, forest: Forest) -> _Kept:
     )
 
 
-def _unpack(kept: _Kept, content: bytes) -> Member:
+def _unpack(kept: _Kept) -> Member:
     forest = Forest(
         width=kept.width,
         base=kept.base,
@@ -126,5 +130,4 @@ def _unpack(kept: _Kept, content: bytes) -> Member:
         classes=kept.classes,
         outputs=kept.outputs,
         scorer=FlatScorer(forest, OBJECTIVES[kept.objective][1]),
-        content=content,
     )

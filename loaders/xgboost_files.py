@@ -20,7 +20,6 @@ import numpy as np
 import xgboost
 
 from loaders.contract import LoadRefused, NotCompilable, Trust
-from loaders.kept_forests import KeptForests
 from loaders.pickles import RAISED_BY_PICKLES, read_pickle
 from loaders.sniff import sniff
 from loaders.xgboost_call import direct_call
@@ -35,7 +34,6 @@ _COMPARED_ROWS = 32
 _kinds: dict[tuple[str | None, str, int, bool], bool] = {}  # whether flat forests are believed
 _facts: dict[bytes, Facts] = {}  # of contents that XGBoost is given: to ask it takes a while
 _Read = TypeVar("_Read")
-KEPT_FORESTS = KeptForests()
 _PLACE_IN_XGBOOST = re.compile(r"^\[[\d:]+\] \S+:\d+: ")
 
 
@@ -107,10 +105,7 @@ def booster_member(
 
 
 def _member(data: bytes) -> Member:
-    content = hashlib.sha256(data).digest()
-    kept = KEPT_FORESTS.find(content)
-    if kept is not None:
-        return kept
+    content = hashlib.sha256(data).digest() if _facts else b""
     facts = _facts.get(content)
     if facts is not None:  # it was looked through, and is for XGBoost
         return booster_member(_booster(data), facts=facts)
@@ -119,7 +114,7 @@ def _member(data: bytes) -> Member:
     try:
         forest, transform = read_forest(document)
     except NotCompilable:
-        return _remembered(data, content, facts)
+        return _remembered(data, facts)
     flat = FlatScorer(forest, transform)
     kind = saved_by(data), facts.objective, len(forest.base), any(forest.base)
     if kind not in _kinds and len(_kinds) < _KINDS_KEPT:
@@ -128,21 +123,20 @@ def _member(data: bytes) -> Member:
         rows = rows_to_compare(forest, asked, _COMPARED_ROWS)
         _kinds[kind] = agree(known, flat, rows, facts.objective)
     if forest.depth > _DEEPEST or not _kinds.get(kind, False):
-        return _remembered(data, content, facts)
+        return _remembered(data, facts)
     return Member(
         width=facts.width,
         objective=facts.objective,
         classes=facts.classes,
         outputs=facts.outputs,
         scorer=flat,
-        content=content,
     )
 
 
-def _remembered(data: bytes, content: bytes, facts: Facts) -> Member:
+def _remembered(data: bytes, facts: Facts) -> Member:
     """For XGBoost, and without another look at it the next time."""
     member = booster_member(_booster(data), facts=facts)
-    _facts[content] = facts
+    _facts[hashlib.sha256(data).digest()] = facts
     if len(_facts) > _FACTS_KEPT:
         del _facts[next(iter(_facts))]
     return member

@@ -36,15 +36,16 @@ from loaders.rows import RowPredictor
 from loaders.signatures import OUTPUT_NAME, TensorSpec
 from loaders.sniff import XGBOOST_KINDS, sniff
 from loaders.xgboost_output import answer_encoders
-from loaders.xgboost_scorers import Member
+from loaders.xgboost_scorers import FlatScorer, Member
 
 if TYPE_CHECKING:
     from loaders.compiled_call import CompiledCall
+    from loaders.kept_forests import KeptForests
 
 _VOTING_OBJECTIVES = frozenset({"multi:softmax", "binary:hinge"})
 _LONE_FEATURES = 1_000  # beyond, an array is the faster way to take them in
-_COMPILED_BYTES = 16 * 1024**2  # larger files hold more trees than are compiled
-_COMPILING_BYTES, _COMPILING_RATIO = 2 * 1024**2, 16  # of memory, beside and for a byte of its file
+_COMPILED_NODES = 65_536  # ONNX Runtime holds up predictions while it takes them in: 50 ms
+_COMPILING_BYTES, _COMPILING_NODE_BYTES = 2 * 1024**2, 1024  # of memory, beside and for a node
 _ENSEMBLE = "SAGEMAKER_INFERENCE_ENSEMBLE"  # the image's own switch
 
 
@@ -52,6 +53,7 @@ class XgboostLoader:
     """Loads boosters; several in one directory are an ensemble."""
 
     name = "xgboost"
+    _kept: KeptForests | None = None
 
     def prepare(self) -> None:
         """Imports XGBoost. Raises LoadRefused where it is not installed."""
@@ -64,9 +66,19 @@ class XgboostLoader:
 
     def keep_in(self, directory: Path) -> None:
         """As Keeping: flat forests."""
-        from loaders.xgboost_files import KEPT_FORESTS  # noqa: PLC0415 - needs xgboost
+        from loaders.kept_forests import KeptForests  # noqa: PLC0415 - numpy
 
-        KEPT_FORESTS.directory = directory
+        self._kept = KeptForests(directory)
+
+    def keep(self, content: str, model: Model) -> None:
+        """As Keeping."""
+        if self._kept is not None and isinstance(model, XgboostModel):
+            self._kept.keep(content, model.members)
+
+    def load_kept(self, content: str) -> Model | None:
+        """As Keeping."""
+        members = self._kept.find(content) if self._kept is not None else None
+        return XgboostModel(members) if members is not None else None
 
     def load(self, directory: Path, trust: Trust) -> Model:
         """Loads every model file at the directory's root."""
@@ -100,8 +112,8 @@ class XgboostModel:
     One alone may be compiled; what is compiled answers in its place, and the original goes.
     """
 
-    def __init__(self, members: Sequence[Member], size_bytes: int) -> None:
-        self._members = tuple(members)
+    def __init__(self, members: Sequence[Member], size_bytes: int = 0) -> None:
+        self.members = tuple(members)
         self._hot: HotRows | None = None  # None: its rows need not be counted
         self._size_bytes = size_bytes
         encoders = answer_encoders(members[0].objective, members[0].classes)
@@ -122,27 +134,23 @@ class XgboostModel:
 
     def nbytes(self) -> int:
         """What the trees take; of XGBoost's own, about the size of the files."""
-        sizes = [member.nbytes for member in self._members]
-        return sum(size for size in sizes if size is not None) if all(sizes) else self._size_bytes
+        sizes = [member.nbytes for member in self.members]
+        return self._size_bytes if None in sizes else sum(size or 0 for size in sizes)
 
     def close(self) -> None:
         """Drops what answers."""
-        from loaders.xgboost_files import KEPT_FORESTS  # noqa: PLC0415 - needs xgboost
-
-        for member in self._members:
-            KEPT_FORESTS.keep(member)
-        self._members = ()
+        self.members = ()
         self._hot = None
 
     def count_rows(self) -> None:
         """Counts from now on, if there is any chance of being compiled."""
-        if len(self._members) == 1 and self._size_bytes <= _COMPILED_BYTES:
+        if 0 < self._nodes() <= _COMPILED_NODES:
             self._hot = HotRows()
 
     def due_bytes(self) -> int:
         """What compiling may take for a moment; 0: it is not the time for that."""
         is_due = self._hot is not None and self._hot.is_due
-        return _COMPILING_BYTES + _COMPILING_RATIO * self._size_bytes if is_due else 0
+        return _COMPILING_BYTES + _COMPILING_NODE_BYTES * self._nodes() if is_due else 0
 
     def postpone(self) -> None:
         """Due again after many more rows."""
@@ -153,7 +161,7 @@ class XgboostModel:
         """Compiles, and compares answers. Raises NotCompilable; it is never due again then."""
         from loaders.xgboost_compiled import compile_member  # noqa: PLC0415 - needs xgboost
 
-        hot, members = self._hot, self._members
+        hot, members = self._hot, self.members
         if hot is None or len(members) != 1:
             raise NotCompilable("it is not one booster")
         try:
@@ -165,14 +173,20 @@ class XgboostModel:
     def become(self, twin: Twin) -> threading.Event:
         """From the next prediction on the twin answers; set once the original's memory is free."""
         gone = threading.Event()
-        [member] = self._members
+        [member] = self.members
         weakref.finalize(member.scorer, gone.set)
-        self._members = (replace(member, scorer=cast("CompiledCall", twin)),)  # the switch
+        self.members = (replace(member, scorer=cast("CompiledCall", twin)),)  # the switch
         self._hot = None
         return gone
 
+    def _nodes(self) -> int:
+        """Of a lone flat forest; 0: it is something else."""
+        scorers = [member.scorer for member in self.members]
+        lone = scorers[0] if len(scorers) == 1 else None
+        return lone.forest.nodes if isinstance(lone, FlatScorer) else 0
+
     def _run_one(self, numbers: list[float]) -> Array | None:
-        members = self._members
+        members = self.members
         if len(members) != 1:
             return None
         try:
@@ -188,7 +202,7 @@ class XgboostModel:
             raise BadPayload(
                 "Unable to evaluate payload provided: a feature is infinite or too large."
             )
-        members = self._members
+        members = self.members
         try:
             answers = [member.scorer.predict(rows) for member in members]
         except (ValueError, TypeError, MemoryError) as exc:  # XGBoostError is a ValueError

@@ -51,7 +51,6 @@ class Member:
     classes: int
     outputs: tuple[int, ...]  # the shape of an answer
     scorer: Scorer
-    content: bytes | None = None  # its file's digest, where it was taken
 
     @property
     def nbytes(self) -> int | None:

@@ -54,10 +54,10 @@ class SizeEstimates:
         if version.digest in self._learned:
             resident_bytes, peak_bytes = self._learned[version.digest]
             peak_bytes = min(int(peak_bytes * _KNOWN_MARGIN), limit_bytes)
-            return max(_FLOOR_BYTES, peak_bytes, int(resident_bytes * _KNOWN_MARGIN))
+            return max(peak_bytes, int(resident_bytes * _KNOWN_MARGIN))
         framework = self._frameworks.get(like, _ANY)
         guess = max(_FLOOR_BYTES, int(unpacked_bytes * self._ratios[framework] * _MARGIN))
-        least_bytes = unpacked_bytes if framework == _ANY else _FLOOR_BYTES
+        least_bytes = unpacked_bytes if framework == _ANY else 0
         return max(least_bytes, min(guess, limit_bytes))
 
     def learn(  # noqa: PLR0913 - all that a load told

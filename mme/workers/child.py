@@ -23,7 +23,6 @@ import msgspec
 from loaders.contract import (
     Answer,
     Compilable,
-    Keeping,
     Loader,
     Model,
     ModelFault,
@@ -38,6 +37,7 @@ from mme.workers import full, memory
 from mme.workers.child_answers import fault_of, outcome, unexpected
 from mme.workers.child_channel import Channel
 from mme.workers.child_compiling import Compiling
+from mme.workers.child_keeping import Kept, own_directory
 from mme.workers.child_options import ChildOptions
 from mme.workers.load_watch import Watches
 from mme.workers.losses import Losses
@@ -77,6 +77,7 @@ class Worker:
         self._prepared: set[str] = set()
         self._rehearsed: set[str] = set()
         self._watches = Watches()
+        self._kept = Kept(own_directory(is_isolated=options.plan is not None))
 
     def run(self) -> None:
         """Preloads, reports ready, then predicts until the server closes the channel."""
@@ -99,8 +100,7 @@ class Worker:
         if loader.name in self._prepared and loader.name != _SCRIPT:
             return  # each script has its own frameworks
         loader.prepare()
-        if isinstance(loader, Keeping) and self._options.plan is not None:
-            loader.keep_in(Path(os.environ["TMPDIR"]))  # this worker's own
+        self._kept.prepared(loader)
         self._prepared.add(loader.name)
         if not self._models:
             gc.collect()
@@ -155,17 +155,22 @@ class Worker:
         directory = Path(message.directory)
         watch = self._watches.begin(directory, message.content)  # before any look at the files
         try:
-            found = find_loader(directory)
-            if self._weigh_framework(found):
-                watch.begin()
-                started = time.perf_counter()  # so is its time: the next load will not take it
-            model = self._load_found(found)
+            kept = self._kept.find(message.content)
+            if kept is None:
+                found = find_loader(directory)
+                if self._weigh_framework(found):
+                    watch.begin()
+                    started = time.perf_counter()  # so is its time: the next will not take it
+                framework, model = found.loader.name, self._load_found(found)
+            else:
+                framework, model = kept
             taken = watch.read(model.nbytes())
-            if found.loader.name != _SCRIPT:  # which may take something else the next time
+            if framework != _SCRIPT:  # which may take something else the next time
                 self._watches.keep(message.content, taken)
         finally:
             watch.close()
         self._models[message.model] = model, self._sink(message.name), message.name
+        self._kept.came(message.model, message.content, framework)
         if self._options.compile_trees and isinstance(model, Compilable):
             self._compiling.came(message.model, model)
         self._losses.came(
@@ -177,7 +182,7 @@ class Worker:
             peak_bytes=taken.peak_bytes,
             file_bytes=taken.file_bytes,
             seconds=time.perf_counter() - started,
-            framework=found.loader.name,
+            framework=framework,
             signature=_signature(model),
         )
 
@@ -218,7 +223,8 @@ class Worker:
         memory.in_passing(self._drop, message.models)
         memory.trim()
         private_bytes = memory.private_bytes()
-        if before_bytes - private_bytes < self._losses.charged_bytes(message.models):
+        pooled_bytes = memory.OBJECTS_BYTES * len(message.models)  # may wait for the next ones
+        if before_bytes - private_bytes < self._losses.charged_bytes(message.models) - pooled_bytes:
             memory.give_back()  # what refers to itself, too
             private_bytes = memory.private_bytes()
         self._losses.went(message.models, returned_bytes=before_bytes - private_bytes)
@@ -234,6 +240,7 @@ class Worker:
         self._compiling.went(key)
         try:
             with speaking(sink):
+                self._kept.went(key, model)
                 model.close()
         except Exception:  # noqa: BLE001 - the child's door: it is dropped all the same
             traceback.print_exc()

@@ -74,6 +74,7 @@ class LoadWatch:
         mapped_bytes = self._mapped_bytes(after)
         estimated_bytes -= mapped_bytes
         resident_bytes = estimated_bytes if grown_bytes < estimated_bytes / 2 else grown_bytes
+        resident_bytes += memory.OBJECTS_BYTES
         peak_bytes = memory.peak_bytes() if self._sampler is None else self._sampler.peak_bytes
         files_bytes = max(0, after.file_bytes - before.file_bytes)  # weights, and code
         return Taken(

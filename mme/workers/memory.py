@@ -47,6 +47,7 @@ _LOOKED_AT_BYTES = 96 * 1024  # more than 64 KiB
 _MAPPED_ELSE_BYTES = 64 * 1024  # less is no other allocator's
 _GARBAGE_RATIO = 1.25
 _GARBAGE_BYTES = 64 * 1024
+OBJECTS_BYTES = 6 * 1024  # of a model: in Python's own pools, of which malloc does not tell
 _YOUNG, _ALL = 1, 2  # generations of the garbage collector
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 _PROC_BYTES = 4096

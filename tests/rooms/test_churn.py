@@ -25,7 +25,7 @@ async def test_newcomers_are_refused_while_all_that_is_in_memory_is_asked_for_mo
         for key in KEYS:
             await engine.load(key)
         await cache.unload(new)
-        cache.residents.set_budget(cache.residents.ledger.resident_bytes + 10_000)
+        cache.residents.set_budget(cache.residents.ledger.resident_bytes + 1_000)
         for _ in range(3):
             for key in KEYS[:2]:
                 await ask(engine, key)

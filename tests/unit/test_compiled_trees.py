@@ -290,9 +290,9 @@ def test_a_model_that_was_refused_is_never_due_again():
     model.count_rows()
     ask_lone_rows(model)
     assert model.due_bytes()
-    [only] = model._members
+    [only] = model.members
     booster = booster_member(train("binary:logistic"))
-    model._members = (dataclasses.replace(only, scorer=booster.scorer),)
+    model.members = (dataclasses.replace(only, scorer=booster.scorer),)
     with pytest.raises(NotCompilable):
         model.compile()
     ask_lone_rows(model)

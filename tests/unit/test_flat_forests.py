@@ -11,23 +11,20 @@ import xgboost
 
 from loaders import forest as forests
 from loaders import xgboost_files
-from loaders.contract import LoadRefused, Payload, Trust
+from loaders.contract import Payload, Trust
 from loaders.kept_forests import KeptForests
 from loaders.xgboost_files import read_member
-from loaders.xgboost_loader import LOADER
+from loaders.xgboost_loader import LOADER, XgboostLoader
 from loaders.xgboost_scorers import BoosterScorer, FlatScorer
 
 FEATURES = 6
 
 
 @pytest.fixture(autouse=True)
-def nothing_known(monkeypatch, tmp_path):
+def nothing_known(monkeypatch):
     """A process that has seen no model yet."""
     monkeypatch.setattr(xgboost_files, "_kinds", {})
     monkeypatch.setattr(xgboost_files, "_facts", {})
-    kept = KeptForests(tmp_path)
-    monkeypatch.setattr(xgboost_files, "KEPT_FORESTS", kept)
-    return kept
 
 
 def rows_of(count, seed=0):
@@ -140,22 +137,31 @@ def test_a_pickle_is_asked_as_it_was_saved(tmp_path):
     assert isinstance(read_member(tmp_path / "model.pkl", Trust()).scorer, BoosterScorer)
 
 
-def test_an_unloaded_model_comes_back_from_what_was_kept_and_answers_the_same(
-    tmp_path, nothing_known, monkeypatch
-):
+def test_an_unloaded_model_comes_back_from_what_was_kept_and_answers_the_same(tmp_path):
+    loader, payload = XgboostLoader(), Payload(b"1,2,3,4,5,6\n0,,1,,1,0", "text/csv", "text/csv")
     models = tmp_path / "models"
-    save(train(), models)
-    payload = Payload(b"1,2,3,4,5,6\n0,,1,,1,0", "text/csv", "text/csv")
-    model = LOADER.load(models, Trust())
+    save(train(seed=1), models, "a.ubj")
+    save(train(seed=2), models, "b.ubj")  # an ensemble
+    model = loader.load(models, Trust())
     before = model.predict([payload])
+    loader.keep("here", model)  # nowhere to keep it
+    assert loader.load_kept("here") is None
+    loader.keep_in(tmp_path)
+    loader.keep("here", model)
     model.close()
-    monkeypatch.setattr(xgboost_files, "read_document", None)  # which would raise
-    again = LOADER.load(models, Trust())
+    again = loader.load_kept("here")
     assert again.predict([payload]) == before
-    again.close()
-    save(train(seed=5), models)
-    with pytest.raises(LoadRefused, match="not callable"):  # another content is none that was kept
-        LOADER.load(models, Trust())
+    assert again.nbytes() > 0
+    assert loader.load_kept("there") is None
+
+
+def test_an_ensemble_with_a_booster_is_not_kept(tmp_path):
+    loader = XgboostLoader()
+    loader.keep_in(tmp_path)
+    save(train(seed=1), tmp_path / "models", "a.ubj")
+    save(train(seed=2, booster="dart"), tmp_path / "models", "b.ubj")
+    loader.keep("here", loader.load(tmp_path / "models", Trust()))
+    assert loader.load_kept("here") is None
 
 
 def test_kept_forests_take_no_more_than_they_may_and_the_least_asked_for_goes_first(tmp_path):
@@ -165,35 +171,35 @@ def test_kept_forests_take_no_more_than_they_may_and_the_least_asked_for_goes_fi
     directory = tmp_path / "kept"
     directory.mkdir()
     sample = KeptForests(directory)
-    sample.keep(members[0])
+    sample.keep("sample", members[:1])
     [path] = directory.iterdir()
     size_bytes = path.stat().st_size
-    kept = KeptForests(directory, limit_bytes=int(2.5 * size_bytes))
     path.unlink()
-    for member in members[:2]:
-        kept.keep(member)
-    assert kept.find(members[0].content) is not None
-    kept.keep(members[2])
-    found = [kept.find(member.content) is not None for member in members]
-    assert found == [True, False, True]
+    kept = KeptForests(directory, limit_bytes=int(2.5 * size_bytes))
+    for name in (0, 1):
+        kept.keep(str(name), [members[name]])
+    assert kept.find("0") is not None
+    kept.keep("2", [members[2]])
+    assert [kept.find(str(name)) is not None for name in range(3)] == [True, False, True]
     assert sum(each.stat().st_size for each in directory.iterdir()) <= 2.5 * size_bytes
 
 
-def test_a_kept_forest_that_was_deleted_or_cut_is_read_from_its_model(tmp_path, nothing_known):
-    path = save(train(), tmp_path / "models")
-    for spoil in (lambda each: each.unlink(), lambda each: each.write_bytes(b"\x9b")):
-        member = read_member(path, Trust())
-        nothing_known.keep(member)
-        spoil(tmp_path / member.content.hex())
-        again = read_member(path, Trust())
-        assert isinstance(again.scorer, FlatScorer)
-        nothing_known.keep(again)
-        assert nothing_known.find(member.content) is not None
-        nothing_known._sizes.clear()
+def test_a_kept_forest_that_was_deleted_or_cut_is_none(tmp_path):
+    member = read_member(save(train(), tmp_path / "models"), Trust())
+    directory = tmp_path / "kept"
+    directory.mkdir()
+    kept = KeptForests(directory)
+    for spoil in (lambda path: path.unlink(), lambda path: path.write_bytes(b"\x9b")):
+        kept.keep("here", [member])
+        assert kept.find("here") is not None
+        [path] = directory.iterdir()
+        spoil(path)
+        assert kept.find("here") is None
+        assert kept.find("here") is None
 
 
 def test_where_nothing_can_be_written_nothing_is_kept(tmp_path):
     member = read_member(save(train(), tmp_path / "models"), Trust())
     kept = KeptForests(tmp_path / "absent")
-    kept.keep(member)
-    assert kept.find(member.content) is None
+    kept.keep("here", [member])
+    assert kept.find("here") is None

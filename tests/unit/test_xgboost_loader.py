@@ -286,12 +286,12 @@ def test_files_with_flipped_bytes_end_no_process(form):
 
 
 def test_a_closed_model_lets_go_of_its_trees(model):
-    scorer = weakref.ref(model._members[0].scorer)
+    scorer = weakref.ref(model.members[0].scorer)
     model.close()
     assert scorer() is None
 
 
 def test_it_runs_on_one_thread(tmp_path):
     train(booster="dart").save_model(tmp_path / "model.ubj")
-    configuration = json.loads(load(tmp_path)._members[0].scorer.booster.save_config())
+    configuration = json.loads(load(tmp_path).members[0].scorer.booster.save_config())
     assert configuration["learner"]["generic_param"]["nthread"] == "1"

@@ -1,0 +1,55 @@
+"""What a worker keeps of models that it unloads, so that they come back sooner.
+
+Decision: loaders keep, and know how; here it is only known which content a model was of. A worker
+without a directory of its own keeps nothing.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from loaders.contract import Keeping, Loader, Model
+
+
+class Kept:
+    """The loaders that keep, and the contents of the models that they have loaded.
+
+    Args:
+        directory: this worker's own, in which they may; None: they may not.
+    """
+
+    def __init__(self, directory: Path | None) -> None:
+        self._directory = directory
+        self._loaders: dict[str, Loader] = {}
+        self._contents: dict[str, tuple[Keeping, str]] = {}  # by model
+
+    def prepared(self, loader: Loader) -> None:
+        """A framework was imported."""
+        if self._directory is not None and isinstance(loader, Keeping):
+            loader.keep_in(self._directory)
+            self._loaders[loader.name] = loader
+
+    def find(self, content: str) -> tuple[str, Model] | None:
+        """The framework and the model that content was kept as, or None."""
+        for name, loader in self._loaders.items():
+            if isinstance(loader, Keeping) and (model := loader.load_kept(content)) is not None:
+                return name, model
+        return None
+
+    def came(self, key: str, content: str, framework: str) -> None:
+        """A model was loaded; content without a name is not kept."""
+        loader = self._loaders.get(framework)
+        if content and isinstance(loader, Keeping):
+            self._contents[key] = loader, content
+
+    def went(self, key: str, model: Model) -> None:
+        """A model is about to be closed."""
+        if key in self._contents:
+            loader, content = self._contents.pop(key)
+            loader.keep(content, model)
+
+
+def own_directory(is_isolated: bool) -> Path | None:
+    """Where a worker may write, and nobody else looks."""
+    return Path(os.environ["TMPDIR"]) if is_isolated else None

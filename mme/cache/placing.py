@@ -15,7 +15,7 @@ from mme.cache.churn import Churn
 from mme.cache.entry import Entry
 from mme.cache.quota import Quota
 from mme.cache.residents import Residents
-from mme.cache.sizes import SizeEstimates, likeness
+from mme.cache.sizes import SizeEstimates, likeness, likeness_of_few
 from mme.domain import ModelKey
 from mme.errors import WorkerLost
 from mme.store.base import Artifact
@@ -69,8 +69,11 @@ class Placing:
         Cancellation: nothing is left behind.
         """
         environment = await self._environments.obtain(artifact.directory, self._pool.environments)
-        known = self._sizes.is_known(artifact.version)
-        like = "" if known else await asyncio.to_thread(likeness, artifact.directory)
+        like: str | None = ""
+        if not self._sizes.is_known(artifact.version):
+            like = likeness_of_few(artifact.directory)
+        if like is None:
+            like = await asyncio.to_thread(likeness, artifact.directory)
         gate = self._gate(environment)
         worker_losses = 0
         while True:

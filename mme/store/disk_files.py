@@ -127,8 +127,8 @@ class DiskFiles:
             version.location, version.key, version.etag, version.size_bytes, stored.unpacked_bytes
         )
         try:
-            self._note(version.digest).write_bytes(msgspec.json.encode(note))
-            incoming.rename(self.artifact(version))
+            self._write_note(version.digest, msgspec.json.encode(note))
+            os.rename(incoming, f"{self._models}/{version.digest}")  # noqa: PTH104 - stays text
         except OSError:
             with contextlib.suppress(OSError):
                 self._note(version.digest).unlink()
@@ -186,6 +186,14 @@ class DiskFiles:
 
     def _note(self, digest: str) -> Path:
         return self._models / f"{digest}.json"
+
+    def _write_note(self, digest: str, note: bytes) -> None:
+        path = f"{self._models}/{digest}.json"
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
+        try:
+            os.write(descriptor, note)
+        finally:
+            os.close(descriptor)
 
     def _make(self) -> None:
         for directory in (self._models, self._incoming):

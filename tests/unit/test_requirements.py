@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mme.workers.requirements import find_requirements
+from mme.workers.requirements import find_requirements, may_ask
 
 
 def written(root, text, **others):
@@ -51,6 +51,14 @@ def test_a_file_that_asks_for_nothing_is_none(tmp_path, text):
 
 def test_an_archive_without_the_file_has_none(tmp_path):
     assert find_requirements(tmp_path) is None
+
+
+def test_an_archive_without_directories_can_not_ask(tmp_path):
+    (tmp_path / "requirements.txt").write_text("six==1.16.0")  # not where it counts
+    assert not may_ask(str(tmp_path))
+    assert find_requirements(tmp_path) is None
+    written(tmp_path, "six==1.16.0")
+    assert may_ask(str(tmp_path))
 
 
 def test_a_folder_packed_whole_is_looked_into(tmp_path):

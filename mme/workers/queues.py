@@ -260,6 +260,8 @@ class WorkerQueue:
     def _learn(self, batch: Batch, seconds: float) -> None:
         count = len(batch.tickets)
         batch.share.charge(seconds + count * _ANSWER_SECONDS - batch.charged_seconds)
+        if batch.model not in self._lanes:  # forgotten, while its last batch ran unheard
+            return
         known = self._seconds.get(batch.model)
         each = seconds / count
         self._seconds[batch.model] = each if known is None else known + _LEARNT * (each - known)

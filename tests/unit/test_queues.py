@@ -37,6 +37,15 @@ async def test_the_worker_has_one_batch_and_at_most_the_next():
     assert queue.next_batch(3.0).model == "c"
 
 
+async def test_what_a_forgotten_model_takes_is_not_learnt_from_a_batch_that_ran_on():
+    queue = WorkerQueue(64, 1000)
+    fill(queue, "a")
+    batch = queue.next_batch(0.0)
+    queue.forget("a")
+    queue.finish(batch.number, 1.0, seconds=1.0)
+    assert not queue._seconds
+
+
 async def test_models_take_turns_however_much_one_of_them_asks():
     queue = WorkerQueue(2, 1000)
     fill(queue, "aaaaaab")

@@ -264,7 +264,7 @@ async def test_a_model_larger_than_the_budget_is_refused_with_both_numbers(tmp_p
 async def test_a_model_in_use_is_not_evicted_and_the_next_one_waits_for_it(tmp_path):
     models = tmp_path / "models"
     drop(models, "spin.tar.gz", {"model.pt": spinner()})
-    drop(models, "a.tar.gz", booster(1, trees=400, depth=6).members)
+    drop(models, "a.tar.gz", booster(1, trees=400, depth=6, dart=True).members)
     async with running_engine(tmp_path, workers=2, memory=64 * 1024 * 1024) as engine:
         await engine.load(ModelKey("spin.tar.gz"))
         await engine.load(ModelKey("a.tar.gz"))
@@ -281,7 +281,7 @@ async def test_a_model_in_use_is_not_evicted_and_the_next_one_waits_for_it(tmp_p
             )
         )
         assert await ask(engine, "a.tar.gz") == pytest.approx(
-            booster(1, trees=400, depth=6).prediction, rel=1e-6
+            booster(1, trees=400, depth=6, dart=True).prediction, rel=1e-6
         )
         assert busy.done(), "the model was evicted under its request"
         assert (await busy).body
@@ -447,7 +447,7 @@ async def test_an_unload_asked_for_returns_when_the_memory_is_back(tmp_path):
 async def test_a_pinned_model_stays_and_all_pinned_is_a_refusal_at_once(tmp_path):
     models = tmp_path / "models"
     for seed in range(3):
-        drop(models, f"{seed}.tar.gz", booster(seed, trees=300, depth=4).members)
+        drop(models, f"{seed}.tar.gz", booster(seed, trees=300, depth=4, dart=True).members)
     async with running_engine(tmp_path) as engine:
         await engine.load(ModelKey("0.tar.gz"))
         size = engine.state()["memory"]["resident_bytes"]
@@ -459,7 +459,7 @@ async def test_a_pinned_model_stays_and_all_pinned_is_a_refusal_at_once(tmp_path
             await ask(engine, "1.tar.gz")
         residents.unpin(ModelKey("0.tar.gz"))
         assert await ask(engine, "1.tar.gz") == pytest.approx(
-            booster(1, trees=300, depth=4).prediction, rel=1e-6
+            booster(1, trees=300, depth=4, dart=True).prediction, rel=1e-6
         )
         assert events(engine, "evicted") == ["0.tar.gz"]
 

@@ -96,7 +96,7 @@ async def load(pool: Pool, directory: Path, model: str) -> LoadedModel:
 def booster_directory(root: Path) -> Path:
     directory = root / "booster"
     directory.mkdir()
-    trained = booster(1, trees=200, depth=6)
+    trained = booster(1, trees=200, depth=6, dart=True)
     (directory / trained.name).write_bytes(trained.data)
     return directory
 

@@ -44,7 +44,6 @@ if TYPE_CHECKING:
 
 _VOTING_OBJECTIVES = frozenset({"multi:softmax", "binary:hinge"})
 _LONE_FEATURES = 1_000  # beyond, an array is the faster way to take them in
-_COMPILED_NODES = 65_536  # ONNX Runtime holds up predictions while it takes them in: 50 ms
 _COMPILING_BYTES, _COMPILING_NODE_BYTES = 2 * 1024**2, 1024  # of memory, beside and for a node
 _ENSEMBLE = "SAGEMAKER_INFERENCE_ENSEMBLE"  # the image's own switch
 
@@ -144,7 +143,7 @@ class XgboostModel:
 
     def count_rows(self) -> None:
         """Counts from now on, if there is any chance of being compiled."""
-        if 0 < self._nodes() <= _COMPILED_NODES:
+        if len(self.members) == 1:
             self._hot = HotRows()
 
     def due_bytes(self) -> int:

@@ -81,7 +81,9 @@ class Loading:
             quota=quota,
         )
         self.failures = Failures(config.failure_seconds, config.failure_limit_seconds)
-        self._turns: Turns[ModelKey] = Turns(config.load_concurrency, quota.tenants.weights)
+        self._turns: Turns[ModelKey] = Turns(
+            config.load_concurrency, quota.tenants.weights, pool.loads_while_late
+        )
         self._flight: Flight[ModelKey, Entry, Lease] = Flight(
             share=partial(Lease, residents), reclaim=Lease.release
         )

@@ -4,6 +4,8 @@ Decision: those that someone waits for take turns by tenant, by the seconds that
 took; those made ahead by their order. Urgency is a load's own and may rise while it waits, never
 fall: the first request that joins a load made ahead raises it. One that has its turn keeps it; who
 loads ahead therefore asks for few turns at once.
+While predictions are late, fewer have a turn at once; but one begins every now and then whatever
+waits, so that neither a slow load nor a server that is always busy keeps the others for ever.
 """
 
 from __future__ import annotations
@@ -11,13 +13,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Hashable, Mapping
+from collections.abc import AsyncIterator, Callable, Hashable, Mapping
 from types import MappingProxyType
 from typing import Any, Final, Generic, TypeAlias, TypeVar
 
 from mme.workers.fairness import FairQueue, Share
 
 _EXPECTED_SECONDS: Final = 0.1  # of a load that has only begun
+_PATIENCE_SECONDS: Final = 0.05  # since a load began, until the next one may, whatever is late
 
 Key = TypeVar("Key", bound=Hashable)
 Waiter: TypeAlias = "asyncio.Future[Share[Any] | None]"  # whose turn it is; nobody's, made ahead
@@ -29,10 +32,19 @@ class Turns(Generic[Key]):
     Args:
         count: how many are taken at once, at most.
         weights: of tenants, where they are not 1.
+        while_late: how many at once for now, so that predictions come first. None: `count`.
     """
 
-    def __init__(self, count: int, weights: Mapping[str, float] = MappingProxyType({})) -> None:
-        self._free = count
+    def __init__(
+        self,
+        count: int,
+        weights: Mapping[str, float] = MappingProxyType({}),
+        while_late: Callable[[], int | None] = lambda: None,
+    ) -> None:
+        self._free = self._count = count
+        self._while_late = while_late
+        self._patient_until = 0.0
+        self._alarm: asyncio.TimerHandle | None = None
         self._urgent: FairQueue[Waiter] = FairQueue(weights)
         self._ahead: dict[Waiter, tuple[Key, str]] = {}  # who came first is first
 
@@ -78,7 +90,7 @@ class Turns(Generic[Key]):
         self._give()
 
     def _give(self) -> None:
-        while self._free and (self._urgent or self._ahead):
+        while self._free and (self._urgent or self._ahead) and not self._holds_back():
             share: Share[Any] | None = None
             if self._urgent:
                 share, waiter = self._urgent.take()
@@ -91,3 +103,18 @@ class Turns(Generic[Key]):
                 share.charge(_EXPECTED_SECONDS)
             waiter.set_result(share)
             self._free -= 1
+            self._patient_until = time.monotonic() + _PATIENCE_SECONDS
+
+    def _holds_back(self) -> bool:
+        """Whether the next one is to wait for predictions; it is looked at again then."""
+        limit = self._while_late()
+        wait_seconds = self._patient_until - time.monotonic()
+        if limit is None or self._count - self._free < limit or wait_seconds <= 0:
+            return False
+        if self._alarm is None:
+            self._alarm = asyncio.get_running_loop().call_later(wait_seconds, self._look_again)
+        return True
+
+    def _look_again(self) -> None:
+        self._alarm = None
+        self._give()

@@ -114,6 +114,12 @@ class Pool:
         """Requests queued for any worker."""
         return sum(slot.queue.waiting_count for slot in self._slots)
 
+    def loads_while_late(self) -> int | None:
+        """How many loads at once, while requests wait too long for a worker. None: they don't."""
+        now = time.monotonic()
+        is_late = any(now < slot.queue.late_until for slot in self._slots)
+        return 1 + self.ready_count if is_late else None  # each at one, and one on its way
+
     async def load(self, wanted: LoadRequest) -> LoadedModel:
         """Loads an artifact into the worker with the fewest bytes.
 

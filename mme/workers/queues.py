@@ -24,6 +24,8 @@ from mme.workers.protocol import Answered, Ask, Faulted
 
 WINDOW: Final = 2
 SHORT_SECONDS: Final = 0.002  # of a batch, while several tenants ask
+_LATE_SECONDS: Final = 0.003  # for a request to wait until it is sent
+_LATE_FOR_SECONDS: Final = 0.05  # after the last one that did
 _MIXED_SECONDS: Final = 1.0  # for so long after another tenant's request they do
 _ANSWER_SECONDS: Final = 0.0001  # of the server's own time, a request
 _LEARNT: Final = 0.2  # of what is thought of a model's seconds, by each of its batches
@@ -108,6 +110,7 @@ class WorkerQueue:
         self._numbers = 0
         self._latest = ""  # the tenant that asked last
         self._mixed_until = 0.0
+        self.late_until = 0.0  # requests waited too long lately: until then others are to yield
         self.waiting_count = 0
 
     @property
@@ -205,6 +208,8 @@ class WorkerQueue:
                 self._turns.put(share.tenant, lane)
         if not tickets:
             return None
+        if now - tickets[0].queued_at > _LATE_SECONDS:
+            self.late_until = now + _LATE_FOR_SECONDS
         self._numbers += 1
         batch = Batch(self._numbers, lane.model, tickets, share, charged_seconds)
         batch.running_since = None if sent else now

@@ -37,6 +37,15 @@ async def test_the_worker_has_one_batch_and_at_most_the_next():
     assert queue.next_batch(3.0).model == "c"
 
 
+async def test_a_request_that_waited_long_makes_its_queue_late_for_a_while():
+    queue = WorkerQueue(64, 1000)
+    fill(queue, "ab")
+    queue.next_batch(0.001)
+    assert queue.late_until == 0.0
+    queue.next_batch(0.1)
+    assert 0.1 < queue.late_until < 1.0
+
+
 async def test_what_a_forgotten_model_takes_is_not_learnt_from_a_batch_that_ran_on():
     queue = WorkerQueue(64, 1000)
     fill(queue, "a")

@@ -9,13 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mme.cache.turns import Turns
+from tests.eventually import eventually
 
 
 class Loads:
     """Loads that take their turn, note it, and end when told."""
 
     def __init__(self, count: int) -> None:
-        self.turns: Turns[str] = Turns(count)
+        self.while_late: int | None = None
+        self.turns: Turns[str] = Turns(count, while_late=lambda: self.while_late)
         self.began: list[str] = []
         self._ends: dict[str, asyncio.Event] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
@@ -78,6 +80,30 @@ async def test_a_load_ahead_that_a_request_joins_is_raised() -> None:
     await loads.end("first")
     await loads.end("ahead 2")
     assert loads.began == ["first", "ahead 2", "live"]
+    await loads.end_all()
+
+
+async def test_while_predictions_are_late_fewer_loads_begin_at_once() -> None:
+    loads = Loads(3)
+    loads.while_late = 1
+    for key in ("first", "second", "third"):
+        await loads.start(key)
+    assert loads.began == ["first"]
+    await loads.end("first")
+    assert loads.began == ["first", "second"]
+    loads.while_late = None  # seen at the next occasion
+    await loads.start("fourth")
+    assert {*loads.began} == {"first", "second", "third", "fourth"}
+    await loads.end_all()
+
+
+async def test_one_load_after_the_other_begins_however_late_predictions_stay() -> None:
+    loads = Loads(3)
+    loads.while_late = 0
+    for key in ("first", "second", "third"):
+        await loads.start(key)
+    await eventually(lambda: len(loads.began) == 3)
+    assert loads.began == ["first", "second", "third"]
     await loads.end_all()
 
 

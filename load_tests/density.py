@@ -24,7 +24,7 @@ from load_tests.findings import Finding, Findings
 from load_tests.measure import measure
 from load_tests.operator import Operator
 from load_tests.plan import Plan, Question
-from load_tests.processes import MEGABYTE, server_bytes
+from load_tests.processes import MEGABYTE, server_bytes, worker_bytes
 from load_tests.server_process import ROOT, RunningServer, mme_server
 from load_tests.tenants import TrainingFailed, pack, train
 
@@ -96,19 +96,23 @@ def _fill(
     first = max(1, len(targets) // 10)
     _load_all(server.port, targets[:first], report)
     before, charged_before = _megabytes(server), _charged_megabytes(server)
+    in_workers_before = worker_bytes(server.pid) / MEGABYTE
     started, count = time.monotonic(), len(targets) - first
     _load_all(server.port, targets[first:], report)
     _find(report, "load, ms a model", 1000 * (time.monotonic() - started) / count)
     grown = _megabytes(server) - before
     charged = _charged_megabytes(server) - charged_before
+    in_workers = worker_bytes(server.pid) / MEGABYTE - in_workers_before
     with Operator(server.port) as operator:
         resident = len(operator.state()["models"])
     if resident != len(questions):
         report.fail(f"{resident} of {len(questions)} models are resident")
     _find(report, "in a plain process, MB a model", plain)
     _find(report, "in the server, MB a model", grown / count, _EXTRA_RATIO * plain)
+    _find(report, "of that in workers, MB a model", in_workers / count)
     _find(report, "charged, MB a model", charged / count)
-    _find(report, "charged beside taken, % apart", 100 * abs(charged / grown - 1), _CHARGE_TARGET)
+    apart = 100 * abs(charged / in_workers - 1)
+    _find(report, "charged beside what workers took, % apart", apart, _CHARGE_TARGET)
     _find(report, "server with all models, MB", _megabytes(server))
 
 

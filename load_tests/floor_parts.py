@@ -96,6 +96,7 @@ def _ask_xgboost(loader: Any, directory: Path) -> Asks:  # noqa: ANN401 - see lo
     return {
         "inplace_predict": booster.inplace_predict,
         "C call": DirectCall(booster, (0, 0), np.nan),
+        "as loaded": loader.load(directory, Trust()).members[0].scorer.predict,
     }
 
 

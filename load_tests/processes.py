@@ -26,6 +26,11 @@ def server_bytes(server_pid: int) -> int:
     return sum(_rollup(pid)["Pss"] for pid in (server_pid, *(child.pid for child in children)))
 
 
+def worker_bytes(server_pid: int) -> int:
+    """Memory that is its workers' alone."""
+    return sum(map(anonymous_bytes, worker_pids(server_pid)))
+
+
 def _rollup(pid: int) -> dict[str, int]:
     lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]
     pairs = (line.split(":") for line in lines)

@@ -118,7 +118,7 @@ class Pool:
         """How many loads at once, while requests wait too long for a worker. None: they don't."""
         now = time.monotonic()
         is_late = any(now < slot.queue.late_until for slot in self._slots)
-        return 1 + self.ready_count if is_late else None  # each at one, and one on its way
+        return self.ready_count if is_late else None
 
     async def load(self, wanted: LoadRequest) -> LoadedModel:
         """Loads an artifact into the worker with the fewest bytes.

@@ -84,7 +84,7 @@ def status(url):
 @pytest.fixture
 def models(tmp_path):
     """Fifteen, of 0.2 MB in memory each."""
-    members = booster(1, trees=200, depth=6).members
+    members = booster(1, trees=200, depth=6, dart=True).members
     for name in NAMES:
         drop(tmp_path / "models", name, members)
     return tmp_path / "models"
@@ -210,7 +210,7 @@ def a_payload_is_sent_and_answered(browser):
     browser.find("#payload")[0].send_keys(CSV.decode())
     browser.press("Send")
     browser.until(lambda: "200 in " in browser.text(".try .said"), "there was no answer")
-    predicted = booster(1, trees=200, depth=6).prediction
+    predicted = booster(1, trees=200, depth=6, dart=True).prediction
     assert json.loads(browser.text("pre")) == [pytest.approx(predicted, rel=1e-5)]
 
 

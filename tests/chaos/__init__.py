@@ -58,6 +58,7 @@ MATRIX = {
         "chaos/test_strict.py::test_auto_starts_without_it_and_tells_what_is_lacking"
     ),
     "model forks": _ENDS,
+    "model is a fork bomb": _WORKERS + "a_fork_bomb_goes_with_its_worker",
     "model closes its pipe": _ENDS,
     "model writes rubbish to its pipe": _ENDS,
     "model calls os._exit": _ENDS,

@@ -51,6 +51,15 @@ def leave_a_child():
     os._exit(7)
 
 
+def bomb():
+    for _ in range(8):  # by all there are each time: 256, where nothing stops them
+        try:
+            os.fork()
+        except OSError:
+            pass
+    threading.Event().wait()
+
+
 FAULTS = {
     "exits": lambda: os._exit(3),
     "segfaults": lambda: ctypes.string_at(0),
@@ -62,6 +71,7 @@ FAULTS = {
     "fills memory": fill,
     "hoards memory": hoard,
     "forks": leave_a_child,
+    "bombs": bomb,
     "closes its pipe": lambda: [os.close(number) for number in sockets()],
     "writes rubbish": lambda: [os.write(number, b"\\xff" * 64) for number in sockets()],
 }

@@ -60,6 +60,16 @@ def family() -> list[int]:
     return [child.pid for child in psutil.Process().children(recursive=True)]
 
 
+def members(group: int) -> list[int]:
+    """Processes of a group, those included whose parent has gone; the dead are none."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.NoSuchProcess, ProcessLookupError):
+            if os.getpgid(process.pid) == group and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process.pid)
+    return found
+
+
 async def neighbour_answers(engine: Engine) -> None:
     assert await ask(engine, "a", body=b"") == 2.5
 
@@ -120,6 +130,17 @@ async def test_a_model_that_ends_three_workers_is_quarantined_with_the_cause(
             f"3 times and is quarantined; the last time: .*({CAUSES[fault]})", str(told)
         )
         assert worker(engine)["restarts"] == restarts
+
+
+async def test_a_fork_bomb_goes_with_its_worker(tmp_path: Path) -> None:
+    drop(tmp_path / "models", "rogue", rogue())
+    async with engine_with_a_neighbour(tmp_path, **HASTY) as engine:
+        group = worker(engine)["pid"]
+        asking = asyncio.create_task(tell(engine, "rogue", "bombs"))
+        await eventually(lambda: len(members(group)) > 100)
+        assert isinstance(await asking, WorkerLost | InvocationTimeout)
+        await neighbour_answers(engine)
+        await eventually(lambda: not members(group))
 
 
 @pytest.mark.parametrize("fault", ["exits", "forks"])

@@ -37,7 +37,7 @@ def test_overwrites_fail_nobody_and_are_noticed_within_the_refresh_time(tmp_path
 @pytest.mark.timeout(120)
 def test_a_governed_cache_stops_loading_again_and_never_refuses_the_hottest(tmp_path):
     flags = (
-        "--models=30",
+        "--models=120",
         "--boosters=2",
         "--seconds=2",
         "--rounds=1",

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from loaders.ubjson_alike import NUMBERS, Differs, Pattern
+from loaders.ubjson_alike import NUMBERS, Differs, pattern_of
 
 _CONSTANTS = {ord("Z"): None, ord("T"): True, ord("F"): False}
 _OBJECT, _OBJECT_END, _ARRAY, _ARRAY_END, _TEXT, _TYPE, _COUNT = b"{}[]S$#"
@@ -136,7 +136,7 @@ class _Reader:
             found.append(self.value(mark, depth))
             if place == 0 and self.alike and mark == _OBJECT:
                 with suppress(Differs):
-                    pattern = Pattern(found[0], self.alike)
+                    pattern = pattern_of(found[0], self.alike)
                     columns, self.at = pattern.read(self.data, start, count)
                     return columns
         return found

@@ -9,7 +9,7 @@ differs the list is read the ordinary way.
 from __future__ import annotations
 
 import struct
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
@@ -32,6 +32,8 @@ _MARKS = {dtype: mark for mark, (_, dtype) in NUMBERS.items()}
 _LONG = struct.Struct(">q")
 _NONE = _LONG.pack(0)
 _read_long = _LONG.unpack_from
+_PATTERNS_KEPT, _LAYOUTS_KEPT = 64, 2_000
+_known: dict[Hashable, Pattern] = {}
 
 
 class Differs(Exception):
@@ -50,9 +52,7 @@ class Alike:
 class _Array(NamedTuple):
     key: str
     before: bytes  # its mark, and what is between it and what was before it
-    at_bytes: int  # where that begins in its stretch, but for what the arrays before it hold
-    at_values: int  # and the bytes before it that they hold for each of an array's values
-    value_bytes: int
+    dtype: np.dtype[Any]
 
 
 class _Value(NamedTuple):
@@ -71,36 +71,17 @@ class _Stretch:
     values: list[_Value] = field(default_factory=list)
     after: bytes = b""  # the last value; or the arrays, without one
 
-    @property
-    def end(self) -> tuple[int, int]:
-        """Where the arrays end, as an array says where it begins."""
-        if not self.arrays:
-            return 0, 0
-        last = self.arrays[-1]
-        size_bytes = len(last.before) + _LONG.size
-        return last.at_bytes + size_bytes, last.at_values + last.value_bytes
 
-    def lay_out(self, length: int, wanted: Collection[str]) -> _Layout:
-        """What stands where if the arrays are of `length`."""
-        counted = _LONG.pack(length)
-        pieces, parts = [], []
-        for key, before, at_bytes, at_values, value_bytes in self.arrays:
-            at = at_bytes + length * at_values
-            pieces.append((at, before + counted))
-            if key in wanted:
-                start = at + len(before) + len(counted)
-                parts.append((key, start, start + length * value_bytes))
-        at_bytes, at_values = self.end
-        return _Layout(pieces, parts, at_bytes + length * at_values, self)
+class _Layout(NamedTuple):
+    """Where the arrays of a stretch are if they are of one length: read in one call."""
+
+    form: struct.Struct  # what stands before an array, and the array, by turns
+    before: tuple[bytes, ...]
 
 
-@dataclass(slots=True)
-class _Layout:
-    pieces: list[tuple[int, bytes]]  # what has to stand where
-    wanted: list[tuple[str, int, int]]
-    size: int
-    stretch: _Stretch
-    behind: tuple[bytes, list[Any]] | None = None  # and the values, of the last object like that
+# What stands behind the arrays of a stretch, and its values, in the last object of that length:
+# mostly in the next one, too.
+_Behind = dict[tuple[int, int], tuple[bytes, list[Any]]]
 
 
 class Pattern:
@@ -116,7 +97,6 @@ class Pattern:
 
     def __init__(self, like: Mapping[str, Any], wanted: Collection[str]) -> None:
         self._wanted = wanted
-        self._dtypes: dict[str, np.dtype[Any]] = {}  # of the arrays
         self._keys: set[str] = set()
         self._stretches = [_Stretch()]
         self._length: int | None = None  # of the first array, and so of all that are not empty
@@ -127,6 +107,14 @@ class Pattern:
             raise Differs
         self._layouts: dict[int, list[_Layout]] = {}
 
+    @property
+    def signature(self) -> Hashable:
+        """All that there is to a pattern."""
+        return tuple(
+            (tuple(stretch.arrays), tuple(stretch.values), stretch.after)
+            for stretch in self._stretches
+        )
+
     def read(self, data: bytes, at: int, count: int) -> tuple[Alike, int]:
         """Reads `count` objects, the first one's mark at `at`: them, and where they end.
 
@@ -134,50 +122,66 @@ class Pattern:
             Differs: one of them is not like the pattern, or cut short.
         """
         first = len(self._stretches[0].arrays[0].before)
-        parts: dict[str, list[bytes]] = {key: [] for key in self._wanted if key in self._dtypes}
-        names = [value.key for stretch in self._stretches for value in stretch.values]
-        lengths, rows = [], []
+        parts: list[list[bytes]] = []  # of arrays, an object each
+        values: list[list[Any]] = []
+        lengths: list[int] = []
+        behind: _Behind = {}
         try:
             for _ in range(count):
                 length = _read_long(data, at + first)[0]
+                layouts = self._layouts.get(length) or self._lay_out(length)
+                arrays: list[bytes] = []
                 row: list[Any] = []
-                at = self._read_one(data, at, length, parts, row)
+                for place, (form, before) in enumerate(layouts):
+                    found = form.unpack_from(data, at)
+                    if found[::2] != before:
+                        raise Differs
+                    arrays += found[1::2]
+                    at += form.size
+                    known = behind.get((place, length))
+                    if known is None or not data.startswith(known[0], at):
+                        known = _read_behind(data, at, self._stretches[place])
+                        behind[place, length] = known
+                    at += len(known[0])
+                    row += known[1]
                 lengths.append(length)
-                rows.append(row)
+                parts.append(arrays)
+                values.append(row)
         except struct.error as exc:
             raise Differs from exc
-        columns = {
-            key: np.frombuffer(b"".join(found), self._dtypes[key]) for key, found in parts.items()
-        }
-        values = dict(zip(names, map(list, zip(*rows, strict=True)), strict=True))
-        return Alike(lengths=lengths, columns=columns, values=values), at
+        return self._join(lengths, parts, values), at
 
-    def _read_one(
-        self, data: bytes, at: int, length: int, parts: Mapping[str, list[bytes]], row: list[Any]
-    ) -> int:
-        starts_with = data.startswith
-        layouts = self._layouts.get(length)
-        if layouts is None:
-            if length < 0:
-                raise Differs
-            layouts = [stretch.lay_out(length, self._wanted) for stretch in self._stretches]
-            self._layouts[length] = layouts
-        for layout in layouts:
-            for place, piece in layout.pieces:
-                if not starts_with(piece, at + place):
-                    raise Differs
-            for name, start, stop in layout.wanted:
-                parts[name].append(data[at + start : at + stop])
-            at += layout.size
-            if layout.behind is not None and starts_with(layout.behind[0], at):
-                row += layout.behind[1]
-                at += len(layout.behind[0])
-            else:
-                start = at
-                values, at = _read_values(data, at, layout.stretch)
-                layout.behind = data[start:at], values
-                row += values
-        return at
+    def _lay_out(self, length: int) -> list[_Layout]:
+        if length < 0:
+            raise Differs
+        if len(self._layouts) > _LAYOUTS_KEPT:
+            self._layouts.clear()
+        counted, layouts = _LONG.pack(length), []
+        for stretch in self._stretches:
+            form = "".join(
+                f"{len(before) + len(counted)}s"
+                + (
+                    f"{length * dtype.itemsize}s"
+                    if key in self._wanted
+                    else f"0s{length * dtype.itemsize}x"
+                )
+                for key, before, dtype in stretch.arrays
+            )
+            pieces = tuple(before + counted for _, before, _ in stretch.arrays)
+            layouts.append(_Layout(struct.Struct(form), pieces))
+        self._layouts[length] = layouts
+        return layouts
+
+    def _join(self, lengths: list[int], parts: list[list[bytes]], values: list[list[Any]]) -> Alike:
+        arrays = [array for stretch in self._stretches for array in stretch.arrays]
+        names = [value.key for stretch in self._stretches for value in stretch.values]
+        columns = {
+            key: np.frombuffer(b"".join(column), dtype).astype(dtype.newbyteorder("="))
+            for (key, _, dtype), column in zip(arrays, zip(*parts, strict=True), strict=True)
+            if key in self._wanted
+        }
+        found = dict(zip(names, map(list, zip(*values, strict=True)), strict=True))
+        return Alike(lengths=lengths, columns=columns, values=found)
 
     def _add(self, members: Mapping[str, Any]) -> None:
         """Adds members, those of an object within as if they were its owner's, and the end."""
@@ -209,9 +213,7 @@ class Pattern:
             raise Differs
         if self._stretches[-1].values:
             self._stretches.append(_Stretch())
-        stretch = self._stretches[-1]
-        stretch.arrays.append(_Array(key, self._before, *stretch.end, value.dtype.itemsize))
-        self._dtypes[key] = value.dtype
+        self._stretches[-1].arrays.append(_Array(key, self._before, value.dtype))
         self._before = b""
 
     def _add_value(self, key: str, *, is_text: bool) -> None:
@@ -220,17 +222,24 @@ class Pattern:
         self._before = b""
 
 
-def _read_values(data: bytes, at: int, stretch: _Stretch) -> tuple[list[Any], int]:
-    """The values behind a stretch's arrays, and where the stretch ends."""
-    found = []
+def pattern_of(like: Mapping[str, Any], wanted: Collection[str]) -> Pattern:
+    """A pattern, or the same one as before with what it has found out. Raises Differs."""
+    made = Pattern(like, wanted)
+    if len(_known) > _PATTERNS_KEPT:
+        _known.clear()
+    return _known.setdefault((made.signature, tuple(wanted)), made)
+
+
+def _read_behind(data: bytes, at: int, stretch: _Stretch) -> tuple[bytes, list[Any]]:
+    start, values = at, []
     for _, before, is_text in stretch.values:
         if not data.startswith(before, at):
             raise Differs
         value, at = (_text if is_text else _number)(data, at + len(before))
-        found.append(value)
+        values.append(value)
     if not data.startswith(stretch.after, at):
         raise Differs
-    return found, at + len(stretch.after)
+    return data[start : at + len(stretch.after)], values
 
 
 def _text(data: bytes, at: int) -> tuple[str, int]:

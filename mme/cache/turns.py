@@ -20,7 +20,7 @@ from typing import Any, Final, Generic, TypeAlias, TypeVar
 from mme.workers.fairness import FairQueue, Share
 
 _EXPECTED_SECONDS: Final = 0.1  # of a load that has only begun
-_PATIENCE_SECONDS: Final = 0.1  # since a load began, until the next one may, whatever is late
+_PATIENCE_SECONDS: Final = 0.02  # since a load began, until the next one may, whatever is late
 
 Key = TypeVar("Key", bound=Hashable)
 Waiter: TypeAlias = "asyncio.Future[Share[Any] | None]"  # whose turn it is; nobody's, made ahead

@@ -88,8 +88,12 @@ class KeptForests:
             self._path(oldest).unlink(missing_ok=True)
         path = self._path(content)
         unfinished = path.with_suffix(".new")
-        unfinished.write_bytes(packed)
-        unfinished.replace(path)
+        try:
+            unfinished.write_bytes(packed)
+            unfinished.replace(path)
+        except OSError:
+            unfinished.unlink(missing_ok=True)
+            raise
         self._sizes[content] = len(packed)
         self._kept_bytes += len(packed)
 

@@ -32,7 +32,7 @@ _MARKS = {dtype: mark for mark, (_, dtype) in NUMBERS.items()}
 _LONG = struct.Struct(">q")
 _NONE = _LONG.pack(0)
 _read_long = _LONG.unpack_from
-_PATTERNS_KEPT, _LAYOUTS_KEPT = 64, 2_000
+_PATTERNS_KEPT, _LAYOUTS_KEPT = 8, 512
 _known: dict[Hashable, Pattern] = {}
 
 

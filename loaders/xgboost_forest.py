@@ -20,6 +20,7 @@ from loaders.xgboost_document import Document, Trees
 from loaders.xgboost_objectives import OBJECTIVES, Transform
 
 _NO_CHILD, _NOWHERE = -1, -1
+_WIDEST = 16_384  # features: a row is written twice, and kept ready
 
 
 def read_forest(document: Document) -> tuple[Forest, Transform]:
@@ -36,7 +37,10 @@ def read_forest(document: Document) -> tuple[Forest, Transform]:
         parameters, model = learner["learner_model_param"], learner["gradient_booster"]["model"]
         base = _base(parameters, link)
         outputs = list(model["tree_info"])[: _count(learner, model)]
-        forest = _flatten(trees, outputs, base, int(parameters["num_feature"]))
+        width = int(parameters["num_feature"])
+        if width > _WIDEST:
+            raise NotCompilable(f"it has {width} features, and {_WIDEST} are the most")
+        forest = _flatten(trees, outputs, base, width)
     except (LookupError, TypeError, ValueError, OverflowError) as exc:
         raise NotCompilable(f"its trees or objective are of another kind ({exc!r:.80})") from exc
     return forest, transform
@@ -45,7 +49,7 @@ def read_forest(document: Document) -> tuple[Forest, Transform]:
 def best_round(learner: Mapping[str, Any]) -> int | None:
     """The last round that answers, from 0; None: all of them do."""
     best = learner.get("attributes", {}).get("best_iteration")
-    return int(best) if best is not None and best.isdigit() else None
+    return int(best) if isinstance(best, str) and best.isdecimal() else None
 
 
 def _count(learner: Mapping[str, Any], model: Mapping[str, Any]) -> int:

@@ -120,6 +120,13 @@ def test_very_deep_trees_are_left_to_xgboost(tmp_path, monkeypatch):
         assert isinstance(read_member(path, Trust()).scorer, kind)
 
 
+def test_a_model_that_says_it_has_millions_of_features_is_left_to_xgboost(tmp_path):
+    path = save(train(), tmp_path, "model.json")
+    text = path.read_text().replace(f'"num_feature":"{FEATURES}"', '"num_feature":"9000000"')
+    path.write_text(text)
+    assert isinstance(read_member(path, Trust()).scorer, BoosterScorer)
+
+
 def test_an_ensemble_of_a_forest_and_a_booster_is_averaged(tmp_path):
     boosters = [train(seed=1), train(seed=2, booster="dart")]
     for place, booster in enumerate(boosters):

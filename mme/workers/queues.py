@@ -2,11 +2,10 @@
 
 Requests queue per model and tenant; tenants take turns by what they took, a tenant's models by the
 order of their first. A batch is what is queued for one model and tenant at that moment, up to the
-limits; nothing waits for it to fill. The worker has one batch and at most the next (`WINDOW`), or
-as many as it is known to be through with in `SHORT_SECONDS`, so that cancellation and fairness act
-on everything else, and the worker need not wait for us between two. While several tenants ask,
-batches are short, and none is on its way behind a long one: who asks little waits for what was
-handed over before.
+limits; nothing waits for it to fill. The worker has one batch and at most the next (`WINDOW`), so
+that cancellation and fairness act on everything else, and the worker need not wait for us between
+two. While several tenants ask, batches are short, and none is on its way behind a long one: who
+asks little waits for what was handed over before.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from mme.workers.fairness import FairQueue, Share
 from mme.workers.protocol import Answered, Ask, Faulted
 
 WINDOW: Final = 2
-SHORT_SECONDS: Final = 0.002  # of a batch, while several tenants ask; of several short ones
+SHORT_SECONDS: Final = 0.002  # of a batch, while several tenants ask
 _LATE_SECONDS: Final = 0.003  # for a request to wait until it is sent
 _LATE_FOR_SECONDS: Final = 0.05  # after the last one that did
 _MIXED_SECONDS: Final = 1.0  # for so long after another tenant's request they do
@@ -192,7 +191,7 @@ class WorkerQueue:
     def next_batch(self, now: float) -> Batch | None:
         """The next batch to send, or None while nothing waits or the worker has all it may have."""
         sent = self._sent
-        if not self.waiting_count or (len(sent) >= WINDOW and self._is_long()):
+        if not self.waiting_count or len(sent) >= WINDOW:
             return None
         is_mixed = now < self._mixed_until
         if is_mixed and sent and sent[0].charged_seconds > SHORT_SECONDS:
@@ -262,12 +261,6 @@ class WorkerQueue:
 
     def _request_seconds(self, model: str) -> float:
         return self._seconds.get(model, 0.0) + _ANSWER_SECONDS
-
-    def _is_long(self) -> bool:
-        """Whether what the worker has may keep it for long: a model's first batch always may."""
-        known, sent = self._seconds, self._sent
-        each = (one.charged_seconds if one.model in known else SHORT_SECONDS for one in sent)
-        return sum(each) >= SHORT_SECONDS
 
     def _learn(self, batch: Batch, seconds: float) -> None:
         count = len(batch.tickets)

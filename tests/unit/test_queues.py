@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 
-import pytest
-
 from mme.workers.protocol import Ask
 from mme.workers.queues import Ticket, WorkerQueue
 
@@ -37,16 +35,6 @@ async def test_the_worker_has_one_batch_and_at_most_the_next():
     assert queue.finish(first.number, 3.0) is first
     assert second.running_since == 3.0
     assert queue.next_batch(3.0).model == "c"
-
-
-@pytest.mark.parametrize(("seconds", "count"), [(0.0003, 5), (0.01, 2)])
-async def test_a_worker_has_as_many_batches_as_are_known_to_be_short(seconds, count):
-    queue = WorkerQueue(64, 1000)
-    fill(queue, "abcdefgh")
-    while (batch := queue.next_batch(0.0)) is not None:
-        queue.finish(batch.number, 0.0, seconds)
-    fill(queue, "abcdefgh")
-    assert sum(queue.next_batch(0.0) is not None for _ in range(8)) == count
 
 
 async def test_a_request_that_waited_long_makes_its_queue_late_for_a_while():

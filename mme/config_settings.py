@@ -79,7 +79,7 @@ SETTINGS: tuple[Setting, ...] = (
     _setting("restore", "cache.restore", "onoff", "Whether a restart brings back what was in memory, the hottest first."),
     _setting("refresh_seconds", "cache.refresh_seconds", "seconds", "An overwritten or deleted object is noticed within this time."),
     _setting("load_seconds", "cache.load_seconds", "seconds", "Time a download and load may take in all."),
-    _setting("load_concurrency", "cache.load_concurrency", "count", "Models being downloaded or loaded at once, at most."),
+    _setting("load_concurrency", "cache.load_concurrency", "count", "Models being downloaded or loaded at once, at most; one a worker while requests wait for it."),
     _setting("failure_seconds", "cache.failure_seconds", "seconds", "A failed load is remembered this long; doubles each time."),
     _setting("failure_limit_seconds", "cache.failure_limit_seconds", "seconds", "A failed load is remembered this long at most."),
     _setting("pressure_seconds", "cache.pressure_seconds", "seconds", "Time between looks at the machine's free memory."),

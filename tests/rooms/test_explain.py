@@ -79,7 +79,7 @@ async def test_a_model_in_memory_tells_where_since_when_and_when_its_turn_to_go_
     ],
 )
 async def test_an_evicted_model_tells_for_whom_and_by_which_rank(tmp_path, models, eviction, why):
-    members = booster(1, trees=200, depth=6, dart=True).members  # of 0.2 MB: pages more or less are little
+    members = booster(1, trees=200, depth=6, dart=True).members  # of 0.2 MB
     for number in range(16):
         drop(models, f"{number}.tar.gz", members)
     async with running_engine(tmp_path, memory=1_500_000, eviction=eviction) as engine:

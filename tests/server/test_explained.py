@@ -43,7 +43,7 @@ def ask(url, name):
 @pytest.fixture
 def url(tmp_path):
     """A server with room for a part of its models, of which each was asked for twice."""
-    members = booster(1, trees=200, depth=6, dart=True).members  # of 0.2 MB: pages more or less are little
+    members = booster(1, trees=200, depth=6, dart=True).members  # of 0.2 MB
     for name in NAMES:
         drop(tmp_path / "models", name, members)
     with serving(tmp_path, tmp_path / "models", "--memory", "1500000") as served:

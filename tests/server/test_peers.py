@@ -51,7 +51,7 @@ def test_a_short_comparison_has_every_server_under_the_same_loads_with_every_ans
 
 @pytest.mark.timeout(120)
 def test_a_mix_with_room_for_half_loads_again_and_answers_rightly(tmp_path):
-    flags = ("--models=8", "--rounds=1", "--seconds=0.5", "--connections=1")
+    flags = ("--models=48", "--rounds=1", "--seconds=0.5", "--connections=1")
     done, result = run("zipf", tmp_path, *flags)
     assert done.returncode == 0, done.stdout
     words = {goal["goal"]: goal["word"] for goal in result["goals"]}

@@ -70,7 +70,9 @@ class KeptForests:
         if content not in self._sizes:
             return None
         with self._turn:
-            size_bytes = self._sizes.pop(content)
+            size_bytes = self._sizes.pop(content, None)
+            if size_bytes is None:  # it had to make room meanwhile
+                return None
             try:
                 found = _decode(self._path(content).read_bytes())
             except (OSError, msgspec.MsgspecError):  # someone has deleted or cut it

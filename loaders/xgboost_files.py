@@ -121,7 +121,10 @@ def _member(data: bytes) -> Member:
         known = booster_member(_booster(data), facts=facts).scorer
         asked = np.zeros((0, forest.width), np.float32)
         rows = rows_to_compare(forest, asked, _COMPARED_ROWS)
-        _kinds[kind] = agree(known, flat, rows, facts.objective)
+        try:
+            _kinds[kind] = agree(known, flat, rows, facts.objective)
+        except (ValueError, TypeError):  # XGBoostError, too; it says so when it is asked
+            _kinds[kind] = False
     if forest.depth > _DEEPEST or not _kinds.get(kind, False):
         return _remembered(data, facts)
     return Member(

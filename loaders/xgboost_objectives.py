@@ -31,7 +31,7 @@ class Transform:
 
     def one(self, sums: Array) -> Array:
         """The answer to a lone row's sums."""
-        if self.lone is None:
+        if self.lone is None or sums.size > 1:
             return self.many(sums.reshape(1, -1))
         return np.array([self.lone(sums.item())], dtype=np.float32)
 

@@ -113,6 +113,26 @@ def test_what_is_none_of_ours_is_answered_by_xgboost_each_time_it_is_loaded(tmp_
         np.testing.assert_array_equal(member.scorer.predict(rows_of(5)), wanted)
 
 
+@pytest.mark.parametrize("objective", ["binary:logistic", "reg:logistic", "count:poisson"])
+def test_several_labels_are_answered_together_and_alone(tmp_path, objective):
+    rows = np.nan_to_num(rows_of(300))
+    table = xgboost.DMatrix(rows, rows[:, :2] > 0)
+    booster = xgboost.train({"objective": objective, "nthread": 1}, table, 5)
+    scorer = read_member(save(booster, tmp_path), Trust()).scorer
+    assert isinstance(scorer, FlatScorer)
+    wanted = booster.inplace_predict(rows)
+    np.testing.assert_array_equal(scorer.predict(rows), wanted, strict=True)
+    np.testing.assert_array_equal(scorer.one(rows[0].tolist()), wanted[:1], strict=True)
+
+
+def test_a_kind_whose_comparison_fails_is_left_to_xgboost(tmp_path, monkeypatch):
+    def fail(*_):
+        raise ValueError("no answer")
+
+    monkeypatch.setattr(xgboost_files, "agree", fail)
+    assert isinstance(read_member(save(train(), tmp_path), Trust()).scorer, BoosterScorer)
+
+
 def test_very_deep_trees_are_left_to_xgboost(tmp_path, monkeypatch):
     path = save(train(rounds=3, max_depth=4), tmp_path)
     for deepest, kind in ((4, FlatScorer), (3, BoosterScorer)):

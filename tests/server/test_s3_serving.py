@@ -43,7 +43,7 @@ def test_models_dropped_into_s3_answer_boto3_while_eviction_goes_on(tmp_path, bu
     for seed, model in enumerate(trained):
         bucket.put(f"prod/tenant {seed}/model.tar.gz", tarball(model.members))
     with (
-        serving(tmp_path, bucket.url("prod/"), *s3_flags(bucket), "--memory", "400KB") as server,
+        serving(tmp_path, bucket.url("prod/"), *s3_flags(bucket), "--memory", "180KB") as server,
         runtime_client(server.url) as client,
     ):
         order = [seed for _ in range(4) for seed in range(12)]
@@ -55,7 +55,7 @@ def test_models_dropped_into_s3_answer_boto3_while_eviction_goes_on(tmp_path, bu
         assert predict(client, "/new.tar.gz") == pytest.approx(booster(77).prediction, rel=1e-6)
         state = server.state()
         assert [event for event in state["events"] if event["kind"] == "evicted"]
-        assert state["memory"]["resident_bytes"] <= state["memory"]["budget_bytes"] == 400_000
+        assert state["memory"]["resident_bytes"] <= state["memory"]["budget_bytes"] == 180_000
 
 
 def test_models_fetched_in_ranges_answer_and_are_switched_when_overwritten(tmp_path, bucket):

@@ -169,8 +169,12 @@ class Keeping(Protocol):
         """From now on it does, in a directory of this process's own. After `prepare`."""
         ...
 
-    def keep(self, content: str, model: Model) -> None:
-        """Keeps a model of its own before it is closed, if it can; `content` names its files."""
+    def keep(self, content: str, model: Model) -> bool:
+        """Keeps a model of its own before it is closed, if it can; `content` names its files.
+
+        Whether it is kept: then what it holds is a few large blocks, which malloc gives to no
+        thread alone when they are freed.
+        """
         ...
 
     def load_kept(self, content: str) -> Model | None:

@@ -14,22 +14,23 @@ base score on, as XGBoost does: the same to the last bit.
 
 from __future__ import annotations
 
+import functools
 import math
 import struct
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from loaders.codecs import Array
 
 _PLACES = 32_768  # rows times trees a step: what the processor's second caches hold
+_FLOAT = np.dtype(np.float32)
 _LESS, _GREATER = np.float32(-np.inf), np.float32(np.inf)  # than any feature: they are finite
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Forest:
+class Forest(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Trees of equal number for each output, a column a property; the first nodes are the roots.
 
     The roots stand output by output, within an output in the order in which they are added up.
@@ -58,57 +59,34 @@ class Forest:
         """What the arrays hold."""
         return self.side.nbytes + self.value.nbytes + self.left.nbytes
 
-
-class ForestCall:
-    """Scores with one forest, in one thread at a time.
-
-    Args:
-        forest: the trees.
-    """
-
-    def __init__(self, forest: Forest) -> None:
-        self.forest = forest
-        roots = slice(forest.roots)
-        self._sides = forest.side[roots].astype(np.intp)
-        self._values = forest.value[roots]
-        self._lefts = forest.left[roots].astype(np.intp)
-        self._base = np.array(forest.base, np.float32)
-        self._row = np.full(forest.leaf_side + 1, _LESS)
-        self._write_row = struct.Struct(f"<{forest.width}f").pack_into
-        self._summands = np.empty(
-            (len(self._base), forest.roots // len(self._base) + 1), np.float32
-        )
-        self._summands[:, 0] = self._base
-
-    def one(self, numbers: Sequence[float]) -> NDArray[np.float32] | None:
+    def sum_one(self, numbers: Sequence[float]) -> NDArray[np.float32] | None:
         """The sums of one row of as many numbers as there are features, an output each.
 
         None where one of them is infinite or none. Raises OverflowError where one is too large.
         """
         if not math.isfinite(sum(numbers)):
             return None
-        forest, row, width = self.forest, self._row, self.forest.width
-        self._write_row(row.data, 0, *numbers)
-        row[width:-1] = row[:width]
-        side, value, left = forest.side, forest.value, forest.left
-        places = self._lefts + (row.take(self._sides) >= self._values)
-        for _ in range(forest.depth - 1):
+        row = np.frombuffer(_row_writer(self.width)(*numbers, *numbers, -math.inf), _FLOAT)
+        side, value, left, roots = self.side, self.value, self.left, self.roots
+        higher = row.take(side[:roots]) >= value[:roots]
+        places = np.add(left[:roots], higher, dtype=np.intp)
+        for _ in range(self.depth - 1):
             higher = row.take(side.take(places)) >= value.take(places)
             places = np.add(left.take(places), higher, dtype=np.intp)
-        summands = self._summands
-        summands[:, 1:] = value.take(places).reshape(len(summands), -1)
+        summands = value.take(places).reshape(len(self.base), -1)
+        summands[:, 0] += np.array(self.base, _FLOAT)
         sums: NDArray[np.float32] = np.add.accumulate(summands, axis=1)[:, -1]
         return sums
 
-    def __call__(self, rows: Array) -> NDArray[np.float32]:
+    def sum_all(self, rows: Array) -> NDArray[np.float32]:
         """The sums of each row, an output each; a feature that is missing is NaN, none infinite."""
-        table, outputs = self._table(rows), len(self._base)
-        summands = np.empty((outputs, self.forest.roots // outputs + 1, len(rows)), np.float32)
-        summands[:, 0] = self._base[:, None]
-        leaves = np.empty((self.forest.roots, len(rows)), np.float32)
+        table, outputs = self._table(rows), len(self.base)
+        summands = np.empty((outputs, self.roots // outputs + 1, len(rows)), np.float32)
+        summands[:, 0] = np.array(self.base, _FLOAT)[:, None]
+        leaves = np.empty((self.roots, len(rows)), np.float32)
         step = max(1, _PLACES // max(1, len(rows)))
-        for first in range(0, self.forest.roots, step):
-            some = slice(first, first + step)
+        for first in range(0, self.roots, step):
+            some = slice(first, min(first + step, self.roots))
             leaves[some] = self._walk(table, some)
         summands[:, 1:] = leaves.reshape(outputs, -1, len(rows))
         sums: NDArray[np.float32] = np.add.accumulate(summands, axis=1)[:, -1]
@@ -116,8 +94,8 @@ class ForestCall:
 
     def _table(self, rows: Array) -> NDArray[np.float32]:
         """A row each column, written twice; then what leaves look at."""
-        width = self.forest.width
-        table = np.empty((self.forest.leaf_side + 1, len(rows)), np.float32)
+        width = self.width
+        table = np.empty((self.leaf_side + 1, len(rows)), np.float32)
         less, greater = table[:width], table[width:-1]
         less[:] = rows.T
         greater[:] = less
@@ -129,15 +107,21 @@ class ForestCall:
 
     def _walk(self, table: NDArray[np.float32], some: slice) -> NDArray[np.float32]:
         """What some of the trees add to each row."""
-        side, value, left = self.forest.side, self.forest.value, self.forest.left
+        side, value, left = self.side, self.value, self.left
         flat, count = table.ravel(), np.intp(table.shape[1])
         own = np.arange(count)
-        higher = table.take(self._sides[some], axis=0) >= self._values[some, None]
-        places = self._lefts[some, None] + higher
-        for _ in range(self.forest.depth - 1):
+        higher = table.take(side[some], axis=0) >= value[some, None]
+        places = left[some, None].astype(np.intp) + higher
+        for _ in range(self.depth - 1):
             looked_at = side.take(places) * count
             looked_at += own
             higher = flat.take(looked_at) >= value.take(places)
             places = left.take(places).astype(np.intp)
             places += higher
         return value.take(places)
+
+
+@functools.lru_cache(maxsize=256)
+def _row_writer(width: int) -> Callable[..., bytes]:
+    """What makes a row, written twice, of numbers; an infinite one is refused, unlike by "f"."""
+    return struct.Struct(f"<{2 * width + 1}f").pack

@@ -1,30 +1,41 @@
 """Flat forests of models that were unloaded, in files: to load one again takes a tenth of the time.
 
 Decisions: a model is kept when it is unloaded, for most never are; its own files need not even be
-looked at then. The directory is this process's own, readable by nobody else, and goes with it. What
-was not asked for the longest goes first; a full disk only means that nothing is kept. Rejected: to
-keep them in memory, which is what unloading was for.
+looked at then. A file is nothing but the arrays, which lie in memory as they were read, in one
+piece; what else a forest is, some hundred bytes, stays in memory: between two loads the caches go
+cold, so that what a load costs is the code it runs through. The directory is this process's own,
+readable by nobody else, and goes with it. What was not asked for the longest goes first; a full
+disk only means that nothing is kept. Rejected: to keep the trees in memory, which is what unloading
+was for.
 """
 
 from __future__ import annotations
 
-import hashlib
+import os
 import threading
 from collections.abc import Sequence
 from contextlib import suppress
+from itertools import count
 from pathlib import Path
+from sys import intern
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from loaders.forest import Forest
 from loaders.xgboost_objectives import OBJECTIVES
 from loaders.xgboost_scorers import FlatScorer, Member
 
 _LIMIT_BYTES = 256 * 1024**2
+_LIMIT_MODELS = 20_000  # small ones; what is known of them lies in memory
+_FLOAT = np.dtype(np.float32)
+_ALIGNED_BYTES = 4
 
 
-class _Kept(msgspec.Struct, frozen=True, array_like=True):
+class _Shape(msgspec.Struct, frozen=True, gc=False):
+    """All that makes a member, but for its arrays."""
+
     width: int
     objective: str
     classes: int
@@ -32,13 +43,15 @@ class _Kept(msgspec.Struct, frozen=True, array_like=True):
     base: tuple[float, ...]
     roots: int
     depth: int
-    types: tuple[str, str]  # of numbers: sides, left children
-    side: bytes
-    value: bytes
-    left: bytes
+    nodes: int
+    side: np.dtype[np.unsignedinteger]
+    left: np.dtype[np.unsignedinteger]
 
 
-_encode, _decode = msgspec.msgpack.Encoder().encode, msgspec.msgpack.Decoder(list[_Kept]).decode
+class _File(msgspec.Struct, frozen=True, gc=False):
+    path: str
+    size_bytes: int
+    members: tuple[_Shape, ...]
 
 
 class KeptForests:
@@ -52,88 +65,117 @@ class KeptForests:
     def __init__(self, directory: Path | None = None, limit_bytes: int = _LIMIT_BYTES) -> None:
         self.directory = directory
         self._limit_bytes = limit_bytes
-        self._sizes: dict[str, int] = {}  # in bytes; the one asked for last stands last
+        self._files: dict[str, _File] = {}  # the one asked for last stands last
+        self._numbers = count()
         self._kept_bytes = 0
         self._turn = threading.Lock()
 
-    def keep(self, content: str, members: Sequence[Member]) -> None:
-        """Keeps members that are flat forests; others are passed over."""
-        if self.directory is None or content in self._sizes:
-            return
-        kept = [_pack(each, each.scorer) for each in members if isinstance(each.scorer, FlatScorer)]
-        if kept and len(kept) == len(members):
-            with self._turn, suppress(OSError):
-                self._write(content, _encode(kept))
+    def keep(self, content: str, members: Sequence[Member]) -> bool:
+        """Whether members are kept now: only flat forests are."""
+        if self.directory is None or content in self._files:
+            return content in self._files
+        flat = [each.scorer.forest for each in members if isinstance(each.scorer, FlatScorer)]
+        if not flat or len(flat) < len(members):
+            return False
+        packed = b"".join(map(_pack, flat))
+        shapes = tuple(map(_shape, members, flat))
+        with self._turn, suppress(OSError):
+            self._write(content, packed, shapes)
+        return content in self._files
 
     def find(self, content: str) -> list[Member] | None:
         """What was kept, or None."""
-        if content not in self._sizes:
-            return None
         with self._turn:
-            size_bytes = self._sizes.pop(content, None)
-            if size_bytes is None:  # it had to make room meanwhile
+            file = self._files.pop(content, None)
+            if file is None:
                 return None
-            try:
-                found = _decode(self._path(content).read_bytes())
-            except (OSError, msgspec.MsgspecError):  # someone has deleted or cut it
-                self._kept_bytes -= size_bytes
+            data = _read(file.path, file.size_bytes)
+            if len(data) < file.size_bytes:  # someone has deleted or cut it
+                self._kept_bytes -= file.size_bytes
                 return None
-            self._sizes[content] = size_bytes
-        return list(map(_unpack, found))
+            self._files[content] = file
+        members, start = [], 0
+        for shape in file.members:
+            member, start = _unpack(shape, data, start)
+            members.append(member)
+        return members
 
-    def _write(self, content: str, packed: bytes) -> None:
+    def _write(self, content: str, packed: bytes, members: tuple[_Shape, ...]) -> None:
         if len(packed) > self._limit_bytes:
             return
-        while self._kept_bytes + len(packed) > self._limit_bytes:
-            oldest = next(iter(self._sizes))
-            self._kept_bytes -= self._sizes.pop(oldest)
-            self._path(oldest).unlink(missing_ok=True)
-        path = self._path(content)
-        unfinished = path.with_suffix(".new")
+        while self._kept_bytes + len(packed) > self._limit_bytes or (
+            len(self._files) >= _LIMIT_MODELS
+        ):
+            oldest = self._files.pop(next(iter(self._files)))
+            self._kept_bytes -= oldest.size_bytes
+            Path(oldest.path).unlink(missing_ok=True)
+        path = Path(self.directory or "", f"forest-{next(self._numbers)}")
         try:
-            unfinished.write_bytes(packed)
-            unfinished.replace(path)
+            path.write_bytes(packed)
         except OSError:
-            unfinished.unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
             raise
-        self._sizes[content] = len(packed)
+        self._files[content] = _File(str(path), len(packed), members)
         self._kept_bytes += len(packed)
 
-    def _path(self, content: str) -> Path:
-        return Path(self.directory or "", hashlib.sha256(content.encode()).hexdigest())
+
+def _read(path: str, size_bytes: int) -> bytes:
+    """As much of it as there is, into memory of just that size."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return b""
+    try:
+        return os.read(fd, size_bytes)
+    except OSError:
+        return b""
+    finally:
+        os.close(fd)
 
 
-def _pack(member: Member, scorer: FlatScorer) -> _Kept:
-    forest = scorer.forest
-    return _Kept(
-        width=member.width,
-        objective=member.objective,
-        classes=member.classes,
-        outputs=member.outputs,
-        base=forest.base,
-        roots=forest.roots,
-        depth=forest.depth,
-        types=(forest.side.dtype.str, forest.left.dtype.str),
-        side=forest.side.tobytes(),
-        value=forest.value.tobytes(),
-        left=forest.left.tobytes(),
+def _shape(member: Member, forest: Forest) -> _Shape:
+    return _Shape(
+        member.width,
+        intern(member.objective),
+        member.classes,
+        member.outputs,
+        forest.base,
+        forest.roots,
+        forest.depth,
+        forest.nodes,
+        forest.side.dtype,
+        forest.left.dtype,
     )
 
 
-def _unpack(kept: _Kept) -> Member:
+def _pack(forest: Forest) -> bytes:
+    return b"".join(map(_padded, (forest.value, forest.left, forest.side)))
+
+
+def _padded(array: NDArray[np.generic]) -> bytes:
+    return array.tobytes() + bytes(-array.nbytes % _ALIGNED_BYTES)
+
+
+def _unpack(shape: _Shape, data: bytes, start: int) -> tuple[Member, int]:
+    """The member whose arrays start there, and where the next one's do."""
+    nodes, lefts = shape.nodes, start + _FLOAT.itemsize * shape.nodes
+    sides = lefts + nodes * shape.left.itemsize
+    sides += -sides % _ALIGNED_BYTES
+    end = sides + nodes * shape.side.itemsize
     forest = Forest(
-        width=kept.width,
-        base=kept.base,
-        roots=kept.roots,
-        depth=kept.depth,
-        side=np.frombuffer(kept.side, kept.types[0]),
-        value=np.frombuffer(kept.value, np.float32),
-        left=np.frombuffer(kept.left, kept.types[1]),
+        width=shape.width,
+        base=shape.base,
+        roots=shape.roots,
+        depth=shape.depth,
+        side=np.frombuffer(data, shape.side, nodes, sides),
+        value=np.frombuffer(data, _FLOAT, nodes, start),
+        left=np.frombuffer(data, shape.left, nodes, lefts),
     )
-    return Member(
-        width=kept.width,
-        objective=kept.objective,
-        classes=kept.classes,
-        outputs=kept.outputs,
-        scorer=FlatScorer(forest, OBJECTIVES[kept.objective][1]),
+    member = Member(
+        width=shape.width,
+        objective=shape.objective,
+        classes=shape.classes,
+        outputs=shape.outputs,
+        scorer=FlatScorer(forest, OBJECTIVES[shape.objective][1]),
     )
+    return member, end + -end % _ALIGNED_BYTES

@@ -11,11 +11,11 @@ from __future__ import annotations
 import os
 import threading
 import weakref
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
+import msgspec
 import numpy as np
 
 from loaders.codecs import Array
@@ -32,10 +32,9 @@ from loaders.contract import (
     Twin,
 )
 from loaders.hot_rows import HotRows
-from loaders.rows import RowPredictor
-from loaders.signatures import OUTPUT_NAME, TensorSpec
+from loaders.signatures import Signature
 from loaders.sniff import XGBOOST_KINDS, sniff
-from loaders.xgboost_output import answer_encoders
+from loaders.xgboost_kind import kind_of
 from loaders.xgboost_scorers import FlatScorer, Member
 
 if TYPE_CHECKING:
@@ -43,7 +42,6 @@ if TYPE_CHECKING:
     from loaders.kept_forests import KeptForests
 
 _VOTING_OBJECTIVES = frozenset({"multi:softmax", "binary:hinge"})
-_LONE_FEATURES = 1_000  # beyond, an array is the faster way to take them in
 _COMPILING_BYTES, _COMPILING_NODE_BYTES = 2 * 1024**2, 1024  # of memory, beside and for a node
 _ENSEMBLE = "SAGEMAKER_INFERENCE_ENSEMBLE"  # the image's own switch
 
@@ -69,10 +67,11 @@ class XgboostLoader:
 
         self._kept = KeptForests(directory)
 
-    def keep(self, content: str, model: Model) -> None:
+    def keep(self, content: str, model: Model) -> bool:
         """As Keeping."""
-        if self._kept is not None and isinstance(model, XgboostModel):
-            self._kept.keep(content, model.members)
+        if self._kept is None or not isinstance(model, XgboostModel):
+            return False
+        return self._kept.keep(content, model.members)
 
     def load_kept(self, content: str) -> Model | None:
         """As Keeping."""
@@ -111,25 +110,30 @@ class XgboostModel:
     One alone may be compiled; what is compiled answers in its place, and the original goes.
     """
 
+    __slots__ = ("_hot", "_kind", "_size_bytes", "members")
+
     def __init__(self, members: Sequence[Member], size_bytes: int = 0) -> None:
         self.members = tuple(members)
         self._hot: HotRows | None = None  # None: its rows need not be counted
         self._size_bytes = size_bytes
-        encoders = answer_encoders(members[0].objective, members[0].classes)
-        outputs = members[0].outputs
-        self.tensors = self._rows = RowPredictor(
-            width=members[0].width,
-            run=self._run,
-            default_content="libsvm",
-            default_accept=next(iter(encoders)),
-            encoders=encoders,
-            outputs=(TensorSpec(name=OUTPUT_NAME, datatype="FP32", shape=outputs),),
-            one=self._run_one if members[0].width <= _LONE_FEATURES else None,
-        )
+        self._kind = kind_of(members[0])
 
     def predict(self, payloads: Sequence[Payload]) -> list[Answer | ModelFault]:
         """Answers in the order of `payloads`."""
-        return self._rows.predict(payloads)
+        return self._kind.predict(self, payloads)
+
+    @property
+    def tensors(self) -> XgboostModel:
+        """As TensorModel: itself."""
+        return self
+
+    def signature(self) -> Signature:
+        """As Tensors."""
+        return self._kind.signature
+
+    def infer(self, feed: Mapping[str, Array]) -> Mapping[str, Array]:
+        """As Tensors."""
+        return self._kind.infer(self, feed)
 
     def nbytes(self) -> int:
         """What the trees take; of XGBoost's own, about the size of the files."""
@@ -174,7 +178,9 @@ class XgboostModel:
         gone = threading.Event()
         [member] = self.members
         weakref.finalize(member.scorer, gone.set)
-        self.members = (replace(member, scorer=cast("CompiledCall", twin)),)  # the switch
+        self.members = (
+            msgspec.structs.replace(member, scorer=cast("CompiledCall", twin)),
+        )  # the switch
         self._hot = None
         return gone
 
@@ -184,7 +190,8 @@ class XgboostModel:
         lone = scorers[0] if len(scorers) == 1 else None
         return lone.forest.nodes if isinstance(lone, FlatScorer) else 0
 
-    def _run_one(self, numbers: list[float]) -> Array | None:
+    def run_one(self, numbers: list[float]) -> Array | None:
+        """As `run` of one row of as many numbers as features; None where that has to be asked."""
         members = self.members
         if len(members) != 1:
             return None
@@ -196,7 +203,8 @@ class XgboostModel:
             hot.note([numbers])
         return answer
 
-    def _run(self, rows: Array) -> Array:
+    def run(self, rows: Array) -> Array:
+        """What `Booster.predict` gives. Raises ModelFault."""
         if np.isinf(rows).any():
             raise BadPayload(
                 "Unable to evaluate payload provided: a feature is infinite or too large."

@@ -23,7 +23,7 @@ from loaders.codecs import ENCODERS, Array, Encoder, csv_line
 from loaders.contract import PredictionRaised
 from loaders.recordio import write_records
 
-_SELECTION = "SAGEMAKER_INFERENCE_OUTPUT"  # the image's own switch
+SELECTION = "SAGEMAKER_INFERENCE_OUTPUT"  # the image's own switch
 _NOT_A_NUMBER = float("nan")
 _LOG = logging.getLogger(__name__)
 
@@ -89,7 +89,7 @@ def answer_encoders(objective: str, classes: int) -> Mapping[str, Encoder]:
         objective: the model's, e.g. "binary:logistic".
         classes: of a "multi:" objective; of any other it does not matter.
     """
-    keys = os.environ.get(_SELECTION, "").replace(" ", "").lower()
+    keys = os.environ.get(SELECTION, "").replace(" ", "").lower()
     if not keys:
         return {**ENCODERS, "csv": csv_line}  # on one line, as the image does in multi-model mode
     if objective.startswith("binary:"):

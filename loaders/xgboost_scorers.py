@@ -11,8 +11,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+import msgspec
+
 from loaders.codecs import Array
-from loaders.forest import Forest, ForestCall
+from loaders.forest import Forest
 from loaders.xgboost_objectives import Transform
 
 if TYPE_CHECKING:
@@ -42,8 +44,7 @@ class Scorer(Protocol):
         ...
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Member:
+class Member(msgspec.Struct, frozen=True, kw_only=True):
     """One model of those that answer together."""
 
     width: int
@@ -106,31 +107,28 @@ class BoosterScorer:
 
 
 class FlatScorer:
-    """A flat forest, without XGBoost.
+    """A flat forest, without XGBoost; in any thread.
 
     Args:
         forest: the trees.
         transform: sums -> answers.
     """
 
-    def __init__(self, forest: Forest, transform: Transform) -> None:
-        self._call = ForestCall(forest)
-        self.transform = transform
+    __slots__ = ("__weakref__", "forest", "transform")
 
-    @property
-    def forest(self) -> Forest:
-        """The trees."""
-        return self._call.forest
+    def __init__(self, forest: Forest, transform: Transform) -> None:
+        self.forest = forest
+        self.transform = transform
 
     def predict(self, rows: Array) -> Array:
         """As Scorer."""
-        return self.transform.many(self._call(rows))
+        return self.transform.many(self.forest.sum_all(rows))
 
     def one(self, numbers: Sequence[float]) -> Array | None:
         """As Scorer; a row with a number that is infinite or none is not answered here."""
-        sums = self._call.one(numbers)
+        sums = self.forest.sum_one(numbers)
         return None if sums is None else self.transform.one(sums)
 
     def margins(self, rows: Array) -> Array:
         """As Scorer."""
-        return self._call(rows)
+        return self.forest.sum_all(rows)

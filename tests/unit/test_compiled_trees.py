@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 import io
 import tempfile
 from functools import lru_cache
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 import xgboost
@@ -67,7 +67,7 @@ def read(booster):
 
 def member(booster):
     """As it is loaded where flat forests are believed."""
-    return dataclasses.replace(booster_member(booster), scorer=FlatScorer(*read(booster)))
+    return msgspec.structs.replace(booster_member(booster), scorer=FlatScorer(*read(booster)))
 
 
 def sums(booster, rows, **how):
@@ -183,7 +183,7 @@ def test_one_split_leaf_or_default_that_differs_is_found_out():
     for kind in (FlatScorer, CompiledCall):
         assert agree(original, kind(forest, transform), rows, "reg:squarederror")
         for changes in ({"value": split}, {"value": weight}, {"side": default}):
-            other = kind(dataclasses.replace(forest, **changes), transform)
+            other = kind(msgspec.structs.replace(forest, **changes), transform)
             assert not agree(original, other, rows, "reg:squarederror")
 
 
@@ -193,7 +193,7 @@ def test_a_sum_that_differs_by_the_last_bit_is_found_out():
     base = tuple(score + 1e-7 for score in forest.base)
     rows = rows_to_compare(forest, table(1))
     for kind in (FlatScorer, CompiledCall):
-        other = kind(dataclasses.replace(forest, base=base), transform)
+        other = kind(msgspec.structs.replace(forest, base=base), transform)
         assert not agree(booster_member(booster).scorer, other, rows, "multi:softmax")
 
 
@@ -292,7 +292,7 @@ def test_a_model_that_was_refused_is_never_due_again():
     assert model.due_bytes()
     [only] = model.members
     booster = booster_member(train("binary:logistic"))
-    model.members = (dataclasses.replace(only, scorer=booster.scorer),)
+    model.members = (msgspec.structs.replace(only, scorer=booster.scorer),)
     with pytest.raises(NotCompilable):
         model.compile()
     ask_lone_rows(model)

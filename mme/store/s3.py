@@ -39,6 +39,8 @@ from mme.store.s3_errors import answer_error, code_in, credentials_error, silenc
 
 _CHUNK_BYTES = 256 * 1024
 _ATTEMPTS = 3
+_SENDING = "before-send.s3.GetObject"
+_ANSWERED = ("304", "NoSuchKey")  # with no object, but by the place where it would be
 _PROBE_KEY = ModelKey(".mme-probe")
 _NO_CREDENTIALS = (
     CredentialRetrievalError,
@@ -123,6 +125,7 @@ class S3Store:
                 if credentials is not None:
                     sender = self._client._endpoint.http_session  # noqa: SLF001 - its connections
                     self._direct = DirectGet(sender.send, credentials.get_frozen_credentials)
+                    self._client.meta.events.register(_SENDING, self._direct.note)
         return self._client
 
     def _client_arguments(self) -> dict[str, Any]:
@@ -154,10 +157,7 @@ class S3Store:
             return body
         if (reply := await self._get(key, conditions)) is None:
             return None
-        body = reply["Body"].raw_stream
-        if self._direct is not None:
-            self._direct.learn(str(body.url), path, body.request_info.headers)
-        return body
+        return reply["Body"].raw_stream
 
     async def _ask_directly(
         self, path: str, conditions: Mapping[str, str]
@@ -189,14 +189,16 @@ class S3Store:
 
     async def _get(self, key: ModelKey, conditions: Mapping[str, str]) -> dict[str, Any] | None:
         """GET; None where the object still is what is known. An empty one has no ranges."""
-        client = await self._connected()
+        client, path = await self._connected(), self._prefix + key
         given = {name.replace("-", ""): value for name, value in conditions.items()}
         with self._translated(key):
             try:
                 reply: dict[str, Any] = await client.get_object(
-                    Bucket=self._bucket, Key=self._prefix + key, **given
+                    Bucket=self._bucket, Key=path, **given
                 )
             except ClientError as error:
+                if self._direct is not None and _code(error) in _ANSWERED:
+                    self._direct.learn(path)
                 match _status(error):
                     case 304:
                         return None
@@ -205,6 +207,8 @@ class S3Store:
                     case 416 if given.pop("Range", None):
                         return await self._get(key, {})
                 raise
+        if self._direct is not None:
+            self._direct.learn(path)
         return reply
 
     def _read_all(self, body: Any, version: ArtifactVersion) -> AsyncGenerator[bytes, None]:  # noqa: ANN401 - aiohttp's

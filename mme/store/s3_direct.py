@@ -1,11 +1,12 @@
 """The GET that a store sends again and again, without the steps that botocore takes around each.
 
 Decisions: where objects lie, in which region they are signed for and with which headers is learned
-from a GET of botocore's own that was answered; what differs from that one in more than the key goes
-to botocore again. It is asked, too, whenever the answer is neither the object nor "unchanged" nor
-"not there", so that its retries, redirects and words for errors stay the only ones. It took 2.8 ms
-of processor time a GET, more than all else of a small model's way to disk; this takes 1. What would
-change our mind: botocore in a tenth of its time.
+from a GET of botocore's own that was answered, be it by "unchanged" or by "no such key"; what
+differs from that one in more than the key goes to botocore again. It is asked, too, whenever the
+answer is neither the object nor "unchanged" nor "not there", so that its retries, redirects and
+words for errors stay the only ones. It took 2.8 ms of processor time a GET, more than all else of a
+small model's way to disk; this takes 1. What would change our mind: botocore in a tenth of its
+time.
 """
 
 from __future__ import annotations
@@ -54,9 +55,9 @@ class Place:
         object.__setattr__(self, "path", parts.path)
 
     @classmethod
-    def of(cls, url: str, key: str, headers: Mapping[str, str]) -> Self | None:
+    def of(cls, url: str, key: str, authorization: str) -> Self | None:
         """What a signed GET of `key` tells; None where another would have to differ from it."""
-        found = _AUTHORIZATION.match(headers.get("Authorization", ""))
+        found = _AUTHORIZATION.match(authorization)
         if found is None or not url.endswith("/" + quoted(key)):
             return None
         if not set(found[2].split(";")) <= _KNOWN:
@@ -100,10 +101,18 @@ class DirectGet:
         self._send = send
         self._credentials = credentials
         self._place: Place | None = None
+        self._sent: Any = None  # botocore's latest
 
-    def learn(self, url: str, key: str, headers: Mapping[str, str]) -> None:
-        """Takes in what a GET of `key` looked like that was answered with the object."""
-        self._place = self._place or Place.of(url, key, headers)
+    def note(self, request: Any, **_: object) -> None:  # noqa: ANN401 - botocore's
+        """For botocore to call: what it is about to send."""
+        self._sent = request
+
+    def learn(self, key: str) -> None:
+        """Takes in what a GET of `key` looked like that was answered, if it is the latest one."""
+        if self._place is None and self._sent is not None:
+            told = self._sent.headers.get("Authorization", b"")
+            text = told.decode() if isinstance(told, bytes) else str(told)
+            self._place = Place.of(self._sent.url, key, text)
 
     def forget(self) -> None:
         """Something is not as it was: the next GET is botocore's."""

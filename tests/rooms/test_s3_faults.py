@@ -111,6 +111,20 @@ async def test_an_s3_that_ignores_the_condition_is_taken_at_its_etag() -> None:
         assert b'if-none-match: "e1"' in server.requests[0].lower()
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [reply("304 Not Modified", b"", ETag='"e1"'), refusal("404 Not Found", "NoSuchKey")],
+    ids=["unchanged", "not there"],
+)
+async def test_after_one_answer_of_its_place_botocore_is_not_asked_again(answer: Answer) -> None:
+    known = ArtifactVersion(location="s3://bucket/models/", key=KEY, etag="e1", size_bytes=4)
+    async with serve_raw(answer) as server, store_at(server.endpoint) as store:
+        for _ in range(2):
+            with contextlib.suppress(ArtifactUnavailable):
+                assert await read(store, known) is None
+    assert [b"amz-sdk-request" in request for request in server.requests] == [True, False]
+
+
 @pytest.mark.parametrize("models", ["s3://bucket/a/b", "s3://bucket/a/b/", "s3://bucket//a/b//"])
 async def test_prefix_and_key_are_joined_by_one_slash(models: str) -> None:
     async with serve_raw(GOOD) as server, store_at(server.endpoint, models) as store:

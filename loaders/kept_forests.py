@@ -72,11 +72,11 @@ class KeptForests:
 
     def keep(self, content: str, members: Sequence[Member]) -> bool:
         """Whether members are kept now: only flat forests are."""
-        if self.directory is None or content in self._files:
-            return content in self._files
         flat = [each.scorer.forest for each in members if isinstance(each.scorer, FlatScorer)]
-        if not flat or len(flat) < len(members):
+        if self.directory is None or not flat or len(flat) < len(members):
             return False
+        if content in self._files:
+            return True
         packed = b"".join(map(_pack, flat))
         shapes = tuple(map(_shape, members, flat))
         with self._turn, suppress(OSError):

@@ -30,16 +30,15 @@ from loaders.contract import (
     Trust,
 )
 from loaders.find import Found, find_loader, loader_by_name
-from loaders.printing import Sink, speaking
-from loaders.signatures import OIP_TYPE, TensorModel
-from mme.domain import Signature
+from loaders.printing import speaking
+from loaders.signatures import OIP_TYPE
 from mme.workers import full, memory
-from mme.workers.child_answers import fault_of, outcome, unexpected
+from mme.workers.child_answers import Voice, fault_of, outcome, signature_of, unexpected
 from mme.workers.child_channel import Channel
 from mme.workers.child_compiling import Compiling
 from mme.workers.child_keeping import Kept, own_directory
 from mme.workers.child_options import ChildOptions
-from mme.workers.load_watch import Watches
+from mme.workers.load_watch import KnownLoad, LoadWatch, Watches
 from mme.workers.losses import Losses
 from mme.workers.protocol import (
     Answered,
@@ -51,7 +50,6 @@ from mme.workers.protocol import (
     Loaded,
     Predict,
     Predicted,
-    Printed,
     Ready,
     Unload,
     Unloaded,
@@ -71,7 +69,7 @@ class Worker:
         self._options = options
         self._predictions = Channel(options.predict_fd)
         self._control = Channel(options.control_fd)
-        self._models: dict[str, tuple[Model, Sink, str]] = {}
+        self._models: dict[str, tuple[Model, Voice]] = {}
         self._losses = Losses()
         self._compiling = Compiling(self._losses)
         self._prepared: set[str] = set()
@@ -114,9 +112,9 @@ class Worker:
         ]
         results: list[Answered | Faulted]
         try:
-            model, sink, name = self._models[message.model]
-            with speaking(sink):
-                answers = _predict_any(model, name, payloads)
+            model, voice = self._models[message.model]
+            with speaking(voice):
+                answers = _predict_any(model, voice.name, payloads)
             results = [outcome(answer) for answer in answers]
         except Exception as error:  # noqa: BLE001 - the child's door: whatever a model raises is an answer
             results = [unexpected(error)] * len(payloads)
@@ -147,29 +145,20 @@ class Worker:
         return CallFailed(call=message.call, fault=failure)
 
     def _load(self, message: Load) -> Loaded:
-        with speaking(self._sink(message.name)):
-            return self._load_aloud(message)
-
-    def _load_aloud(self, message: Load) -> Loaded:
-        started = time.perf_counter()
-        directory = Path(message.directory)
-        watch = self._watches.begin(directory, message.content)  # before any look at the files
+        voice = Voice(message.name, self._control)
+        watch = self._watches.begin(message.directory, message.content)  # before any look there
         try:
-            kept = self._kept.find(message.content)
-            if kept is None:
-                found = find_loader(directory)
-                if self._weigh_framework(found):
-                    watch.begin()
-                    started = time.perf_counter()  # so is its time: the next will not take it
-                framework, model = found.loader.name, self._load_found(found)
-            else:
-                framework, model = kept
+            found = self._kept.find(message.content)
+            if found is None:
+                with speaking(voice):
+                    found = self._load_files(Path(message.directory), watch)
+            framework, model = found
             taken = watch.read(model.nbytes())
-            if framework != _SCRIPT:  # which may take something else the next time
-                self._watches.keep(message.content, taken)
         finally:
             watch.close()
-        self._models[message.model] = model, self._sink(message.name), message.name
+        if framework != _SCRIPT:  # which may take something else the next time
+            self._watches.keep(message.content, taken)
+        self._models[message.model] = model, voice
         self._kept.came(message.model, message.content, framework)
         if self._options.compile_trees and isinstance(model, Compilable):
             self._compiling.came(message.model, model)
@@ -181,10 +170,16 @@ class Worker:
             resident_bytes=taken.resident_bytes,
             peak_bytes=taken.peak_bytes,
             file_bytes=taken.file_bytes,
-            seconds=time.perf_counter() - started,
+            seconds=time.perf_counter() - watch.began,
             framework=framework,
-            signature=_signature(model),
+            signature=signature_of(model),
         )
+
+    def _load_files(self, directory: Path, watch: LoadWatch | KnownLoad) -> tuple[str, Model]:
+        found = find_loader(directory)
+        if self._weigh_framework(found):
+            watch.begin()  # the next will not take that
+        return found.loader.name, self._load_found(found)
 
     def _weigh_framework(self, found: Found) -> bool:
         """Prepares a framework that is new here: it is the worker's weight, not the model's."""
@@ -195,10 +190,6 @@ class Worker:
         if name not in self._rehearsed:
             self._rehearse(found)
         return True
-
-    def _sink(self, name: str) -> Sink:
-        """Where what a model prints goes: to the server's log, with the model's name."""
-        return lambda line: self._control.send(Printed(name, line))
 
     def _load_found(self, found: Found) -> Model:
         return found.loader.load(found.root, Trust(code=self._options.trust_code))
@@ -218,29 +209,39 @@ class Worker:
         memory.give_back()
 
     def _unload(self, message: Unload) -> Unloaded:
-        started = time.perf_counter()
-        before_bytes = memory.private_bytes()
-        memory.in_passing(self._drop, message.models)
-        memory.trim()
-        private_bytes = memory.private_bytes()
-        pooled_bytes = memory.OBJECTS_BYTES * len(message.models)  # may wait for the next ones
-        if before_bytes - private_bytes < self._losses.charged_bytes(message.models) - pooled_bytes:
-            memory.give_back()  # what refers to itself, too
-            private_bytes = memory.private_bytes()
-        self._losses.went(message.models, returned_bytes=before_bytes - private_bytes)
+        started, models = time.perf_counter(), message.models
+        expected_bytes = self._losses.expected_bytes(models)
+        before_bytes = memory.private_bytes() if expected_bytes else 0
+        kept = list(filter(self._keep, models))
+        for key in kept:
+            self._drop(key)
+        if len(kept) < len(models):
+            memory.in_passing(self._drop, [key for key in models if key not in kept])
+        returned_bytes = None
+        if expected_bytes:
+            pooled_bytes = memory.OBJECTS_BYTES * len(models)  # may wait for the next ones
+            least_bytes = expected_bytes - pooled_bytes
+            returned_bytes = before_bytes - memory.trimmed_bytes(before_bytes - least_bytes)
+        self._losses.went(models, returned_bytes=returned_bytes)
         return Unloaded(
             call=message.call,
             seconds=time.perf_counter() - started,
-            private_bytes=private_bytes,
+            private_bytes=memory.private_bytes(),
             lost_bytes=self._losses.lost_bytes,
         )
 
+    def _keep(self, key: str) -> bool:
+        try:
+            return self._kept.went(key, self._models[key][0])
+        except Exception:  # noqa: BLE001 - the child's door: it is only not kept
+            traceback.print_exc()
+            return False
+
     def _drop(self, key: str) -> None:  # its own frame: no name may hold the model any longer
-        model, sink, _ = self._models.pop(key)
+        model, voice = self._models.pop(key)
         self._compiling.went(key)
         try:
-            with speaking(sink):
-                self._kept.went(key, model)
+            with speaking(voice):
                 model.close()
         except Exception:  # noqa: BLE001 - the child's door: it is dropped all the same
             traceback.print_exc()
@@ -261,12 +262,6 @@ def _predict_any(model: Model, name: str, payloads: list[Payload]) -> list[Answe
 
             return predict_any(model, name, payloads)
     return model.predict(payloads)
-
-
-def _signature(model: Model) -> Signature | None:
-    if not isinstance(model, TensorModel):
-        return None
-    return msgspec.convert(model.tensors.signature(), Signature, from_attributes=True)
 
 
 def _exit() -> NoReturn:

@@ -1,14 +1,46 @@
-"""What a worker says of what its models gave or raised."""
+"""What a worker says of its models, and of what they gave, raised or printed."""
 
 from __future__ import annotations
 
+import functools
 import traceback
+from collections.abc import Hashable
+from typing import Any
+
+import msgspec
 
 from loaders.contract import Answer, ModelFault
-from mme.workers.protocol import NO_ROOM_STATUS, Answered, Faulted
+from mme.domain import Signature
+from mme.workers.child_channel import Channel
+from mme.workers.protocol import NO_ROOM_STATUS, Answered, Faulted, Printed
 from mme.workers.wording import without_paths
 
 _MESSAGE_CHARACTERS = 1_000
+
+
+class Voice:
+    """Where what a model prints goes: to the server's log, with the model's name."""
+
+    __slots__ = ("_control", "name")
+
+    def __init__(self, name: str, control: Channel) -> None:
+        self.name = name
+        self._control = control
+
+    def __call__(self, line: str) -> None:
+        """Sends a line."""
+        self._control.send(Printed(self.name, line))
+
+
+def signature_of(model: object) -> Signature | None:
+    """What is known of the tensors that a model is asked by; None: it is not."""
+    tensors: Any = getattr(model, "tensors", None)  # to check for a TensorModel takes longer
+    return None if tensors is None else _told(tensors.signature())
+
+
+@functools.lru_cache  # few differ
+def _told(signature: Hashable) -> Signature:
+    return msgspec.convert(signature, Signature, from_attributes=True)
 
 
 def outcome(result: Answer | ModelFault) -> Answered | Faulted:

@@ -21,7 +21,7 @@ class Kept:
 
     def __init__(self, directory: Path | None) -> None:
         self._directory = directory
-        self._loaders: dict[str, Loader] = {}
+        self._loaders: dict[str, Keeping] = {}
         self._contents: dict[str, tuple[Keeping, str]] = {}  # by model
 
     def prepared(self, loader: Loader) -> None:
@@ -33,21 +33,22 @@ class Kept:
     def find(self, content: str) -> tuple[str, Model] | None:
         """The framework and the model that content was kept as, or None."""
         for name, loader in self._loaders.items():
-            if isinstance(loader, Keeping) and (model := loader.load_kept(content)) is not None:
+            if (model := loader.load_kept(content)) is not None:
                 return name, model
         return None
 
     def came(self, key: str, content: str, framework: str) -> None:
         """A model was loaded; content without a name is not kept."""
         loader = self._loaders.get(framework)
-        if content and isinstance(loader, Keeping):
+        if content and loader is not None:
             self._contents[key] = loader, content
 
-    def went(self, key: str, model: Model) -> None:
-        """A model is about to be closed."""
-        if key in self._contents:
-            loader, content = self._contents.pop(key)
-            loader.keep(content, model)
+    def went(self, key: str, model: Model) -> bool:
+        """Whether a model that is about to be closed is kept."""
+        if key not in self._contents:
+            return False
+        loader, content = self._contents.pop(key)
+        return loader.keep(content, model)
 
 
 def own_directory(is_isolated: bool) -> Path | None:

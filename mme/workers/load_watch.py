@@ -10,8 +10,10 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from dataclasses import dataclass, replace
+import time
 from pathlib import Path
+
+import msgspec
 
 from mme.workers import memory
 
@@ -31,8 +33,7 @@ def _open_clear_refs() -> int:
 _clear_refs = _open_clear_refs()
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Taken:
+class Taken(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What a load has taken."""
 
     resident_bytes: int  # private, for as long as the model stays
@@ -52,6 +53,7 @@ class LoadWatch:
         self._directory = directory
         self._sampler = None if _forget_peak() else _Sampler()
         self._before = memory.measure()
+        self.began = time.perf_counter()
 
     def begin(self) -> None:
         """Begins anew: what was taken up to now is not the model's."""
@@ -60,6 +62,7 @@ class LoadWatch:
         else:
             self._sampler.peak_bytes = 0
         self._before = memory.measure()
+        self.began = time.perf_counter()
 
     def read(self, estimated_bytes: int = 0) -> Taken:
         """Ends the watch.
@@ -111,11 +114,13 @@ class KnownLoad:
 
     def begin(self) -> None:
         """As LoadWatch."""
+        self.began = time.perf_counter()
         self._before_bytes = memory.private_bytes()
 
     def read(self, _: int = 0) -> Taken:
         """What was measured, but for what the process has grown by this time."""
-        return replace(self._known, grown_bytes=memory.private_bytes() - self._before_bytes)
+        grown_bytes = memory.private_bytes() - self._before_bytes
+        return msgspec.structs.replace(self._known, grown_bytes=grown_bytes)
 
     def close(self) -> None:
         """As LoadWatch."""
@@ -127,10 +132,10 @@ class Watches:
     def __init__(self) -> None:
         self._known: dict[str, Taken | None] = {}  # by content; None: seen once
 
-    def begin(self, directory: Path, content: str) -> LoadWatch | KnownLoad:
+    def begin(self, directory: str, content: str) -> LoadWatch | KnownLoad:
         """A watch of a load, before any look into `directory`: the model fills what that leaves."""
         known = self._known.get(content)
-        return LoadWatch(directory) if known is None else KnownLoad(known)
+        return LoadWatch(Path(directory)) if known is None else KnownLoad(known)
 
     def keep(self, content: str, taken: Taken) -> None:
         """Remembers what content took the second time, unless it has no name."""

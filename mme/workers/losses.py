@@ -1,10 +1,14 @@
 """What models have left behind in a worker when they went. Pure: others measure.
 
-Decision: only what happens while models are loaded and unloaded counts. What they take on later,
-while they predict, is held by the living, and would make a worker look leaky that is not.
+Decisions: only what happens while models are loaded and unloaded counts. What they take on later,
+while they predict, is held by the living, and would make a worker look leaky that is not. To trim
+the heap after each small model costs more than the model did: what lies free waits until it is
+worth that, and counts as lost meanwhile; where models come as others go, the next one fills it.
 """
 
 from __future__ import annotations
+
+_WORTH_TRIMMING_BYTES = 128 * 1024  # what a process may hold for nobody, at most, and be let be
 
 
 class Losses:
@@ -12,6 +16,7 @@ class Losses:
 
     def __init__(self) -> None:
         self._charged_bytes: dict[str, int] = {}  # by model
+        self._kept_bytes = 0  # of what is lost: trimming did not give it back
         self.lost_bytes = 0
 
     def came(self, model: str, *, charged_bytes: int, grown_bytes: int) -> None:
@@ -19,13 +24,18 @@ class Losses:
         self._charged_bytes[model] = charged_bytes
         self._add(grown_bytes - charged_bytes)
 
-    def charged_bytes(self, models: list[str]) -> int:
-        """What these are charged."""
-        return sum(self._charged_bytes[model] for model in models)
+    def expected_bytes(self, models: list[str]) -> int:
+        """What should come back once these have gone; 0: it is not worth trimming for."""
+        expected_bytes = sum(self._charged_bytes[model] for model in models)
+        expected_bytes += self.lost_bytes - self._kept_bytes
+        return expected_bytes if expected_bytes >= _WORTH_TRIMMING_BYTES else 0
 
-    def went(self, models: list[str], *, returned_bytes: int) -> None:
-        """Models were unloaded, and the process has shrunk by so much."""
-        self._add(sum(map(self._charged_bytes.pop, models)) - returned_bytes)
+    def went(self, models: list[str], *, returned_bytes: int | None) -> None:
+        """Models were unloaded, and the process has shrunk by so much; None: it wasn't trimmed."""
+        self._add(sum(map(self._charged_bytes.pop, models)) - (returned_bytes or 0))
+        if returned_bytes is not None:
+            self._kept_bytes = self.lost_bytes
 
     def _add(self, more_bytes: int) -> None:
         self.lost_bytes = max(0, self.lost_bytes + more_bytes)
+        self._kept_bytes = min(self._kept_bytes, self.lost_bytes)

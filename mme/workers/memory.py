@@ -4,8 +4,9 @@ A load is charged the growth of what malloc has handed out: private memory grows
 model fills what earlier ones left, by more where garbage lies between, and counts only where more
 was mapped than malloc's heaps have grown by. What malloc keeps at hand for a thread (its tcache)
 passes for handed out: models are dropped in passing threads, or the next would fill what they left
-there and be charged too little. Files of the model that stay mapped are page cache: the kernel
-drops them when it must, so they are told apart and charged to nobody as private memory.
+there and be charged too little; but for those that hold no blocks small enough for that. Files of
+the model that stay mapped are page cache: the kernel drops them when it must, so they are told
+apart and charged to nobody as private memory.
 """
 
 from __future__ import annotations
@@ -162,6 +163,16 @@ def trim() -> None:
     if _trim is not None:
         _trim_this_arena()
         _trim(0)
+
+
+def trimmed_bytes(most_bytes: int) -> int:
+    """Trims the heap, and collects garbage if more than that is private still; what is then."""
+    trim()
+    left_bytes = private_bytes()
+    if left_bytes > most_bytes:
+        give_back()  # what refers to itself, too
+        left_bytes = private_bytes()
+    return left_bytes
 
 
 def in_passing(work: Callable[[str], None], names: Iterable[str]) -> None:

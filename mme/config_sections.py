@@ -108,6 +108,7 @@ class WorkerConfig:
     compile_trees: str = "off"
     start_seconds: float = 60.0
     heartbeat_seconds: float = 1.0
+    poll_seconds: float = 0.001
     silence_seconds: float = 30.0
     invocation_seconds: float = 60.0  # the server's: a batch running longer ends its worker
     grace_seconds: float = 5.0

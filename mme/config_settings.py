@@ -104,6 +104,7 @@ SETTINGS: tuple[Setting, ...] = (
     _setting("unpack_threads", "disk.unpack_threads", "count", "Tarballs unpacked at once."),
     _setting("start_seconds", "workers.start_seconds", "seconds", "Time a worker may take to become ready."),
     _setting("heartbeat_seconds", "workers.heartbeat_seconds", "seconds", "Time between a worker's signs of life."),
+    _setting("poll_seconds", "workers.poll_seconds", "moment", "Time a worker looks for the next request before it sleeps, while lone ones follow each other closely; not where there are as many workers as cores."),
     _setting("silence_seconds", "workers.silence_seconds", "seconds", "A worker silent for this long is ended and replaced."),
     _setting("grace_seconds", "workers.grace_seconds", "seconds", "Time past its limit after which a running batch ends its worker."),
     _setting("queue_per_model", "workers.queue_per_model", "count", "Requests waiting for one model at most; more get 503."),

@@ -112,6 +112,7 @@ PARSERS: Mapping[str, Callable[[str], Any]] = {
     "bytes": parse_bytes,
     "seconds": _number(0.05, 86_400, "seconds"),
     "age": _number(0, 86_400, "seconds"),
+    "moment": _number(0, 0.01, "seconds"),
     "ratio": _number(0.01, 0.95, "shares of the whole"),
     "share": _number(0, 1, "shares of the whole"),
     "factor": _number(1, 1_000_000, "times"),

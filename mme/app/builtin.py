@@ -57,7 +57,7 @@ class BuiltIn:
         self._environments = Environments(config.environments, beside_artifacts)
         self._budget_bytes = _budget_bytes(config.cache)
         self.pool = Pool(
-            _isolated(config, by_platform=not may_evict),
+            _filled(config, by_platform=not may_evict, may_poll=workers < cores),
             workers=workers,
             threads=config.workers.threads or max(1, cores // workers),
             metrics=metrics,
@@ -200,11 +200,15 @@ class BuiltIn:
         )
 
 
-def _isolated(config: Config, *, by_platform: bool) -> WorkerConfig:
-    """The workers' directories are beside the artifacts, for their files to be linked across."""
+def _filled(config: Config, *, by_platform: bool, may_poll: bool) -> WorkerConfig:
+    """The workers' directories are beside the artifacts, for their files to be linked across.
+
+    Where no core is left for the server, a worker that polls would take the server's.
+    """
     directory = f"{config.disk.cache_dir}/workers"
     isolation = replace(config.isolation, directory=directory, by_platform=by_platform)
-    return replace(config.workers, isolation=isolation)
+    poll_seconds = config.workers.poll_seconds if may_poll else 0.0
+    return replace(config.workers, isolation=isolation, poll_seconds=poll_seconds)
 
 
 def _budget_bytes(config: CacheConfig) -> int:

@@ -27,6 +27,7 @@ UNITS = {
     "bytes": "size, e.g. 4GiB or 500MB",
     "seconds": "seconds",
     "age": "seconds; 0: off",
+    "moment": "seconds, 0.01 at most; 0: off",
     "ratio": "share, 0.01 to 0.95",
     "share": "share, 0 to 1",
     "factor": "factor",

@@ -3,6 +3,9 @@
 Decision: what needs no waiting is read and written without giving up the interpreter. A thread that
 loads would take it at each call, and give it back a switch interval later: twice for each batch,
 which took longer than the batch itself. Rejected: a shorter interval, which both wait for alike.
+While lone messages follow each other closely, as one client's do that waits for each answer, the
+next is looked for again and again before the thread sleeps: to be woken takes as long as a small
+prediction. A single long wait ends that, and it gives up the interpreter at each look.
 """
 
 from __future__ import annotations
@@ -10,25 +13,38 @@ from __future__ import annotations
 import ctypes
 import socket
 import threading
+import time
 from collections.abc import Iterator
 
 from mme.workers.protocol import FrameBuffer, FromWorker, ToWorker, decode_to_worker, encode
 
 _RECEIVE_BYTES = 1 << 16  # from 128 KiB on, each call would map and unmap memory of its own
-_quick = ctypes.PyDLL(None)  # keeps the interpreter
-_quick.recv.argtypes = [ctypes.c_int, ctypes.c_char_p, ctypes.c_size_t, ctypes.c_int]
-_quick.send.argtypes = [ctypes.c_int, ctypes.c_char_p, ctypes.c_size_t, ctypes.c_int]
-_quick.recv.restype = _quick.send.restype = ctypes.c_ssize_t
+_CLOSE_WAITS = 8  # one after the other, from which on the next is likely to be one
+_quick, _polite = ctypes.PyDLL(None), ctypes.CDLL(None)  # keeps the interpreter; gives it up
+for _call in (_quick.recv, _quick.send, _polite.recv):
+    _call.argtypes = [ctypes.c_int, ctypes.c_char_p, ctypes.c_size_t, ctypes.c_int]
+    _call.restype = ctypes.c_ssize_t
 
 
 class Channel:
-    """Frames over one socket: one thread reads, any thread writes."""
+    """Frames over one socket: one thread reads, any thread writes.
 
-    def __init__(self, fd: int) -> None:
+    Args:
+        fd: the socket, the channel's from now on.
+        poll_seconds: to look for the next message before sleeping, where it is likely to come.
+    """
+
+    def __init__(self, fd: int, poll_seconds: float = 0.0) -> None:
         self._socket = socket.socket(fileno=fd)
         self._socket.setblocking(True)
         self._write_lock = threading.Lock()
         self._received = ctypes.create_string_buffer(_RECEIVE_BYTES)
+        self._poll_seconds = poll_seconds
+        self._close_waits = 0
+
+    def saw_many(self) -> None:
+        """The last message held several requests: they gather while this waits, so let it."""
+        self._close_waits = 0
 
     def send(self, message: FromWorker) -> None:
         """Writes one message whole. Raises OSError when the server has gone."""
@@ -51,5 +67,15 @@ class Channel:
         fd, now = self._socket.fileno(), socket.MSG_DONTWAIT
         size_bytes = _quick.recv(fd, self._received, _RECEIVE_BYTES, now)
         if size_bytes > 0:
+            self._close_waits = 0  # the server was here first: it can't be had sooner
             return ctypes.string_at(self._received, size_bytes)
-        return self._socket.recv(_RECEIVE_BYTES)
+        began = time.perf_counter()
+        if self._close_waits >= _CLOSE_WAITS:
+            while time.perf_counter() - began < self._poll_seconds:
+                size_bytes = _polite.recv(fd, self._received, _RECEIVE_BYTES, now)
+                if size_bytes > 0:
+                    return ctypes.string_at(self._received, size_bytes)
+        data = self._socket.recv(_RECEIVE_BYTES)
+        is_close = time.perf_counter() - began < self._poll_seconds
+        self._close_waits = self._close_waits + 1 if is_close else 0
+        return data

@@ -16,4 +16,5 @@ class ChildOptions(msgspec.Struct, frozen=True):
     heartbeat_seconds: float
     preload: list[str]
     compile_trees: bool = False
+    poll_seconds: float = 0.0  # for the next request, before it sleeps
     plan: Plan | None = None  # how it is held; None: not at all

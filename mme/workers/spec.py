@@ -38,6 +38,7 @@ class WorkerSpec:
     compile_trees: bool
     start_seconds: float
     heartbeat_seconds: float
+    poll_seconds: float
     packages: Path | None  # a directory of packages that stand before the server's own
     isolation: IsolationConfig
 
@@ -52,6 +53,7 @@ class WorkerSpec:
             compile_trees=config.compile_trees == "on" and packages is None,
             start_seconds=config.start_seconds,
             heartbeat_seconds=config.heartbeat_seconds,
+            poll_seconds=config.poll_seconds,
             packages=packages,
             isolation=config.isolation,
         )
@@ -63,6 +65,7 @@ class WorkerSpec:
             control_fd=control_fd,
             trust_code=self.trust_code,
             heartbeat_seconds=self.heartbeat_seconds,
+            poll_seconds=self.poll_seconds,
             preload=list(self.preload),
             compile_trees=self.compile_trees,
             plan=plan,

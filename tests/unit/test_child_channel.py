@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 
 import pytest
 
@@ -18,6 +19,7 @@ from mme.workers.protocol import (
     encode,
 )
 
+POLL_SECONDS = 0.2
 LARGE = 4 * 1024**2  # more than a socket takes at once
 
 
@@ -59,6 +61,62 @@ def test_what_has_come_and_what_comes_later_is_read_in_order_until_the_end(ends)
     sender.join()
     ours.shutdown(socket.SHUT_WR)
     assert list(messages) == []
+
+
+def ask_in_turns(ours: socket.socket, channel: Channel, count: int) -> None:
+    """Each is sent once somebody waits for it."""
+    may_send = threading.Semaphore(0)
+
+    def ask() -> None:
+        for number in range(count):
+            may_send.acquire()
+            ours.sendall(encode(Predict(number, "a", [Ask(b"x")])))
+
+    sender = threading.Thread(target=ask)
+    sender.start()
+    messages = channel.messages()
+    for number in range(count):
+        may_send.release()
+        assert next(messages) == Predict(number, "a", [Ask(b"x")])
+    sender.join()
+
+
+@pytest.fixture
+def polling_ends():
+    ours, theirs = socket.socketpair()
+    channel = Channel(theirs.detach(), poll_seconds=POLL_SECONDS)
+    with ours, channel._socket:
+        yield ours, channel
+
+
+def test_while_lone_messages_follow_each_other_the_next_is_looked_for_before_sleeping(polling_ends):
+    ours, channel = polling_ends
+    ask_in_turns(ours, channel, 100)
+    later = threading.Timer(POLL_SECONDS / 2, ours.sendall, [encode(Predict(7, "a", []))])
+    began = time.thread_time()
+    later.start()
+    assert next(channel.messages()) == Predict(7, "a", [])
+    assert time.thread_time() - began > POLL_SECONDS / 10  # it did not sleep all the while
+    later.join()
+
+
+@pytest.mark.parametrize("why", ["a long wait", "many at once"])
+def test_who_has_no_reason_to_look_for_the_next_one_sleeps(polling_ends, why):
+    ours, channel = polling_ends
+    ask_in_turns(ours, channel, 100)
+    if why == "many at once":
+        channel.saw_many()
+    else:
+        late = threading.Timer(2 * POLL_SECONDS, ours.sendall, [encode(Predict(6, "a", []))])
+        late.start()
+        next(channel.messages())
+        late.join()
+    later = threading.Timer(POLL_SECONDS, ours.sendall, [encode(Predict(7, "a", []))])
+    began = time.thread_time()
+    later.start()
+    assert next(channel.messages()) == Predict(7, "a", [])
+    assert time.thread_time() - began < POLL_SECONDS / 10
+    later.join()
 
 
 def test_an_answer_to_a_server_that_has_gone_is_an_error(ends):

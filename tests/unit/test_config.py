@@ -37,7 +37,7 @@ def test_every_setting_comes_from_every_source(tmp_path):
         "trust": "data", "level": "error", "format": "json",
         "switch": "off", "index": "none", "isolation": "strict", "container": "multi",
         "mode": "Direct", "share": "0.5", "eviction": "gdsf", "onoff": "off", "flag": "on",
-        "models": "a,b", "age": "7", "tenant": "key",
+        "models": "a,b", "age": "7", "tenant": "key", "moment": "0.007",
     }  # fmt: skip
     for setting in SETTINGS:
         text = samples[setting.kind]

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from loaders.ubjson_alike import NUMBERS, Differs, pattern_of
+from loaders.ubjson_alike import NUMBERS, Differs, pattern_of, read_known
 
 _CONSTANTS = {ord("Z"): None, ord("T"): True, ord("F"): False}
 _OBJECT, _OBJECT_END, _ARRAY, _ARRAY_END, _TEXT, _TYPE, _COUNT = b"{}[]S$#"
@@ -131,6 +131,11 @@ class _Reader:
 
     def _counted(self, count: int, depth: int) -> Any:  # noqa: ANN401 - a list, or Alike
         found: list[Any] = []
+        if count and (numbers := self._numbers(count)) is not None:
+            return numbers
+        if count and (known := read_known(self.data, self.at, count, self.alike)) is not None:
+            columns, self.at = known
+            return columns
         for place in range(count):
             start, mark = self.at, self.mark()
             found.append(self.value(mark, depth))
@@ -140,6 +145,23 @@ class _Reader:
                     columns, self.at = pattern.read(self.data, start, count)
                     return columns
         return found
+
+    def _numbers(self, count: int) -> list[Any] | None:
+        """So many numbers of one type; None where it is something else."""
+        mark = self.data[self.at]
+        if mark not in NUMBERS:
+            return None
+        _, dtype = NUMBERS[mark]
+        pairs = np.dtype([("mark", np.uint8), ("number", dtype)])  # without a gap
+        stop = self.at + count * pairs.itemsize
+        if stop > len(self.data):
+            return None
+        found = np.frombuffer(self.data, pairs, count, self.at)
+        if (found["mark"] != mark).any():
+            return None
+        self.at = stop
+        numbers: list[Any] = found["number"].tolist()
+        return numbers
 
     def _typed_array(self) -> Any:  # noqa: ANN401 - numpy's array of any number type
         mark = self.data[self.at]

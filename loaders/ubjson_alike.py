@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Collection, Hashable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -70,18 +71,20 @@ class _Stretch:
     arrays: list[_Array] = field(default_factory=list)
     values: list[_Value] = field(default_factory=list)
     after: bytes = b""  # the last value; or the arrays, without one
+    # What was last behind arrays of a length, and its values: mostly the same the next time.
+    behind: dict[int, tuple[bytes, list[Any]]] = field(default_factory=dict)
 
 
 class _Layout(NamedTuple):
     """Where the arrays of a stretch are if they are of one length: read in one call."""
 
-    form: struct.Struct  # what stands before an array, and the array, by turns
+    form: struct.Struct  # what stands before an array, and the array, by turns; what is behind
     before: tuple[bytes, ...]
+    is_number: bool  # that one value is behind it, and nothing more
 
 
-# What stands behind the arrays of a stretch, and its values, in the last object of that length:
-# mostly in the next one, too.
-_Behind = dict[tuple[int, int], tuple[bytes, list[Any]]]
+# The arrays and the values of a stretch, an object each.
+_Read: TypeAlias = "tuple[_Stretch, list[tuple[bytes, ...]], list[list[Any]]]"
 
 
 class Pattern:
@@ -96,7 +99,7 @@ class Pattern:
     """
 
     def __init__(self, like: Mapping[str, Any], wanted: Collection[str]) -> None:
-        self._wanted = wanted
+        self.wanted = wanted
         self._keys: set[str] = set()
         self._stretches = [_Stretch()]
         self._length: int | None = None  # of the first array, and so of all that are not empty
@@ -106,6 +109,11 @@ class Pattern:
         if not self._stretches[0].arrays:
             raise Differs
         self._layouts: dict[int, list[_Layout]] = {}
+
+    @property
+    def head(self) -> bytes:
+        """What objects begin with."""
+        return self._stretches[0].arrays[0].before
 
     @property
     def signature(self) -> Hashable:
@@ -121,67 +129,74 @@ class Pattern:
         Raises:
             Differs: one of them is not like the pattern, or cut short.
         """
-        first = len(self._stretches[0].arrays[0].before)
-        parts: list[list[bytes]] = []  # of arrays, an object each
-        values: list[list[Any]] = []
+        first = len(self.head)
         lengths: list[int] = []
-        behind: _Behind = {}
+        reads: list[_Read] = [(stretch, [], []) for stretch in self._stretches]
         try:
             for _ in range(count):
                 length = _read_long(data, at + first)[0]
                 layouts = self._layouts.get(length) or self._lay_out(length)
-                arrays: list[bytes] = []
-                row: list[Any] = []
-                for place, (form, before) in enumerate(layouts):
+                lengths.append(length)
+                for (stretch, arrays, values), (form, before, is_number) in zip(
+                    reads, layouts, strict=True
+                ):
                     found = form.unpack_from(data, at)
                     if found[::2] != before:
                         raise Differs
-                    arrays += found[1::2]
+                    arrays.append(found[1::2])
                     at += form.size
-                    known = behind.get((place, length))
+                    if is_number:  # another one each object
+                        value, at = _number(data, at)
+                        values.append([value])
+                        continue
+                    known = stretch.behind.get(length)
                     if known is None or not data.startswith(known[0], at):
-                        known = _read_behind(data, at, self._stretches[place])
-                        behind[place, length] = known
+                        known = stretch.behind[length] = _read_behind(data, at, stretch)
                     at += len(known[0])
-                    row += known[1]
-                lengths.append(length)
-                parts.append(arrays)
-                values.append(row)
+                    values.append(known[1])
         except struct.error as exc:
             raise Differs from exc
-        return self._join(lengths, parts, values), at
+        return self._join(lengths, reads), at
 
     def _lay_out(self, length: int) -> list[_Layout]:
         if length < 0:
             raise Differs
         if len(self._layouts) > _LAYOUTS_KEPT:
             self._layouts.clear()
+            for stretch in self._stretches:
+                stretch.behind.clear()
         counted, layouts = _LONG.pack(length), []
         for stretch in self._stretches:
+            values = stretch.values
+            end = values[0].before if values else stretch.after
+            is_number = len(values) == 1 and not values[0].is_text and not stretch.after
             form = "".join(
                 f"{len(before) + len(counted)}s"
                 + (
                     f"{length * dtype.itemsize}s"
-                    if key in self._wanted
+                    if key in self.wanted
                     else f"0s{length * dtype.itemsize}x"
                 )
                 for key, before, dtype in stretch.arrays
             )
-            pieces = tuple(before + counted for _, before, _ in stretch.arrays)
-            layouts.append(_Layout(struct.Struct(form), pieces))
+            pieces = *(before + counted for _, before, _ in stretch.arrays), end
+            layouts.append(_Layout(struct.Struct(f"{form}{len(end)}s"), pieces, is_number))
         self._layouts[length] = layouts
         return layouts
 
-    def _join(self, lengths: list[int], parts: list[list[bytes]], values: list[list[Any]]) -> Alike:
-        arrays = [array for stretch in self._stretches for array in stretch.arrays]
-        names = [value.key for stretch in self._stretches for value in stretch.values]
-        columns = {
-            key: np.frombuffer(b"".join(column), dtype).astype(dtype.newbyteorder("="))
-            for (key, _, dtype), column in zip(arrays, zip(*parts, strict=True), strict=True)
-            if key in self._wanted
-        }
-        found = dict(zip(names, map(list, zip(*values, strict=True)), strict=True))
-        return Alike(lengths=lengths, columns=columns, values=found)
+    def _join(self, lengths: list[int], reads: list[_Read]) -> Alike:
+        columns: dict[str, NDArray[Any]] = {}
+        values: dict[str, list[Any]] = {}
+        for stretch, parts, rows in reads:
+            for (key, _, dtype), column in zip(
+                stretch.arrays, zip(*parts, strict=True), strict=True
+            ):
+                if key in self.wanted:
+                    found = np.frombuffer(b"".join(column), dtype)
+                    columns[key] = found.astype(dtype.newbyteorder("="))
+            names = (value.key for value in stretch.values)
+            values.update(zip(names, map(list, zip(*rows, strict=True)), strict=True))
+        return Alike(lengths=lengths, columns=columns, values=values)
 
     def _add(self, members: Mapping[str, Any]) -> None:
         """Adds members, those of an object within as if they were its owner's, and the end."""
@@ -206,7 +221,7 @@ class Pattern:
         self._before += b"[$%c#L" % _MARKS[value.dtype]
         if self._length is None:
             self._length = len(value)
-        if len(value) == 0 != self._length and key not in self._wanted:
+        if len(value) == 0 != self._length and key not in self.wanted:
             self._before += _NONE
             return
         if len(value) != self._length:
@@ -230,16 +245,34 @@ def pattern_of(like: Mapping[str, Any], wanted: Collection[str]) -> Pattern:
     return _known.setdefault((made.signature, tuple(wanted)), made)
 
 
+def read_known(
+    data: bytes, at: int, count: int, wanted: Collection[str]
+) -> tuple[Alike, int] | None:
+    """As a pattern's `read`, where objects are like those of an earlier list."""
+    for pattern in tuple(_known.values()):
+        if pattern.wanted == wanted and data.startswith(pattern.head, at):
+            with suppress(Differs):
+                return pattern.read(data, at, count)
+    return None
+
+
 def _read_behind(data: bytes, at: int, stretch: _Stretch) -> tuple[bytes, list[Any]]:
+    """The values of a stretch; `at` is behind what stands before the first one."""
     start, values = at, []
-    for _, before, is_text in stretch.values:
-        if not data.startswith(before, at):
-            raise Differs
-        value, at = (_text if is_text else _number)(data, at + len(before))
+    for place, (_, before, is_text) in enumerate(stretch.values):
+        if place:
+            at = _passed(data, at, before)
+        value, at = (_text if is_text else _number)(data, at)
         values.append(value)
-    if not data.startswith(stretch.after, at):
+    if stretch.values:
+        at = _passed(data, at, stretch.after)
+    return data[start:at], values
+
+
+def _passed(data: bytes, at: int, expected: bytes) -> int:
+    if not data.startswith(expected, at):
         raise Differs
-    return data[start : at + len(stretch.after)], values
+    return at + len(expected)
 
 
 def _text(data: bytes, at: int) -> tuple[str, int]:

@@ -70,3 +70,20 @@ def test_a_name_within_that_hides_one_outside_makes_no_pattern():
     array = np.zeros(3, ">i4")
     with pytest.raises(Differs):
         Pattern({"parents": array, "tree_param": {"parents": array}}, INDICES)
+
+
+@pytest.mark.parametrize(
+    ("document", "found"),
+    [
+        (b"[#i\x03i\x01i\x02i\xff", [1, 2, -1]),
+        (b"[#i\x02i\x01I\x01\x00", [1, 256]),
+        (b"[#i\x02d\x3f\x80\x00\x00d\x40\x00\x00\x00", [1.0, 2.0]),
+        (b"[#i\x00", []),
+        (b"[#i\x02i\x01Z", [1, None]),
+    ],
+)
+def test_counted_numbers_are_read_whatever_their_types(document, found):
+    assert ubjson.decode(document) == found
+    for cut in range(1, len(document)):
+        with pytest.raises(ValueError, match=r"cut short|length"):
+            ubjson.decode(document[:cut])

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import cast
 
 from loaders.contract import Loader, LoadRefused
-from loaders.script_files import find_script
+from loaders.script_files import SUBMIT_DIRECTORY, find_script
 from loaders.sniff import (
     CATBOOST_KINDS,
     LIGHTGBM_KINDS,
@@ -118,6 +118,8 @@ def find_loader(directory: Path) -> Found:
     Raises:
         LoadRefused: nothing here is recognised; lists what was found and what would be accepted.
     """
+    if _is_flat(directory):
+        return find_framework(directory)
     directory = directory.resolve()
     inner = _root(directory)
     roots = (directory,) if inner is directory else (directory, inner.resolve())
@@ -175,6 +177,12 @@ def loader_by_name(name: str) -> Loader:
 
 def _found(row: Row, root: Path, took_for: str) -> Found:
     return Found(loader=loader_by_name(row.framework), root=root, took_for=took_for)
+
+
+def _is_flat(directory: Path) -> bool:
+    """Whether a script, or another root, would have to lie in a folder that is not there."""
+    with os.scandir(directory) as entries:
+        return SUBMIT_DIRECTORY not in os.environ and not any(entry.is_dir() for entry in entries)
 
 
 def _root(directory: Path) -> Path:

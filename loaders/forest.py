@@ -69,14 +69,20 @@ class Forest(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         row = np.frombuffer(_row_writer(self.width)(*numbers, *numbers, -math.inf), _FLOAT)
         side, value, left, roots = self.side, self.value, self.left, self.roots
         higher = row.take(side[:roots]) >= value[:roots]
-        places = np.add(left[:roots], higher, dtype=np.intp)
+        places = left[:roots] + higher
         for _ in range(self.depth - 1):
             higher = row.take(side.take(places)) >= value.take(places)
             places = np.add(left.take(places), higher, dtype=np.intp)
-        summands = value.take(places).reshape(len(self.base), -1)
-        summands[:, 0] += np.array(self.base, _FLOAT)
-        sums: NDArray[np.float32] = np.add.accumulate(summands, axis=1)[:, -1]
-        return sums
+        return self._sum(value.take(places))
+
+    def _sum(self, leaves: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Of one row, which it writes to: what is first added to the base may take its place."""
+        if len(self.base) == 1:  # in half the steps
+            leaves[0] += np.float32(self.base[0])
+            return np.add.accumulate(leaves)[-1:]
+        table = leaves.reshape(len(self.base), -1)
+        table[:, 0] += np.array(self.base, _FLOAT)
+        return np.add.accumulate(table, axis=1)[:, -1]
 
     def sum_all(self, rows: Array) -> NDArray[np.float32]:
         """The sums of each row, an output each; a feature that is missing is NaN, none infinite."""

@@ -32,7 +32,10 @@ class Lending:
         """
         model, directory = wanted.model, wanted.directory
         try:
-            if (lent := self._scratch.lend_few(model, directory)) is not None:
+            lent = self._scratch.lend_few(model, directory)
+            if self._scratch.is_low:
+                asyncio.get_running_loop().run_in_executor(None, self._scratch.stock)
+            if lent is not None:
                 return lent
             return await asyncio.to_thread(self._scratch.lend, model, directory)
         except ScratchDeleted as error:

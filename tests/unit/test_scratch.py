@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -42,12 +43,14 @@ def test_a_few_files_are_lent_as_links(scratch: Scratch, artifact: Path) -> None
 def test_what_was_taken_back_is_gone_and_its_name_does_not_come_again(
     scratch: Scratch, artifact: Path
 ) -> None:
+    ahead = len([*scratch.models.iterdir()])
     first = lend_few(scratch, "m", artifact)
     assert scratch.take_back_few("m")
     assert not [*scratch.models.rglob("model")]
     second = lend_few(scratch, "n", artifact)
     assert second != first
-    assert [*scratch.models.iterdir()] == [second]  # the directory itself was of use again
+    assert not first.exists()
+    assert len([*scratch.models.iterdir()]) == ahead  # the directory itself was of use again
     assert (artifact / "model").read_bytes() == b"trees"
 
 
@@ -112,7 +115,7 @@ def test_directories_that_were_deleted_under_it_are_made_anew(
 def test_nothing_is_lent_to_a_worker_whose_directory_was_deleted(
     scratch: Scratch, artifact: Path
 ) -> None:
-    scratch.models.rmdir()
+    shutil.rmtree(scratch.models)
     with pytest.raises(ScratchDeleted):
         scratch.lend_few("m", str(artifact))
 
@@ -131,3 +134,21 @@ def test_what_is_lent_of_an_artifact_that_leaves_is_the_callers_to_remove(
     assert scratch.lent_of(artifact) == [lent]
     assert scratch.take_back_few("m")
     assert lent.exists()
+
+
+def test_directories_made_ahead_are_lent_and_made_again_when_few_are_left(
+    scratch: Scratch, artifact: Path
+) -> None:
+    ahead = set(scratch.models.iterdir())
+    lent = 0
+    while not scratch.is_low:
+        lend_few(scratch, f"m{lent}", artifact)
+        lent += 1
+    assert lent
+    assert len(set(scratch.models.iterdir())) == len(ahead)
+    scratch.stock()
+    assert not scratch.is_low
+    assert len(set(scratch.models.iterdir())) == len(ahead) + lent
+    scratch.remove()
+    scratch.stock()
+    assert not scratch.directory.exists()

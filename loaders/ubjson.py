@@ -20,6 +20,9 @@ _OBJECT, _OBJECT_END, _ARRAY, _ARRAY_END, _TEXT, _TYPE, _COUNT = b"{}[]S$#"
 _LONG = ord("L")
 _read_long = NUMBERS[_LONG][0].unpack_from
 _DEPTH_LIMIT = 32
+_MARKED = {  # numbers behind their marks, without gaps
+    mark: np.dtype([("mark", np.uint8), ("number", dtype)]) for mark, (_, dtype) in NUMBERS.items()
+}
 
 
 def decode(data: bytes, alike: Collection[str] = ()) -> Any:  # noqa: ANN401 - a document is what it is
@@ -149,17 +152,14 @@ class _Reader:
     def _numbers(self, count: int) -> list[Any] | None:
         """So many numbers of one type; None where it is something else."""
         mark = self.data[self.at]
-        if mark not in NUMBERS:
+        if mark not in _MARKED:
             return None
-        _, dtype = NUMBERS[mark]
-        pairs = np.dtype([("mark", np.uint8), ("number", dtype)])  # without a gap
-        stop = self.at + count * pairs.itemsize
-        if stop > len(self.data):
-            return None
-        found = np.frombuffer(self.data, pairs, count, self.at)
-        if (found["mark"] != mark).any():
+        start, size = self.at, _MARKED[mark].itemsize
+        stop = start + count * size
+        if stop > len(self.data) or self.data[start:stop:size] != count * bytes((mark,)):
             return None
         self.at = stop
+        found = np.frombuffer(self.data, _MARKED[mark], count, start)
         numbers: list[Any] = found["number"].tolist()
         return numbers
 

@@ -85,7 +85,7 @@ class DiskFiles:
             OSError: it can't be made.
         """
         locked = self._is_locked()
-        if locked and self._models.is_dir() and self._incoming.is_dir():
+        if locked and all(map(os.path.isdir, (self._models, self._incoming))):
             return False
         self._make()
         if not locked:
@@ -202,7 +202,7 @@ class DiskFiles:
     def _is_locked(self) -> bool:
         """Whether the lock that we hold is the one that others see."""
         try:
-            seen = (self._cache_dir / "lock").stat()
+            seen = os.stat(f"{self._cache_dir}/lock")  # noqa: PTH116 - for each fetch
         except FileNotFoundError:
             return False
         return os.path.samestat(os.fstat(self._lock), seen)

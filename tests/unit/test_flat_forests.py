@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import pickle
+import threading
+import weakref
+from concurrent.futures import ThreadPoolExecutor
 
+import msgspec
 import numpy as np
 import pytest
 import xgboost
@@ -12,10 +17,12 @@ import xgboost
 from loaders import forest as forests
 from loaders import xgboost_files
 from loaders.contract import Payload, Trust
+from loaders.forest import Forest
 from loaders.kept_forests import KeptForests
 from loaders.xgboost_files import read_member
 from loaders.xgboost_loader import LOADER, XgboostLoader
-from loaders.xgboost_scorers import BoosterScorer, FlatScorer
+from loaders.xgboost_objectives import OBJECTIVES
+from loaders.xgboost_scorers import BoosterScorer, FlatScorer, Member
 
 FEATURES = 6
 
@@ -171,10 +178,10 @@ def test_an_unloaded_model_comes_back_from_what_was_kept_and_answers_the_same(tm
     save(train(seed=2), models, "b.ubj")  # an ensemble
     model = loader.load(models, Trust())
     before = model.predict([payload])
-    loader.keep("here", model)  # nowhere to keep it
+    assert not loader.keep("here", model)  # nowhere to keep it
     assert loader.load_kept("here") is None
     loader.keep_in(tmp_path)
-    loader.keep("here", model)
+    assert loader.keep("here", model)
     model.close()
     again = loader.load_kept("here")
     assert again.predict([payload]) == before
@@ -187,7 +194,7 @@ def test_an_ensemble_with_a_booster_is_not_kept(tmp_path):
     loader.keep_in(tmp_path)
     save(train(seed=1), tmp_path / "models", "a.ubj")
     save(train(seed=2, booster="dart"), tmp_path / "models", "b.ubj")
-    loader.keep("here", loader.load(tmp_path / "models", Trust()))
+    assert not loader.keep("here", loader.load(tmp_path / "models", Trust()))
     assert loader.load_kept("here") is None
 
 
@@ -209,6 +216,75 @@ def test_kept_forests_take_no_more_than_they_may_and_the_least_asked_for_goes_fi
     kept.keep("2", [members[2]])
     assert [kept.find(str(name)) is not None for name in range(3)] == [True, False, True]
     assert sum(each.stat().st_size for each in directory.iterdir()) <= 2.5 * size_bytes
+
+
+def test_forests_of_any_size_and_width_come_back_node_by_node(tmp_path):
+    random = np.random.default_rng(0)
+    members = [
+        Member(
+            width=width,
+            objective="reg:squarederror",
+            classes=0,
+            outputs=(-1,),
+            scorer=FlatScorer(
+                Forest(
+                    width=width,
+                    base=(0.5,),
+                    roots=1,
+                    depth=1,
+                    side=random.integers(0, width, nodes).astype(np.min_scalar_type(2 * width)),
+                    value=random.random(nodes, np.float32),
+                    left=random.integers(0, nodes, nodes).astype(np.min_scalar_type(nodes)),
+                ),
+                OBJECTIVES["reg:squarederror"][1],
+            ),
+        )
+        for width, nodes in ((3, 1), (200, 3), (3, 301), (40_000, 7), (3, 70_001), (3, 5))
+    ]
+    kept = KeptForests(tmp_path)
+    assert kept.keep("here", members)
+    for found, wanted in zip(kept.find("here"), members, strict=True):
+        assert found.scorer.forest.width == wanted.scorer.forest.width
+        for name in ("side", "value", "left"):
+            array = getattr(found.scorer.forest, name)
+            assert array.flags.aligned
+            np.testing.assert_array_equal(array, getattr(wanted.scorer.forest, name), strict=True)
+
+
+def test_what_was_compiled_since_is_not_told_to_be_kept(tmp_path):
+    member = read_member(save(train(), tmp_path / "models"), Trust())
+    kept = KeptForests(tmp_path)
+    assert kept.keep("here", [member])
+    compiled = msgspec.structs.replace(member, scorer=object())
+    assert not kept.keep("here", [compiled])
+    assert kept.find("here") is not None
+
+
+def test_models_alike_answer_for_themselves_in_two_threads_at_once(tmp_path):
+    models = []
+    for seed in range(2):
+        save(train(seed=seed), tmp_path / str(seed))
+        models.append(LOADER.load(tmp_path / str(seed), Trust()))
+    payloads = [Payload(b"1,2,3,4,5,6\n6,5,4,3,2,1", "text/csv", "text/csv")]
+    wanted = [model.predict(payloads) for model in models]
+    assert wanted[0] != wanted[1]
+    with ThreadPoolExecutor(2) as pool:
+        found = list(pool.map(lambda model: [model.predict(payloads) for _ in range(300)], models))
+    assert found == [[each] * 300 for each in wanted]
+
+
+def test_a_model_that_is_dropped_goes_at_once_and_leaves_no_garbage(tmp_path):
+    save(train(), tmp_path)
+    model = LOADER.load(tmp_path, Trust())
+    model.predict([Payload(b"1,2,3,4,5,6", "text/csv")])
+    gone = threading.Event()
+    weakref.finalize(model.members[0].scorer, gone.set)
+    gc.disable()
+    try:
+        del model
+        assert gone.is_set()
+    finally:
+        gc.enable()
 
 
 def test_a_kept_forest_that_was_deleted_or_cut_is_none(tmp_path):

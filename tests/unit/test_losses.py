@@ -39,3 +39,37 @@ def test_more_returned_than_was_charged_is_no_credit_for_later_losses():
     losses.went(["a"], returned_bytes=300)
     losses.went(["b"], returned_bytes=40)
     assert losses.lost_bytes == 60
+
+
+def test_small_models_are_not_worth_trimming_for_until_together_they_are():
+    losses, names = Losses(), [f"m{number}" for number in range(20)]
+    for name in names:
+        losses.came(name, charged_bytes=10_000, grown_bytes=10_000)
+    for number, name in enumerate(names):
+        expected_bytes = losses.expected_bytes([name])
+        if expected_bytes:
+            assert expected_bytes == 10_000 * (number + 1) >= 128 * 1024
+            losses.went([name], returned_bytes=expected_bytes)
+            break
+        losses.went([name], returned_bytes=None)
+        assert losses.lost_bytes == 10_000 * (number + 1)
+    assert number == 13
+    assert losses.lost_bytes == 0
+
+
+def test_where_each_fills_what_another_left_nothing_is_trimmed():
+    losses = loaded(m0=100)
+    for number in range(5_000):
+        assert not losses.expected_bytes([f"m{number}"])
+        losses.went([f"m{number}"], returned_bytes=None)
+        losses.came(f"m{number + 1}", charged_bytes=100, grown_bytes=0)
+    assert losses.lost_bytes == 0
+
+
+def test_what_trimming_did_not_give_back_is_not_expected_of_it_again():
+    losses = Losses()
+    losses.came("a", charged_bytes=500_000, grown_bytes=500_000)
+    losses.went(["a"], returned_bytes=100_000)
+    losses.came("b", charged_bytes=100_000, grown_bytes=100_000)
+    assert losses.lost_bytes == 400_000
+    assert not losses.expected_bytes(["b"])

@@ -67,7 +67,7 @@ class Worker:
     def __init__(self, options: ChildOptions, isolation: Isolation) -> None:
         self._isolation = isolation
         self._options = options
-        self._predictions = Channel(options.predict_fd)
+        self._predictions = Channel(options.predict_fd, options.poll_seconds)
         self._control = Channel(options.control_fd)
         self._models: dict[str, tuple[Model, Voice]] = {}
         self._losses = Losses()
@@ -91,6 +91,8 @@ class Worker:
         threading.Thread(target=self._beat, name="beat", daemon=True).start()
         for message in self._predictions.messages():
             if isinstance(message, Predict):
+                if len(message.asks) > 1:
+                    self._predictions.saw_many()
                 self._predictions.send(full.unless_filled(self._predict, message))
 
     def _prepare(self, loader: Loader) -> None:

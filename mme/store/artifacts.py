@@ -28,7 +28,7 @@ from mme.errors import (
 )
 from mme.metrics import Metrics
 from mme.store.base import Artifact, ArtifactStream, Store
-from mme.store.disk_files import DiskFiles, remove
+from mme.store.disk_files import DiskFiles, Stored, note_beside, remove
 from mme.store.disk_index import DiskIndex, Entry
 from mme.store.disk_takeover import TakeOver
 from mme.store.unpack import unpack
@@ -219,7 +219,7 @@ class ArtifactCache:
     async def _extract(self, stream: ArtifactStream) -> Entry:
         loop = asyncio.get_running_loop()
         began = loop.time()
-        incoming = self._files.incoming()
+        version, incoming = stream.version, self._files.incoming()
         claim = self._index.claim()
         try:
             await unpack(
@@ -229,17 +229,21 @@ class ArtifactCache:
                 executor=self._unpackers,
                 claim=claim.take,
                 begin=self._mend,
-                size_bytes=stream.version.size_bytes,
+                end=lambda size_bytes: self._files.note(incoming, Stored(version, size_bytes)),
+                size_bytes=version.size_bytes,
             )
             # No await from here to the entry being pinned: nobody could evict or forget it between.
-            entry = self._index.publish(incoming, stream.version, claim)
-        except OSError as error:
+            entry = self._index.publish(incoming, version, claim)
+        except BaseException as error:
+            remove(note_beside(incoming))
+            if not isinstance(error, OSError):
+                raise
             await asyncio.to_thread(remove, incoming)
             raise DiskUnavailable(f"The disk tier can't take it: {error.strerror}.") from error
         finally:
             claim.end()
         self._metrics.model_downloading_time.observe((loop.time() - began) * 1e6)
-        self._metrics.fetched_bytes.inc(stream.version.size_bytes)
+        self._metrics.fetched_bytes.inc(version.size_bytes)
         return entry
 
     def _mend(self) -> None:

@@ -1,6 +1,6 @@
 """How the disk tier lies on disk: `models/DIGEST` and `models/DIGEST.json`, `incoming/`, a lock.
 
-An artifact appears by one rename with its json before it, and goes by one rename into `incoming/`.
+An artifact appears by one rename, its json by one before it; it goes by one into `incoming/`.
 At start everything else of ours is debris; `open` looks into `incoming/` only, so that a start
 costs the same whatever lies there. Decision: nothing is synced while serving; after a power cut an
 artifact whose sizes don't add up is debris too. Only names that we make are ever removed: a
@@ -27,7 +27,7 @@ from mme.errors import ConfigError
 from mme.store.unpack import DIRECTORY_BYTES, whole_blocks
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
-_INCOMING = re.compile(r"[0-9a-f]{32}")
+_INCOMING = re.compile(r"[0-9a-f]{32}(\.json)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,14 +120,18 @@ class DiskFiles:
         """Whether it still is there: operators delete caches."""
         return os.path.isdir(f"{self._models}/{version.digest}")  # noqa: PTH112 - for each lease
 
-    def publish(self, incoming: Path, stored: Stored) -> None:
-        """Makes an extracted directory an artifact, or raises OSError and leaves it there."""
+    def note(self, incoming: Path, stored: Stored) -> None:
+        """Writes the json of what is to be published. Raises OSError."""
         version = stored.version
         note = _Note(
             version.location, version.key, version.etag, version.size_bytes, stored.unpacked_bytes
         )
+        note_beside(incoming).write_bytes(msgspec.json.encode(note))
+
+    def publish(self, incoming: Path, version: ArtifactVersion) -> None:
+        """Makes an extracted directory with its json an artifact; or OSError, and it stays."""
         try:
-            self._write_note(version.digest, msgspec.json.encode(note))
+            os.rename(note_beside(incoming), f"{self._models}/{version.digest}.json")  # noqa: PTH104 - stays text
             os.rename(incoming, f"{self._models}/{version.digest}")  # noqa: PTH104 - stays text
         except OSError:
             with contextlib.suppress(OSError):
@@ -187,14 +191,6 @@ class DiskFiles:
     def _note(self, digest: str) -> Path:
         return self._models / f"{digest}.json"
 
-    def _write_note(self, digest: str, note: bytes) -> None:
-        path = f"{self._models}/{digest}.json"
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
-        try:
-            os.write(descriptor, note)
-        finally:
-            os.close(descriptor)
-
     def _make(self) -> None:
         for directory in (self._models, self._incoming):
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -236,6 +232,11 @@ def _read_ahead(path: str) -> None:
         os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_WILLNEED)
     finally:
         os.close(descriptor)
+
+
+def note_beside(incoming: Path) -> Path:
+    """Where the json of an extraction waits."""
+    return incoming.with_name(f"{incoming.name}.json")
 
 
 def remove(path: Path) -> None:

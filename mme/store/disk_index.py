@@ -28,7 +28,7 @@ from mme.config import DiskConfig
 from mme.domain import ArtifactVersion, ModelKey
 from mme.errors import ArtifactRefused, DiskUnavailable
 from mme.store.disk_bytes import Claim, DiskBytes
-from mme.store.disk_files import DiskFiles, Stored, remove
+from mme.store.disk_files import DiskFiles, Stored, note_beside, remove
 
 _REMOVAL_SECONDS = 30.0
 
@@ -133,17 +133,17 @@ class DiskIndex:
         Where another call was quicker with the same version, that one's is pinned instead.
 
         Raises:
-            OSError: it can't be written down or renamed; nothing has changed then.
+            OSError: it can't be renamed; nothing has changed then.
         """
         with self._changed:
             entry = self._pin(version)
             if entry:
-                self._leave(incoming, claim.taken_bytes)
+                self._leave(incoming, claim.taken_bytes, note_beside(incoming))
                 self._crown(entry)
             else:
                 if self._files.has(version):  # torn, left by an earlier run
                     self._leave(self._files.withdraw(version.digest), 0)
-                self._files.publish(incoming, Stored(version, claim.taken_bytes))
+                self._files.publish(incoming, version)
                 entry = Entry(version, claim.taken_bytes, pins=1)
                 self._add(entry)
             self.release(claim)

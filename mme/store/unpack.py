@@ -37,7 +37,7 @@ def whole_blocks(size_bytes: int) -> int:
 
 
 def _free(_size_bytes: int) -> None:
-    """Claims nothing."""
+    """Claims and writes down nothing."""
 
 
 def _begin() -> None:
@@ -52,6 +52,7 @@ async def unpack(  # noqa: PLR0913 - from where, to where, and the four things t
     executor: Executor,
     claim: Callable[[int], None] = _free,
     begin: Callable[[], None] = _begin,
+    end: Callable[[int], None] = _free,
     size_bytes: int | None = None,
 ) -> int:
     """Unpacks a tarball into `directory`, which must not exist yet.
@@ -66,6 +67,7 @@ async def unpack(  # noqa: PLR0913 - from where, to where, and the four things t
         executor: one of its threads is busy from the first byte to the last.
         claim: called in that thread with a number of bytes before so many are written; may raise.
         begin: called in that thread before anything else; may raise.
+        end: called in that thread with what is returned, once all is written; may raise.
         size_bytes: of all chunks, where that is known.
 
     Raises:
@@ -76,7 +78,7 @@ async def unpack(  # noqa: PLR0913 - from where, to where, and the four things t
     at_once = size_bytes is not None and size_bytes <= _AT_ONCE_BYTES
     if at_once:
         feed.give(b"".join([chunk async for chunk in chunks]))
-    future = executor.submit(_unpack, feed, directory, limits, claim, begin)
+    future = executor.submit(_unpack, feed, directory, limits, claim, begin, end)
     pump = None if at_once else asyncio.create_task(feed.fill(chunks), name="unpack-feed")
     return await _joined(feed, future, pump, directory)
 
@@ -115,12 +117,13 @@ def _remove_unwanted(directory: Path, future: Future[int]) -> None:
         shutil.rmtree(directory, ignore_errors=True)
 
 
-def _unpack(
+def _unpack(  # noqa: PLR0913, PLR0917 - as `unpack`
     feed: Feed,
     directory: Path,
     limits: DiskConfig,
     claim: Callable[[int], None],
     begin: Callable[[], None] = _begin,
+    end: Callable[[int], None] = _free,
 ) -> int:
     try:
         feed.check()
@@ -129,6 +132,7 @@ def _unpack(
         try:
             unpacked_bytes = _Extraction(directory, claim).run(feed, limits)
             feed.check()
+            end(unpacked_bytes)
         except BaseException:
             shutil.rmtree(directory, ignore_errors=True)
             raise

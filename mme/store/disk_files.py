@@ -126,12 +126,17 @@ class DiskFiles:
         note = _Note(
             version.location, version.key, version.etag, version.size_bytes, stored.unpacked_bytes
         )
-        note_beside(incoming).write_bytes(msgspec.json.encode(note))
+        path = f"{incoming}.json"
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+        try:
+            os.write(descriptor, msgspec.json.encode(note))
+        finally:
+            os.close(descriptor)
 
     def publish(self, incoming: Path, version: ArtifactVersion) -> None:
         """Makes an extracted directory with its json an artifact; or OSError, and it stays."""
         try:
-            os.rename(note_beside(incoming), f"{self._models}/{version.digest}.json")  # noqa: PTH104 - stays text
+            os.rename(f"{incoming}.json", f"{self._models}/{version.digest}.json")  # noqa: PTH104 - stays text
             os.rename(incoming, f"{self._models}/{version.digest}")  # noqa: PTH104 - stays text
         except OSError:
             with contextlib.suppress(OSError):
@@ -236,7 +241,7 @@ def _read_ahead(path: str) -> None:
 
 def note_beside(incoming: Path) -> Path:
     """Where the json of an extraction waits."""
-    return incoming.with_name(f"{incoming.name}.json")
+    return Path(f"{incoming}.json")
 
 
 def remove(path: Path) -> None:

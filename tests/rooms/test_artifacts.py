@@ -191,7 +191,7 @@ async def test_debris_is_swept_and_what_is_not_ours_is_left(
     (models / digests["no model"]).rmdir()
     (models / f"{digests['bad note']}.json").write_bytes(b'{"location": "\xff')
     (incoming / ("0" * 32)).mkdir()
-    (incoming / f"{"1" * 32}.json").touch()
+    (incoming / ("1" * 32 + ".json")).touch()
     (incoming / ("0" * 32) / "half").write_bytes(b"x")
     (models / "mine.tar.gz").write_bytes(b"a user's own")
     async with opened() as cache:

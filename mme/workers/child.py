@@ -34,7 +34,7 @@ from loaders.printing import speaking
 from loaders.signatures import OIP_TYPE
 from mme.workers import full, memory
 from mme.workers.child_answers import Voice, fault_of, outcome, signature_of, unexpected
-from mme.workers.child_channel import Channel
+from mme.workers.child_channel import BatchChannel, Channel
 from mme.workers.child_compiling import Compiling
 from mme.workers.child_keeping import Kept, own_directory
 from mme.workers.child_options import ChildOptions
@@ -67,7 +67,7 @@ class Worker:
     def __init__(self, options: ChildOptions, isolation: Isolation) -> None:
         self._isolation = isolation
         self._options = options
-        self._predictions = Channel(options.predict_fd, options.poll_seconds)
+        self._predictions = BatchChannel(options.predict_fd, options.poll_seconds)
         self._control = Channel(options.control_fd)
         self._models: dict[str, tuple[Model, Voice]] = {}
         self._losses = Losses()

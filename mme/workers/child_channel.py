@@ -1,9 +1,11 @@
 """The inside of a worker's end of one socket: frames in, messages out, and back.
 
-Decision: what needs no waiting is read and written without giving up the interpreter. A thread that
-loads would take it at each call, and give it back a switch interval later: twice for each batch,
-which took longer than the batch itself. Rejected: a shorter interval, which both wait for alike.
-While lone messages follow each other closely, as one client's do that waits for each answer, the
+Decisions: batches are read and answered without giving up the interpreter, where that needs no
+waiting. A thread that loads would take it at each call, and give it back a switch interval later:
+twice for each batch, which took longer than the batch itself. Rejected: a shorter interval, which
+both wait for alike. What a load says gives it up: the server that it wakes may take its processor,
+and the batches would wait for the interpreter all the while.
+While lone batches follow each other closely, as one client's do that waits for each answer, the
 next is looked for again and again before the thread sleeps: to be woken takes as long as a small
 prediction. A single long wait ends that, and it gives up the interpreter at each look.
 """
@@ -31,29 +33,18 @@ class Channel:
 
     Args:
         fd: the socket, the channel's from now on.
-        poll_seconds: to look for the next message before sleeping, where it is likely to come.
     """
 
-    def __init__(self, fd: int, poll_seconds: float = 0.0) -> None:
+    def __init__(self, fd: int) -> None:
         self._socket = socket.socket(fileno=fd)
         self._socket.setblocking(True)
         self._write_lock = threading.Lock()
-        self._received = ctypes.create_string_buffer(_RECEIVE_BYTES)
-        self._poll_seconds = poll_seconds
-        self._close_waits = 0
-
-    def saw_many(self) -> None:
-        """The last message held several requests: they gather while this waits, so let it."""
-        self._close_waits = 0
 
     def send(self, message: FromWorker) -> None:
         """Writes one message whole. Raises OSError when the server has gone."""
         data = encode(message)
         with self._write_lock:
-            fd, now = self._socket.fileno(), socket.MSG_DONTWAIT
-            sent_bytes = _quick.send(fd, data, len(data), now)
-            if sent_bytes < len(data):
-                self._socket.sendall(memoryview(data)[max(sent_bytes, 0) :])
+            self._write(data)
 
     def messages(self) -> Iterator[ToWorker]:
         """Yields messages until the server closes the channel."""
@@ -62,8 +53,38 @@ class Channel:
             for frame in frames.feed(data):
                 yield decode_to_worker(frame)
 
+    def _write(self, data: bytes) -> None:
+        self._socket.sendall(data)
+
     def _receive(self) -> bytes:
         """What has come, or comes next; empty when the server has closed the channel."""
+        return self._socket.recv(_RECEIVE_BYTES)
+
+
+class BatchChannel(Channel):
+    """As Channel, for batches.
+
+    Args:
+        fd: as Channel.
+        poll_seconds: to look for the next one before sleeping, where it is likely to come.
+    """
+
+    def __init__(self, fd: int, poll_seconds: float = 0.0) -> None:
+        super().__init__(fd)
+        self._received = ctypes.create_string_buffer(_RECEIVE_BYTES)
+        self._poll_seconds = poll_seconds
+        self._close_waits = 0
+
+    def saw_many(self) -> None:
+        """The last one held several requests: they gather while this waits, so let it."""
+        self._close_waits = 0
+
+    def _write(self, data: bytes) -> None:
+        sent_bytes = _quick.send(self._socket.fileno(), data, len(data), socket.MSG_DONTWAIT)
+        if sent_bytes < len(data):
+            self._socket.sendall(memoryview(data)[max(sent_bytes, 0) :])
+
+    def _receive(self) -> bytes:
         fd, now = self._socket.fileno(), socket.MSG_DONTWAIT
         size_bytes = _quick.recv(fd, self._received, _RECEIVE_BYTES, now)
         if size_bytes > 0:

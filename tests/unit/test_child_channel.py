@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from mme.workers.child_channel import Channel
+from mme.workers.child_channel import BatchChannel, Channel
 from mme.workers.protocol import (
     Answered,
     Ask,
@@ -23,10 +23,10 @@ POLL_SECONDS = 0.2
 LARGE = 4 * 1024**2  # more than a socket takes at once
 
 
-@pytest.fixture
-def ends():
+@pytest.fixture(params=[Channel, BatchChannel])
+def ends(request):
     ours, theirs = socket.socketpair()
-    channel = Channel(theirs.detach())
+    channel = request.param(theirs.detach())
     with ours, channel._socket:
         yield ours, channel
 
@@ -84,7 +84,7 @@ def ask_in_turns(ours: socket.socket, channel: Channel, count: int) -> None:
 @pytest.fixture
 def polling_ends():
     ours, theirs = socket.socketpair()
-    channel = Channel(theirs.detach(), poll_seconds=POLL_SECONDS)
+    channel = BatchChannel(theirs.detach(), poll_seconds=POLL_SECONDS)
     with ours, channel._socket:
         yield ours, channel
 

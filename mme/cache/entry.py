@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 
 from mme.cache.churn import Victim
 from mme.domain import ArtifactVersion, ModelKey
@@ -24,7 +24,8 @@ class Entry:
     fresh_until: float  # and from then on nobody is answered before it has been asked
     hits: int = 0
     pinned: bool = False
-    gone: asyncio.Event = field(default_factory=asyncio.Event)  # its memory is back
+    is_gone: bool = False  # its memory is back
+    _gone: asyncio.Event | None = None  # where someone waits for that: one takes most of a kilobyte
     retired: bool = False  # no longer current: goes when its last lease ends
 
     @property
@@ -41,6 +42,18 @@ class Entry:
     def slot(self) -> Slot:
         """The worker that it is in."""
         return self.loaded.residency.slot
+
+    async def wait_until_gone(self) -> None:
+        """Returns once its memory is back."""
+        if not self.is_gone:
+            self._gone = self._gone or asyncio.Event()
+            await self._gone.wait()
+
+    def went(self) -> None:
+        """Its memory is back."""
+        self.is_gone = True
+        if self._gone is not None:
+            self._gone.set()
 
     def backlog(self) -> int:
         """Requests that its worker has or will have before the next one."""

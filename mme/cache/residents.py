@@ -163,7 +163,7 @@ class Residents:
         for entry in entries:
             self.retire(entry, kind, reason)
         for entry in entries:
-            await entry.gone.wait()
+            await entry.wait_until_gone()
 
     def retire(self, entry: Entry, kind: str, reason: str) -> None:
         """Stops `entry` from answering; it leaves memory when its last lease ends."""
@@ -288,4 +288,4 @@ class Residents:
     def _gone(self, entry: Entry) -> None:
         loaded = entry.loaded
         self.accounts.leave(loaded.residency.account, loaded.resident_bytes)
-        entry.gone.set()
+        entry.went()

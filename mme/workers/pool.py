@@ -31,7 +31,7 @@ from mme.workers.process import WorkerStartError
 from mme.workers.protocol import Ask, CallFailed, Loaded
 from mme.workers.queues import Outcome, Ticket
 from mme.workers.recycling import Recycler
-from mme.workers.residency import LoadedModel, LoadRequest, Residency
+from mme.workers.residency import LoadedModel, LoadRequest, Residency, shared
 from mme.workers.slot import Slot
 
 __all__ = ["LoadRequest", "LoadedModel", "Pool"]
@@ -141,7 +141,7 @@ class Pool:
             resident_bytes=answer.resident_bytes,
             load_seconds=answer.seconds,
             framework=answer.framework,
-            signature=answer.signature,
+            signature=shared(answer.signature),
             peak_bytes=answer.peak_bytes,
             file_bytes=answer.file_bytes,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -58,3 +59,9 @@ class LoadedModel(Struct, frozen=True, kw_only=True):
     signature: Signature | None = None
     peak_bytes: int = 0  # private, at most, while it was loaded
     file_bytes: int = 0  # of its own files, mapped: page cache, nobody's alone
+
+
+@functools.lru_cache
+def shared(signature: Signature | None) -> Signature | None:
+    """The same, once for all models that are asked alike."""
+    return signature

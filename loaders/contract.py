@@ -169,6 +169,10 @@ class Keeping(Protocol):
         """From now on it does, in a directory of this process's own. After `prepare`."""
         ...
 
+    def can_keep(self, model: Model) -> bool:
+        """Whether a model of its own, as it is now, is one that it keeps."""
+        ...
+
     def keep(self, content: str, model: Model) -> bool:
         """Keeps a model of its own before it is closed, if it can; `content` names its files.
 

@@ -70,17 +70,19 @@ class KeptForests:
         self._kept_bytes = 0
         self._turn = threading.Lock()
 
+    def can_keep(self, members: Sequence[Member]) -> bool:
+        """Whether these are what is kept: only flat forests are."""
+        return self.directory is not None and len(_flat(members)) == len(members) > 0
+
     def keep(self, content: str, members: Sequence[Member]) -> bool:
-        """Whether members are kept now: only flat forests are."""
-        flat = [each.scorer.forest for each in members if isinstance(each.scorer, FlatScorer)]
-        if self.directory is None or not flat or len(flat) < len(members):
+        """Whether members are kept now."""
+        if not self.can_keep(members):
             return False
-        if content in self._files:
-            return True
-        packed = b"".join(map(_pack, flat))
-        shapes = tuple(map(_shape, members, flat))
         with self._turn, suppress(OSError):
-            self._write(content, packed, shapes)
+            if content not in self._files:
+                flat = _flat(members)
+                packed = b"".join(map(_pack, flat))
+                self._write(content, packed, tuple(map(_shape, members, flat)))
         return content in self._files
 
     def find(self, content: str) -> list[Member] | None:
@@ -117,6 +119,10 @@ class KeptForests:
             raise
         self._files[content] = _File(str(path), len(packed), members)
         self._kept_bytes += len(packed)
+
+
+def _flat(members: Sequence[Member]) -> list[Forest]:
+    return [each.scorer.forest for each in members if isinstance(each.scorer, FlatScorer)]
 
 
 def _read(path: str, size_bytes: int) -> bytes:

@@ -67,6 +67,12 @@ class XgboostLoader:
 
         self._kept = KeptForests(directory)
 
+    def can_keep(self, model: Model) -> bool:
+        """As Keeping."""
+        if self._kept is None or not isinstance(model, XgboostModel):
+            return False
+        return self._kept.can_keep(model.members)
+
     def keep(self, content: str, model: Model) -> bool:
         """As Keeping."""
         if self._kept is None or not isinstance(model, XgboostModel):

@@ -27,7 +27,7 @@ from prometheus_client.samples import Exemplar, Sample
 # fmt: off
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 _MICROSECONDS = tuple(second * 1e6 for second in _SECONDS)
-_OUTCOMES = ("loaded", "failed")
+_OUTCOMES = ("loaded", "recalled", "failed")
 _COMPILED = ("compiled", "refused", "no_room")
 _REASONS = ("evicted", "unloaded", "superseded", "deleted", "lost", "moved", "cooled")
 _REQUESTS = (1, 2, 4, 8, 16, 32, 64)

@@ -53,6 +53,10 @@ class Freshness:
             share=lambda _: None, reclaim=lambda _: None
         )
 
+    def check_soon(self, key: ModelKey) -> None:
+        """Begins a check, unless one is under way."""
+        self._checks.start(key, partial(self._check, key))
+
     async def checked(self, entry: Entry, now: float, deadline: float) -> Entry | None:
         """What is current after a check, waited for only when the last one is too long ago.
 
@@ -60,12 +64,11 @@ class Freshness:
             Draining: the server is shutting down.
         Cancellation: stops waiting; the check goes on.
         """
-        check = partial(self._check, entry.key)
-        self._checks.start(entry.key, check)
+        self.check_soon(entry.key)
         if now >= entry.fresh_until:
             try:
                 async with asyncio.timeout_at(min(deadline, now + _WAIT_SECONDS)):
-                    await self._checks.join(entry.key, check)
+                    await self._checks.join(entry.key, partial(self._check, entry.key))
             except TimeoutError:
                 entry.confirm(now, self._refresh_seconds)
         return self._residents.current(entry.key)
@@ -78,6 +81,7 @@ class Freshness:
             MmeError: why the newer version can't be had; what was current still answers.
         """
         asked_at = time.monotonic()
+        self._residents.kept.drop(key)
         try:
             newest = await self._store.head(key)
         except ArtifactUnavailable as error:

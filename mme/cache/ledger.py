@@ -13,7 +13,7 @@ Who goes first is for `policy.py` to say, of those that nobody leases or pins.
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
 from enum import Enum
 from typing import Generic, TypeVar
@@ -116,6 +116,31 @@ class Ledger(Generic[Key]):
         if staying - self._evictable_bytes() > self.budget_bytes:
             return Refuse(Refusal.IN_USE)
         return Evict(self._evict(staying - self.budget_bytes))
+
+    def displace(
+        self, size_bytes: int, *, may_evict: bool, spare_free: bool
+    ) -> tuple[Key, ...] | None:
+        """Who must go so that so much can come at once, leaving already; None: nobody can for it.
+
+        Args:
+            size_bytes: what is to come.
+            may_evict: whether anyone may go.
+            spare_free: what is free is not for it: who goes has to make all the room.
+        """
+        free_bytes = self.budget_bytes - self.charged_bytes
+        wanted_bytes = size_bytes - (min(free_bytes, 0) if spare_free else free_bytes)
+        if wanted_bytes <= 0:
+            return ()
+        if not may_evict or wanted_bytes > self._evictable_bytes():
+            return None
+        return self._evict(wanted_bytes)
+
+    def take_over(self, key: Key, size_bytes: int, victims: Iterable[Key]) -> None:
+        """`key` is reserved what `displace` made room for: who left drops it as `key` comes."""
+        for victim in victims:
+            self.left(victim)
+        self._reserved[key] = size_bytes
+        self.reserved_bytes += size_bytes
 
     def commit(self, key: Key, cost_seconds: float = 0.0) -> None:
         """A reserved load has finished: resident at its reserved size, used now.

@@ -24,6 +24,7 @@ from mme.cache.flight import Flight
 from mme.cache.lease import Lease
 from mme.cache.placing import Placing
 from mme.cache.quota import Quota
+from mme.cache.recall import Recall
 from mme.cache.records import ABSENT, UNAVAILABLE, Records
 from mme.cache.residents import Residents
 from mme.cache.turns import Turns
@@ -80,6 +81,8 @@ class Loading:
             churn=Churn(config.churn_seconds),
             quota=quota,
         )
+        is_weighed = config.churn_seconds > 0
+        self.recall = Recall(residents, quota, metrics, is_weighed=is_weighed)
         self.failures = Failures(config.failure_seconds, config.failure_limit_seconds)
         self._turns: Turns[ModelKey] = Turns(
             config.load_concurrency, quota.tenants.weights, pool.loads_while_late
@@ -156,6 +159,8 @@ class Loading:
                 self.placing.refuse_again(key)
                 tenant = self._quota.tenants.tenant_of(key, api_key)
                 with stage("load"):
+                    if (entry := await self.recall.with_room(key, tenant)) is not None:
+                        return entry
                     return await self._fetch_and_place(key, tenant, reason=reason)
         except TimeoutError:
             late = LoadFailed(f"Not loaded within {self._config.load_seconds:g} s.")

@@ -118,7 +118,9 @@ class ModelCache:
         if entry is not None:
             return self._hit(entry, asked_at)
         try:
-            lease = await _by(deadline, self.loading.join(key, api_key), key)
+            lease = self._recalled(key, asked_at, api_key)
+            if lease is None:
+                lease = await _by(deadline, self.loading.join(key, api_key), key)
         except (MemoryRefused, CacheThrashing):
             self.accesses.note_refused(key, asked_at)
             raise
@@ -137,6 +139,7 @@ class ModelCache:
         if key in self.loading:
             with contextlib.suppress(MmeError):
                 await self.loading.reload(key)
+        self.residents.kept.drop(key)
         copies = self.residents.copies(key)
         await self.residents.unload(copies, "unloaded", "asked to")
         return bool(copies)
@@ -174,9 +177,19 @@ class ModelCache:
             },
             "models": [entry.describe(now) for entry in self.residents],
             "loading": self.loading.keys(),
+            "kept": len(self.residents.kept),
             "failures": self.failures.describe(now),
             "events": self.records.describe(),
         }
+
+    def _recalled(self, key: ModelKey, asked_at: float, api_key: str | None) -> Lease | None:
+        entry = None if key in self.loading else self.loading.recall.at_once(key, asked_at, api_key)
+        if entry is None:
+            return None
+        lease = Lease(self.residents, entry)
+        if asked_at >= entry.check_at:
+            self._freshness.check_soon(key)
+        return lease
 
     def _hit(self, entry: Entry, asked_at: float) -> Lease:
         entry.hits += 1

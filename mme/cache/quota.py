@@ -76,6 +76,10 @@ class Quota:
             raise Throttled(f"Rate exceeded: {tenant} may have {most_bytes} bytes in memory.", 1.0)
         await self._residents.unload(tuple(leaving), "evicted", f"{tenant} may have no more")
 
+    def is_limited(self, tenant: str, now: float) -> bool:
+        """Whether there is anything that the tenant may not have."""
+        return self._limits.of(tenant, now) is not None
+
     def fits(self, tenant: str, more_bytes: int) -> bool:
         """Whether the tenant may have so much more without anything of its own leaving."""
         usage = self._limits.of(tenant, time.monotonic())

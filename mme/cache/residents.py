@@ -13,10 +13,11 @@ from collections.abc import Coroutine, Iterator
 from functools import partial
 
 from mme.cache.entry import Entry
+from mme.cache.kept import KEPT_BYTES, Kept
 from mme.cache.ledger import Admit, Evict, Ledger, Refusal, Refuse
 from mme.cache.records import Records
+from mme.cache.refusing import refused
 from mme.domain import ModelKey
-from mme.errors import MemoryRefused
 from mme.metrics import Metrics
 from mme.usage.accounts import Accounts
 from mme.workers.pool import LoadedModel, Pool
@@ -37,6 +38,7 @@ class Residents:
     ) -> None:
         self.ledger = ledger
         self.accounts = Accounts()
+        self.kept = Kept()
         self.may_evict = may_evict
         self._pins: set[ModelKey] = set()
         self._pool = pool
@@ -71,6 +73,11 @@ class Residents:
         """All copies of the version of `key` that answers."""
         return self._current.get(key, ())
 
+    @property
+    def is_waited_for(self) -> bool:
+        """Whether a load waits for room."""
+        return self._room_turn.locked()
+
     async def reserve(self, copy_id: str, key: ModelKey, size_bytes: int) -> None:
         """Reserves memory for a load, evicting and waiting as needed; first come, first served.
 
@@ -86,7 +93,7 @@ class Residents:
                     case Admit():
                         return
                     case Refuse(why) if why is not Refusal.IN_USE or self._all_pinned():
-                        raise self._refused(size_bytes, why)
+                        raise refused(self.ledger, size_bytes, why)
                     case Refuse() | Evict():
                         await self._room.wait()
 
@@ -123,6 +130,7 @@ class Residents:
         account = self.accounts.enter(entry.key, loaded.resident_bytes, loaded.load_seconds)
         loaded.residency.account = account
         self._entries[entry.copy_id] = entry
+        self.kept.drop(entry.key)
         former = self.copies(entry.key)
         peers = tuple(copy for copy in former if copy.version == entry.version)
         self._set_current(entry.key, (*peers, entry))
@@ -175,6 +183,35 @@ class Residents:
         self._unpin(entry)
         self._leave_retired(entry)
 
+    def part_with(self, victims: tuple[str, ...], for_whom: ModelKey | None) -> list[Entry]:
+        """Evicted, `victims` answer no more; the caller takes them out of memory.
+
+        Args:
+            victims: who leaves, by the ledger's decision.
+            for_whom: the model that needs the room; None: it is the machine that does.
+        """
+        entries = [self._entries.pop(copy_id) for copy_id in victims]
+        for entry in entries:
+            if not entry.retired:
+                size, why = entry.loaded.resident_bytes, self.ledger.why_evicted(entry.copy_id)
+                self._records.add("evicted", entry.key, size, why, for_whom=for_whom)
+                self._evicted.inc()
+                if entry.loaded.residency.leaves_at_once:
+                    self.kept.put(entry, KEPT_BYTES * self._pool.ready_count)
+            self._drop_current(entry)
+        return entries
+
+    def unload_soon(self, entries: list[Entry]) -> None:
+        """Takes those who left out of memory; nobody waits for it."""
+        if entries:
+            self._own(self._finish_unload(entries))
+
+    def gone(self, entry: Entry) -> None:
+        """The memory of one who left is back."""
+        loaded = entry.loaded
+        self.accounts.leave(loaded.residency.account, loaded.resident_bytes)
+        entry.went()
+
     def lose(self, residencies: list[Residency], cause: str) -> None:
         """A worker ended and took these with it."""
         for residency in residencies:
@@ -186,14 +223,14 @@ class Residents:
                     self._metrics.evictions.labels("lost").inc()
                 self._drop_current(entry)
                 self._unpin(entry)
-                self._gone(entry)
+                self.gone(entry)
         self._room.set()
 
     def set_budget(self, budget_bytes: int) -> None:
         """Sets the budget and evicts what is over it."""
         if budget_bytes != self.ledger.budget_bytes:
             grown = budget_bytes > self.ledger.budget_bytes
-            self._evict(self.ledger.shrink(budget_bytes))
+            self.unload_soon(self.part_with(self.ledger.shrink(budget_bytes), None))
             if grown:
                 self._room.set()
 
@@ -206,18 +243,8 @@ class Residents:
         may_evict = self.may_evict and key not in self.ahead
         decision = self.ledger.reserve(copy_id, size_bytes, may_evict=may_evict)
         if isinstance(decision, Evict):
-            self._evict(decision.victims, for_whom=key)
+            self.unload_soon(self.part_with(decision.victims, key))
         return decision
-
-    def _refused(self, size_bytes: int, why: Refusal) -> MemoryRefused:
-        needs = f"The model needs {size_bytes} bytes of memory"
-        budget = f"the budget for all models is {self.ledger.budget_bytes}"
-        if why is Refusal.TOO_LARGE:
-            return MemoryRefused(f"{needs}; {budget}.")
-        reason = why.value if why is Refusal.FULL else "all others are pinned"
-        return MemoryRefused(
-            f"{needs}; {budget}, of which {self.ledger.charged_bytes} are taken: {reason}."
-        )
 
     def _all_pinned(self) -> bool:
         """Whether waiting is in vain: nothing is loading or leaving, and all else is pinned."""
@@ -236,21 +263,10 @@ class Residents:
             self.ledger.unhold(entry.copy_id)
             self._room.set()
 
-    def _evict(self, victims: tuple[str, ...], for_whom: ModelKey | None = None) -> None:
-        """Unloads `victims`; for no model where it is the machine that is short of memory."""
-        entries = [self._entries.pop(copy_id) for copy_id in victims]
-        for entry in entries:
-            if not entry.retired:
-                size, why = entry.loaded.resident_bytes, self.ledger.why_evicted(entry.copy_id)
-                self._records.add("evicted", entry.key, size, why, for_whom=for_whom)
-                self._evicted.inc()
-            self._drop_current(entry)
-        self._unload(entries)
-
     def _leave_retired(self, entry: Entry) -> None:
         if self._entries.get(entry.copy_id) is entry and self.ledger.leave(entry.copy_id):
             del self._entries[entry.copy_id]
-            self._unload([entry])
+            self.unload_soon([entry])
 
     def _drop_current(self, entry: Entry) -> None:
         entry.retired = True
@@ -265,10 +281,6 @@ class Residents:
         if key in self._pins:
             self._pin(copies[0])
 
-    def _unload(self, entries: list[Entry]) -> None:
-        if entries:
-            self._own(self._finish_unload(entries))
-
     def _own(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.create_task(work, name="unload")
         self._unloads.add(task)
@@ -282,10 +294,5 @@ class Residents:
         await self._pool.unload([entry.loaded.residency for entry in entries])
         for entry in entries:
             self.ledger.left(entry.copy_id)
-            self._gone(entry)
+            self.gone(entry)
         self._room.set()
-
-    def _gone(self, entry: Entry) -> None:
-        loaded = entry.loaded
-        self.accounts.leave(loaded.residency.account, loaded.resident_bytes)
-        entry.went()

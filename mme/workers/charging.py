@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 
 from mme.workers.queues import Batch
-from mme.workers.residency import Residency
+from mme.workers.residency import Residencies
 
 
-def charge(
-    residencies: Mapping[str, Residency], batch: Batch | None, seconds: float | None = None
-) -> None:
+def charge(residencies: Residencies, batch: Batch | None, seconds: float | None = None) -> None:
     """Charges a batch.
 
     Args:
-        residencies: by copy; one that is not there has left meanwhile.
+        residencies: of its worker; one that is not there has left meanwhile.
         batch: None: there is none.
         seconds: what it took; None: it ended its worker, or with it, and took until now.
     """

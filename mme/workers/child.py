@@ -14,21 +14,12 @@ import signal
 import sys
 import threading
 import time
-import traceback
 from pathlib import Path
 from typing import NoReturn
 
 import msgspec
 
-from loaders.contract import (
-    Answer,
-    Compilable,
-    Loader,
-    Model,
-    ModelFault,
-    Payload,
-    Trust,
-)
+from loaders.contract import Answer, Loader, Model, ModelFault, Payload, Trust
 from loaders.find import Found, find_loader, loader_by_name
 from loaders.printing import speaking
 from loaders.signatures import OIP_TYPE
@@ -37,10 +28,12 @@ from mme.workers.child_answers import Voice, fault_of, outcome, signature_of, un
 from mme.workers.child_channel import BatchChannel, Channel
 from mme.workers.child_compiling import Compiling
 from mme.workers.child_keeping import Kept, own_directory
+from mme.workers.child_models import Models
 from mme.workers.child_options import ChildOptions
 from mme.workers.load_watch import KnownLoad, LoadWatch, Watches
 from mme.workers.losses import Losses
 from mme.workers.protocol import (
+    Absent,
     Answered,
     Beat,
     CallFailed,
@@ -51,6 +44,7 @@ from mme.workers.protocol import (
     Predict,
     Predicted,
     Ready,
+    Recall,
     Unload,
     Unloaded,
 )
@@ -69,13 +63,14 @@ class Worker:
         self._options = options
         self._predictions = BatchChannel(options.predict_fd, options.poll_seconds)
         self._control = Channel(options.control_fd)
-        self._models: dict[str, tuple[Model, Voice]] = {}
         self._losses = Losses()
         self._compiling = Compiling(self._losses)
         self._prepared: set[str] = set()
         self._rehearsed: set[str] = set()
         self._watches = Watches()
         self._kept = Kept(own_directory(is_isolated=options.plan is not None))
+        compiling = self._compiling if options.compile_trees else None
+        self._models = Models(self._control, self._kept, self._losses, compiling)
 
     def run(self) -> None:
         """Preloads, reports ready, then predicts until the server closes the channel."""
@@ -94,6 +89,8 @@ class Worker:
                 if len(message.asks) > 1:
                     self._predictions.saw_many()
                 self._predictions.send(full.unless_filled(self._predict, message))
+            elif isinstance(message, Recall):
+                self._models.recall(message)
 
     def _prepare(self, loader: Loader) -> None:
         """Imports a framework; it lives for ever, so collecting garbage need not walk it."""
@@ -106,15 +103,17 @@ class Worker:
             gc.collect()
             gc.freeze()
 
-    def _predict(self, message: Predict) -> Predicted:
-        started = time.perf_counter()
+    def _predict(self, message: Predict) -> Predicted | Absent:
+        held = self._models.get(message.model)
+        if held is None:
+            return Absent(message.batch)
+        started, (model, voice) = time.perf_counter(), held
         payloads = [
             Payload(ask.body, ask.content_type, ask.accept, ask.custom_attributes)
             for ask in message.asks
         ]
         results: list[Answered | Faulted]
         try:
-            model, voice = self._models[message.model]
             with speaking(voice):
                 answers = _predict_any(model, voice.name, payloads)
             results = [outcome(answer) for answer in answers]
@@ -160,10 +159,8 @@ class Worker:
             watch.close()
         if framework != _SCRIPT:  # which may take something else the next time
             self._watches.keep(message.content, taken)
-        self._models[message.model] = model, voice
+        self._models.add(message.model, model, voice)
         self._kept.came(message.model, message.content, framework)
-        if self._options.compile_trees and isinstance(model, Compilable):
-            self._compiling.came(message.model, model)
         self._losses.came(
             message.model, charged_bytes=taken.resident_bytes, grown_bytes=taken.grown_bytes
         )
@@ -175,6 +172,7 @@ class Worker:
             seconds=time.perf_counter() - watch.began,
             framework=framework,
             signature=signature_of(model),
+            keeps=self._kept.keeps(message.model, model) and not self._options.compile_trees,
         )
 
     def _load_files(self, directory: Path, watch: LoadWatch | KnownLoad) -> tuple[str, Model]:
@@ -214,11 +212,7 @@ class Worker:
         started, models = time.perf_counter(), message.models
         expected_bytes = self._losses.expected_bytes(models)
         before_bytes = memory.private_bytes() if expected_bytes else 0
-        kept = list(filter(self._keep, models))
-        for key in kept:
-            self._drop(key)
-        if len(kept) < len(models):
-            memory.in_passing(self._drop, [key for key in models if key not in kept])
+        self._models.drop(models)
         returned_bytes = None
         if expected_bytes:
             pooled_bytes = memory.OBJECTS_BYTES * len(models)  # may wait for the next ones
@@ -231,22 +225,6 @@ class Worker:
             private_bytes=memory.private_bytes(),
             lost_bytes=self._losses.lost_bytes,
         )
-
-    def _keep(self, key: str) -> bool:
-        try:
-            return self._kept.went(key, self._models[key][0])
-        except Exception:  # noqa: BLE001 - the child's door: it is only not kept
-            traceback.print_exc()
-            return False
-
-    def _drop(self, key: str) -> None:  # its own frame: no name may hold the model any longer
-        model, voice = self._models.pop(key)
-        self._compiling.went(key)
-        try:
-            with speaking(voice):
-                model.close()
-        except Exception:  # noqa: BLE001 - the child's door: it is dropped all the same
-            traceback.print_exc()
 
     def _beat(self) -> None:
         try:

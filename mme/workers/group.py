@@ -83,12 +83,12 @@ class Group:
 
     def takers(self) -> list[Slot]:
         """The workers that models may be loaded into now."""
-        return [slot for slot in self.slots if slot.is_ready and not slot.is_leaving]
+        return [slot for slot in self.slots if slot.process is not None and not slot.is_leaving]
 
     def idle_seconds(self) -> float:
         """For how long it has had no model and no load; asked for regularly."""
         now = time.monotonic()
-        if self.loading or any(slot.resident_count for slot in self.slots):
+        if self.loading or any(slot.residencies for slot in self.slots):
             self._used_at = now
         return now - self._used_at
 
@@ -103,4 +103,4 @@ class Group:
 
 def _rank(slot: Slot) -> tuple[bool, int, int]:
     is_late = slot.loading_seconds > _LONG_SECONDS
-    return is_late, slot.resident_bytes + slot.assigned_bytes, slot.index
+    return is_late, slot.residencies.resident_bytes + slot.assigned_bytes, slot.index

@@ -8,6 +8,8 @@ worth that, and counts as lost meanwhile; where models come as others go, the ne
 
 from __future__ import annotations
 
+import threading
+
 _WORTH_TRIMMING_BYTES = 128 * 1024  # what a process may hold for nobody, at most, and be let be
 
 
@@ -18,6 +20,7 @@ class Losses:
         self._charged_bytes: dict[str, int] = {}  # by model
         self._kept_bytes = 0  # of what is lost: trimming did not give it back
         self.lost_bytes = 0
+        self._turn = threading.Lock()  # models come and go in two threads
 
     def came(self, model: str, *, charged_bytes: int, grown_bytes: int) -> None:
         """A model was loaded; the process has grown by less if it filled what others had left."""
@@ -37,5 +40,6 @@ class Losses:
             self._kept_bytes = self.lost_bytes
 
     def _add(self, more_bytes: int) -> None:
-        self.lost_bytes = max(0, self.lost_bytes + more_bytes)
-        self._kept_bytes = min(self._kept_bytes, self.lost_bytes)
+        with self._turn:
+            self.lost_bytes = max(0, self.lost_bytes + more_bytes)
+            self._kept_bytes = min(self._kept_bytes, self.lost_bytes)

@@ -27,7 +27,7 @@ from mme.workers.admission import admit, look_from
 from mme.workers.deadlines import Deadlines
 from mme.workers.environments import Environment
 from mme.workers.group import Group
-from mme.workers.process import WorkerStartError
+from mme.workers.process import WorkerProcess, WorkerStartError
 from mme.workers.protocol import Ask, CallFailed, Loaded
 from mme.workers.queues import Outcome, Ticket
 from mme.workers.recycling import Recycler
@@ -107,7 +107,7 @@ class Pool:
     @property
     def ready_count(self) -> int:
         """Workers that can serve now."""
-        return sum(slot.is_ready for slot in self._base.slots)
+        return sum(slot.process is not None for slot in self._base.slots)
 
     @property
     def waiting_count(self) -> int:
@@ -203,7 +203,7 @@ class Pool:
 
     def hot(self) -> dict[str, int]:
         """Copies of models that are to be compiled, and the bytes that this may take."""
-        return {model: size_bytes for slot in self._slots for model, size_bytes in slot.hot.items()}
+        return {model: size for each in self._processes() for model, size in each.hot.items()}
 
     def crowds(self, limit: int) -> list[str]:
         """Copies of models with so many unanswered requests or more."""
@@ -216,11 +216,14 @@ class Pool:
 
     def lent_of(self, artifact: Path) -> list[Path]:
         """What workers have of an artifact that leaves the disk: the caller's to remove."""
-        return [path for slot in self._slots for path in slot.lent_of(artifact)]
+        return [path for each in self._processes() for path in each.lent_of(artifact)]
 
     def describe(self) -> list[dict[str, object]]:
         """Each worker's state, for `/state`."""
         return [slot.describe() for slot in self._slots]
+
+    def _processes(self) -> list[WorkerProcess]:
+        return [slot.process for slot in self._slots if slot.process is not None]
 
     async def _load(self, wanted: LoadRequest) -> tuple[Residency, Loaded] | CallFailed:
         environment = wanted.environment

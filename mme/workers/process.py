@@ -24,6 +24,7 @@ from mme.workers import full
 from mme.workers.channel import Channel
 from mme.workers.lending import Lending
 from mme.workers.protocol import (
+    Absent,
     Beat,
     CallFailed,
     Compile,
@@ -34,6 +35,7 @@ from mme.workers.protocol import (
     Predicted,
     Printed,
     Ready,
+    Recall,
     Unload,
     Unloaded,
 )
@@ -55,7 +57,7 @@ class WorkerProcess:
     """A running worker.
 
     Args:
-        on_predicted: called with each batch's answers.
+        on_predicted: called with each batch's answers, or that its model is not there.
         on_end: called once, with the cause in words, after the process has ended and all it wrote
             was read.
     """
@@ -63,7 +65,7 @@ class WorkerProcess:
     def __init__(
         self,
         spec: WorkerSpec,
-        on_predicted: Callable[[Predicted], None],
+        on_predicted: Callable[[Predicted | Absent], None],
         on_end: Callable[[str], None],
     ) -> None:
         self._spec = spec
@@ -113,6 +115,11 @@ class WorkerProcess:
     def send(self, batch: Predict) -> None:
         """Hands a batch over. If the worker is going, the end will be told instead of an answer."""
         self._predictions.send(batch)
+
+    def recall(self, message: Recall) -> None:
+        """Has a model brought back that was kept; its batches may be sent at once."""
+        self._predictions.send(message)
+        self.take_back(message.leaving)
 
     async def load(self, wanted: LoadRequest, directory: str) -> Loaded | CallFailed:
         """Loads one model from where it is lent. Raises WorkerLost when the process ends."""
@@ -223,7 +230,7 @@ class WorkerProcess:
 
     def _receive(self, message: FromWorker) -> None:
         match message:
-            case Predicted():
+            case Predicted() | Absent():
                 self._on_predicted(message)
             case Beat():
                 self.last_sign_at = time.monotonic()

@@ -67,6 +67,26 @@ class Predicted(_Message, tag=11):
     results: list[Answered | Faulted]
 
 
+class Recall(_Message, tag=12):
+    """Server: drop `leaving`; then bring back, as `model`, what you have kept of `content`.
+
+    Not answered, so that batches for it can follow at once: where nothing was kept any more, they
+    are answered by Absent. `name` is for the log, `charged_bytes` what it takes.
+    """
+
+    model: str
+    name: str
+    content: str
+    charged_bytes: int
+    leaving: list[str]
+
+
+class Absent(_Message, tag=13):
+    """Worker: the model of this batch is not here; none of it ran."""
+
+    batch: int
+
+
 class Load(_Message, tag=20):
     """Server: load the artifact in `directory` as `model` (an opaque id); `name` is for the log.
 
@@ -94,6 +114,7 @@ class Loaded(_Message, tag=21):
     seconds: float
     framework: str
     signature: Signature | None = None  # None: it is not asked by tensors
+    keeps: bool = False  # what is needed to bring it back when it has left: see Recall
 
 
 class Compile(_Message, tag=25):
@@ -155,8 +176,8 @@ class Printed(_Message, tag=32):
     line: str
 
 
-ToWorker = Predict | Load | Compile | Unload
-FromWorker = Predicted | Loaded | Unloaded | CallFailed | Ready | Beat | Printed
+ToWorker = Predict | Recall | Load | Compile | Unload
+FromWorker = Predicted | Absent | Loaded | Unloaded | CallFailed | Ready | Beat | Printed
 
 _encoder = msgspec.msgpack.Encoder()
 _to_worker: msgspec.msgpack.Decoder[ToWorker] = msgspec.msgpack.Decoder(ToWorker)

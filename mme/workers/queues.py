@@ -183,6 +183,15 @@ class WorkerQueue:
             lane.tickets.remove(ticket)
             self.waiting_count -= 1
 
+    def withdraw(self, model: str) -> list[Ticket]:
+        """Takes out all requests that are queued for one model."""
+        lanes = self._lanes.get(model, {}).values()
+        tickets = [ticket for lane in lanes for ticket in lane.tickets]
+        for lane in lanes:
+            lane.tickets.clear()
+        self.waiting_count -= len(tickets)
+        return tickets
+
     def forget(self, model: str) -> None:
         """The model has left the worker; nothing is queued for it."""
         self._lanes.pop(model, None)

@@ -45,12 +45,13 @@ class Recycler:
 
     def consider(self, slot: Slot, group: Group) -> None:
         """Replaces `slot` if it has lost too much; returns at once."""
-        limit_bytes = max(self._config.recycle_bytes, int(_LOST_RATIO * slot.resident_bytes))
+        resident_bytes = slot.residencies.resident_bytes
+        limit_bytes = max(self._config.recycle_bytes, int(_LOST_RATIO * resident_bytes))
         if (
             self._on_recycle is None
             or slot in self._tasks
             or slot.is_closed
-            or slot.lost_bytes <= limit_bytes
+            or _lost_bytes(slot) <= limit_bytes
             or slot.age_seconds < self._config.recycle_seconds
         ):
             return
@@ -71,7 +72,7 @@ class Recycler:
     async def _replace(
         self, slot: Slot, group: Group, on_recycle: Callable[[list[Residency]], None]
     ) -> None:
-        lost_bytes = slot.lost_bytes
+        lost_bytes = _lost_bytes(slot)
         group.loading += 1  # or it could be taken for idle, and ended
         try:
             fresh = await group.add()
@@ -84,12 +85,16 @@ class Recycler:
         await slot.retire()
         _log.info(
             "worker_leaving", worker=slot.index, successor=fresh.index, lost_bytes=lost_bytes,
-            models=slot.resident_count,
+            models=len(slot.residencies),
         )  # fmt: skip
-        if slot.resident_count:
-            on_recycle(slot.residencies)
-            await slot.empty.wait()
+        if slot.residencies:
+            on_recycle(list(slot.residencies))
+            await slot.residencies.empty.wait()
         await slot.close("it was replaced to get its memory back")
         group.slots.remove(slot)
         self._regroup()
         _log.info("worker_recycled", worker=slot.index, successor=fresh.index)
+
+
+def _lost_bytes(slot: Slot) -> int:
+    return slot.process.lost_bytes if slot.process is not None else 0

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,6 +14,7 @@ if TYPE_CHECKING:
     from mme.domain import Signature
     from mme.usage.account import Account
     from mme.workers.environments import Environment
+    from mme.workers.process import WorkerProcess
     from mme.workers.slot import Slot
 
 
@@ -28,12 +31,60 @@ class Residency:
     alive: bool = True
     account: Account | None = None  # that is charged for it, once it is admitted
     is_compiled: bool = False
+    kept_by: WorkerProcess | None = None  # which can bring it back when it has left; None: none can
+
+    @property
+    def leaves_at_once(self) -> bool:
+        """Whether its worker drops and keeps it between two batches."""
+        return self.alive and self.kept_by is not None
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether it has left, and its worker can bring it back."""
+        is_there = self.kept_by is not None and self.kept_by is self.slot.process
+        return is_there and not self.alive and not self.slot.is_leaving
 
     def resize(self, more_bytes: int) -> None:
         """It takes so much more, or less."""
         self.resident_bytes += more_bytes
         if self.alive:
-            self.slot.resident_bytes += more_bytes
+            self.slot.residencies.resident_bytes += more_bytes
+
+
+class Residencies:
+    """The models in one worker's memory."""
+
+    def __init__(self) -> None:
+        self._by_model: dict[str, Residency] = {}
+        self.resident_bytes = 0
+        self.empty = asyncio.Event()  # there is none any more
+
+    def __len__(self) -> int:
+        return len(self._by_model)
+
+    def __iter__(self) -> Iterator[Residency]:
+        return iter(self._by_model.values())
+
+    def __contains__(self, model: str) -> bool:
+        return model in self._by_model
+
+    def get(self, model: str) -> Residency | None:
+        """What is here under this id."""
+        return self._by_model.get(model)
+
+    def add(self, residency: Residency) -> None:
+        """It came."""
+        self._by_model[residency.model] = residency
+        self.resident_bytes += residency.resident_bytes
+        self.empty.clear()
+
+    def remove(self, residency: Residency) -> None:
+        """It goes."""
+        residency.alive = False
+        del self._by_model[residency.model]
+        self.resident_bytes -= residency.resident_bytes
+        if not self._by_model:
+            self.empty.set()
 
 
 class LoadRequest(Struct, frozen=True, kw_only=True):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Collection, Coroutine, Mapping
-from pathlib import Path
+from dataclasses import replace
 
 import structlog
 
@@ -22,9 +22,9 @@ from mme.workers.environments import Environment
 from mme.workers.patience import overdue
 from mme.workers.preload import Preload
 from mme.workers.process import WorkerProcess, WorkerStartError
-from mme.workers.protocol import CallFailed, Loaded, Predict, Predicted
+from mme.workers.protocol import Absent, CallFailed, Loaded, Predict, Predicted, Recall
 from mme.workers.queues import WorkerQueue
-from mme.workers.residency import LoadRequest, Residency
+from mme.workers.residency import LoadRequest, Residencies, Residency
 from mme.workers.slot_state import describe
 from mme.workers.spec import WorkerSpec
 
@@ -51,12 +51,12 @@ class Slot:
     ) -> None:
         self.index = index
         self.queue = WorkerQueue(config.batch_requests, config.batch_bytes, weights)
-        self.assigned_bytes = self.resident_bytes = 0  # of loads on their way; of the models here
+        self.residencies = Residencies()
+        self.assigned_bytes = 0  # of loads on their way
         self._preload = Preload(WorkerSpec.of(config, threads, environment), in_use)
         self._environment, self._config, self._metrics = environment, config, metrics
         self._on_ready, self._on_lost = on_ready, on_lost
-        self._process: WorkerProcess | None = None
-        self._residencies: dict[str, Residency] = {}
+        self.process: WorkerProcess | None = None  # what serves here now
         self._load_turn = asyncio.Lock()
         self._is_to_dispatch = False  # in this turn of the loop
         self._loading: tuple[str, float] | None = None  # what, for people; since when
@@ -64,32 +64,6 @@ class Slot:
         self._tasks: set[asyncio.Task[None]] = set()
         # Its worker's end is no accident any more; it takes no loads, and has no successor here.
         self.is_closed = self.is_leaving = False
-        self.empty = asyncio.Event()  # has no model any more
-
-    @property
-    def resident_count(self) -> int:
-        """Models here."""
-        return len(self._residencies)
-
-    @property
-    def residencies(self) -> list[Residency]:
-        """The models here."""
-        return list(self._residencies.values())
-
-    @property
-    def is_ready(self) -> bool:
-        """Whether a process stands here that serves."""
-        return self._process is not None
-
-    @property
-    def lost_bytes(self) -> int:
-        """What its process did not give back with the last unload."""
-        return self._process.lost_bytes if self._process else 0
-
-    @property
-    def hot(self) -> dict[str, int]:
-        """As its process."""
-        return self._process.hot if self._process else {}
 
     @property
     def age_seconds(self) -> float:
@@ -112,7 +86,7 @@ class Slot:
             return
         if process.has_ended:
             raise WorkerStartError("worker ended as soon as it was ready")
-        self._process = process
+        self.process = process
         self._preload.succeeded()
         self._started_at = time.monotonic()
         self._metrics.workers_ready.inc()
@@ -134,8 +108,8 @@ class Slot:
             task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks)
-        if self._process is not None:
-            await self._process.end(reason)
+        if self.process is not None:
+            await self.process.end(reason)
 
     async def load(self, wanted: LoadRequest) -> tuple[Residency, Loaded] | CallFailed:
         """Loads a model here, one at a time; see Pool.load.
@@ -148,7 +122,7 @@ class Slot:
             async with self._load_turn:
                 return await self._load(process, wanted, directory)
         finally:
-            if wanted.model not in self._residencies:
+            if wanted.model not in self.residencies:
                 process.take_back([wanted.model])
 
     async def _load(
@@ -166,12 +140,29 @@ class Slot:
             self._loading = None
         if isinstance(answer, CallFailed):
             return answer
-        residency = self._residencies[wanted.model] = Residency(
-            self, wanted.model, wanted.name, wanted.tenant, answer.resident_bytes, answer.framework
-        )
-        self.empty.clear()
-        self.resident_bytes += answer.resident_bytes
+        residency = Residency(
+            self, wanted.model, wanted.name, wanted.tenant, answer.resident_bytes, answer.framework,
+            kept_by=process if answer.keeps else None,
+        )  # fmt: skip
+        self.residencies.add(residency)
         return residency, answer
+
+    def recall(
+        self, former: Residency, model: str, content: str, tenant: str, leaving: list[Residency]
+    ) -> Residency:
+        """Brings back what this worker has kept, under a new id, once it has dropped `leaving`.
+
+        Nobody waits: requests for it may follow at once. Was it lost after all, they fail as those
+        do that had not begun when a worker ended, and `on_lost` is told of it.
+        """
+        for residency in leaving:
+            self._forget(residency)
+        residency = replace(former, model=model, tenant=tenant, alive=True, account=None)
+        self.residencies.add(residency)
+        models = [residency.model for residency in leaving]
+        size_bytes = residency.resident_bytes
+        self._serving().recall(Recall(model, former.name, content, size_bytes, models))
+        return residency
 
     async def compile(self, model: str, room_bytes: int) -> Loaded | CallFailed:
         """Compiles a model here, in turn with loads. Cancellation: as `load`."""
@@ -188,7 +179,7 @@ class Slot:
         here = [residency for residency in leaving if residency.alive]
         for residency in here:
             self._forget(residency)
-        if not here or (process := self._process) is None:
+        if not here or (process := self.process) is None:
             return
         try:
             answer = await process.unload([residency.model for residency in here])
@@ -210,58 +201,63 @@ class Slot:
     def dispatch(self) -> None:
         """Hands over whatever the worker may have now."""
         self._is_to_dispatch = False
-        if self._process is None:
+        if self.process is None:
             return
         while (batch := self.queue.next_batch(time.monotonic())) is not None:
             self._metrics.batch_requests.observe(len(batch.tickets))
-            self._process.send(
+            self.process.send(
                 Predict(batch.number, batch.model, [ticket.ask for ticket in batch.tickets])
             )
-
-    def lent_of(self, artifact: Path) -> list[Path]:
-        """As its process."""
-        return self._process.lent_of(artifact) if self._process else []
 
     def describe(self) -> dict[str, object]:
         """This worker's state, for `/state`."""
         loading = self._loading[0] if self._loading else None
-        return describe(self, self._process, self._environment, loading, self._backoff.count)
+        return describe(self, self.process, self._environment, loading, self._backoff.count)
 
     def _serving(self) -> WorkerProcess:
-        if self._process is None:
+        if self.process is None:
             raise WorkerLost("The worker has ended.", started=False)
-        return self._process
+        return self.process
 
     def _forget(self, residency: Residency) -> None:
-        residency.alive = False
-        del self._residencies[residency.model]
+        self.residencies.remove(residency)
         self.queue.forget(residency.model)
-        self.resident_bytes -= residency.resident_bytes
-        if not self._residencies:
-            self.empty.set()
 
-    def _predicted(self, message: Predicted) -> None:
-        now = time.monotonic()
-        batch = self.queue.finish(message.batch, now, message.seconds)
+    def _predicted(self, message: Predicted | Absent) -> None:
+        if isinstance(message, Absent):
+            self._absent(message)
+            return
+        batch = self.queue.finish(message.batch, time.monotonic(), message.seconds)
         if batch is None or len(batch.tickets) != len(message.results):
             self._serving().kill("it answered what was not asked")
             return
         self.dispatch()
-        charge(self._residencies, batch, message.seconds)
+        charge(self.residencies, batch, message.seconds)
         self._metrics.predict_seconds.observe(message.seconds)
         batch.settle(message.results, message.seconds)
 
+    def _absent(self, message: Absent) -> None:
+        """What was to be recalled for a batch had not been kept after all."""
+        batch = self.queue.finish(message.batch, time.monotonic())
+        if batch is not None:
+            for ticket in (*batch.tickets, *self.queue.withdraw(batch.model)):
+                ticket.fail(WorkerLost("The model has to be loaded again.", started=False))
+            if (residency := self.residencies.get(batch.model)) is not None:
+                self._forget(residency)
+                self._on_lost([residency], [], "its worker had not kept it")
+        self.dispatch()
+
     def _ended(self, process: WorkerProcess, cause: str) -> None:
-        if process is not self._process:
+        if process is not self.process:
             return  # it never became this slot's worker: `start` raises
-        self._process = None
+        self.process = None
         self._metrics.workers_ready.dec()
-        charge(self._residencies, self.queue.running)
+        charge(self.residencies, self.queue.running)
         started, waiting = self.queue.abandon()
         for tickets, begun in ((started, True), (waiting, False)):
             for ticket in tickets:
                 ticket.fail(WorkerLost(f"The worker ended: {cause}.", started=begun))
-        lost = self.residencies
+        lost = list(self.residencies)
         self._preload.lost(lost)
         for residency in lost:
             self._forget(residency)
@@ -276,7 +272,7 @@ class Slot:
 
     async def _replace(self) -> None:
         self._backoff.ended(self.age_seconds)
-        while self._process is None:
+        while self.process is None:
             await asyncio.sleep(self._backoff.next_seconds())
             self._metrics.worker_restarts.inc()
             try:
@@ -288,7 +284,7 @@ class Slot:
         """Ends a worker that is silent, or at one batch for too long."""
         while True:
             await asyncio.sleep(self._config.heartbeat_seconds)
-            process, now = self._process, time.monotonic()
+            process, now = self.process, time.monotonic()
             if process is not None and (
                 reason := overdue(self._config, now, process.last_sign_at, self.queue.running)
             ):

@@ -119,7 +119,7 @@ async def test_models_move_off_a_worker_without_a_lost_request_and_pins_hold(tmp
             there = [entry for entry in cache.residents if entry.slot is leaving]
             assert there
             await cache.copying.move([entry.loaded.residency for entry in there])
-        assert leaving.resident_count == 0
+        assert not leaving.residencies
         pinned = cache.residents.current(ModelKey("0.tar.gz"))
         assert pinned.pinned
         assert pinned.slot is not leaving

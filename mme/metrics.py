@@ -227,7 +227,7 @@ class Metrics:
         self.batch_requests = Histogram("mme_batch_requests", "Requests in a batch.", buckets=_REQUESTS, registry=registry)
         self.memory_bytes = Gauge("mme_memory_bytes", "Bytes in the ledger: budget, reserved, resident, leaving.", ("state",), registry=registry)
         self.disk_bytes = Gauge("mme_disk_bytes", "Bytes of unpacked models on disk: budget, used.", ("state",), registry=registry)
-        self.loads = Counter("mme_loads_total", "Models loaded, by outcome.", ("outcome",), registry=registry)
+        self.loads = Counter("mme_loads_total", "Models loaded, or recalled where their worker had kept them, by outcome.", ("outcome",), registry=registry)
         self.models_compiled = Counter("mme_models_compiled_total", "Hot tree models that were compiled, by outcome.", ("outcome",), registry=registry)
         self.evictions = Counter("mme_evictions_total", "Models taken out of memory, by reason.", ("reason",), registry=registry)
         self.fetched_bytes = Counter("mme_fetched_bytes_total", "Bytes read from the store.", registry=registry)

@@ -2,11 +2,13 @@
 
 Decision: a model that is kept leaves and comes back in the thread that predicts, between two
 batches, as its server orders them: to read it takes as long as a small prediction, to go through
-the other thread ten times as long. All others leave in the loading thread.
+the other thread ten times as long. All others leave in the loading thread. What is to leave there
+and has not come yet is on its way over the other channel, so it is waited for.
 """
 
 from __future__ import annotations
 
+import threading
 import traceback
 
 from loaders.contract import Compilable, Model
@@ -35,7 +37,8 @@ class Models:
     ) -> None:
         self._control, self._kept, self._losses = control, kept, losses
         self._compiling = compiling
-        self._models: dict[str, tuple[Model, Voice]] = {}
+        self._models: dict[str, tuple[Model, Voice] | None] = {}  # None: it had not been kept
+        self._recalled = threading.Condition()
 
     def __bool__(self) -> bool:
         return bool(self._models)
@@ -52,6 +55,8 @@ class Models:
 
     def drop(self, keys: list[str]) -> None:
         """Drops models, and keeps what it can of them. What they held is free, but not trimmed."""
+        with self._recalled:
+            self._recalled.wait_for(lambda: all(key in self._models for key in keys))
         kept = list(filter(self._keep, keys))
         for key in kept:
             self._drop(key)
@@ -61,15 +66,17 @@ class Models:
     def recall(self, message: Recall) -> None:
         """Drops those who leave for a model that was kept, and brings it back if it is there."""
         before_bytes = memory.private_bytes()
-        leaving = [key for key in message.leaving if key in self._models]
-        for key in leaving:
+        for key in message.leaving:
             self._keep(key)
             self._drop(key)
-        self._losses.went(leaving, returned_bytes=None)
-        found = self._find(message.content)
-        if found is None:
-            return
-        framework, model = found
+        self._losses.went(message.leaving, returned_bytes=None)
+        with self._recalled:
+            self._models[message.model] = None
+            if (found := self._find(message.content)) is not None:
+                self._came_back(message, *found, before_bytes)
+            self._recalled.notify()
+
+    def _came_back(self, message: Recall, framework: str, model: Model, before_bytes: int) -> None:
         self.add(message.model, model, Voice(message.name, self._control))
         self._kept.came(message.model, message.content, framework)
         self._losses.came(
@@ -86,14 +93,18 @@ class Models:
             return None
 
     def _keep(self, key: str) -> bool:
+        held = self._models.get(key)
         try:
-            return self._kept.went(key, self._models[key][0])
+            return held is not None and self._kept.went(key, held[0])
         except Exception:  # noqa: BLE001 - the child's door: it is only not kept
             traceback.print_exc()
             return False
 
     def _drop(self, key: str) -> None:  # its own frame: no name may hold the model any longer
-        model, voice = self._models.pop(key)
+        held = self._models.pop(key, None)
+        if held is None:
+            return
+        model, voice = held
         if self._compiling is not None:
             self._compiling.went(key)
         try:

@@ -29,13 +29,17 @@ class Losses:
 
     def expected_bytes(self, models: list[str]) -> int:
         """What should come back once these have gone; 0: it is not worth trimming for."""
-        expected_bytes = sum(self._charged_bytes[model] for model in models)
+        expected_bytes = sum(self._charged_bytes.get(model, 0) for model in models)
         expected_bytes += self.lost_bytes - self._kept_bytes
         return expected_bytes if expected_bytes >= _WORTH_TRIMMING_BYTES else 0
 
     def went(self, models: list[str], *, returned_bytes: int | None) -> None:
-        """Models were unloaded, and the process has shrunk by so much; None: it wasn't trimmed."""
-        self._add(sum(map(self._charged_bytes.pop, models)) - (returned_bytes or 0))
+        """Models were unloaded, and the process has shrunk by so much; None: it wasn't trimmed.
+
+        Who was to be recalled and had been lost took nothing.
+        """
+        charged_bytes = sum(self._charged_bytes.pop(model, 0) for model in models)
+        self._add(charged_bytes - (returned_bytes or 0))
         if returned_bytes is not None:
             self._kept_bytes = self.lost_bytes
 

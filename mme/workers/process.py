@@ -85,6 +85,7 @@ class WorkerProcess:
         self.has_ended = False
         self.private_bytes = self.lost_bytes = 0  # lost: not given back with the last unload
         self.hot: dict[str, int] = {}  # models that are to be compiled, and the bytes that may take
+        self.missing: list[str] = []  # were to be recalled, and are not there: it may forget them
         self.last_sign_at = 0.0  # monotonic
 
     @property

@@ -159,9 +159,10 @@ class Slot:
             self._forget(residency)
         residency = replace(former, model=model, tenant=tenant, alive=True, account=None)
         self.residencies.add(residency)
-        models = [residency.model for residency in leaving]
-        size_bytes = residency.resident_bytes
-        self._serving().recall(Recall(model, former.name, content, size_bytes, models))
+        process = self._serving()
+        models = [*(each.model for each in leaving), *process.missing]
+        process.missing.clear()
+        process.recall(Recall(model, former.name, content, residency.resident_bytes, models))
         return residency
 
     async def compile(self, model: str, room_bytes: int) -> Loaded | CallFailed:
@@ -244,6 +245,7 @@ class Slot:
                 ticket.fail(WorkerLost("The model has to be loaded again.", started=False))
             if (residency := self.residencies.get(batch.model)) is not None:
                 self._forget(residency)
+                self._serving().missing.append(batch.model)
                 self._on_lost([residency], [], "its worker had not kept it")
         self.dispatch()
 

@@ -41,6 +41,13 @@ def test_more_returned_than_was_charged_is_no_credit_for_later_losses():
     assert losses.lost_bytes == 60
 
 
+def test_who_was_to_be_recalled_and_had_been_lost_took_nothing():
+    losses = loaded(a=100)
+    assert not losses.expected_bytes(["lost"])
+    losses.went(["lost", "a"], returned_bytes=100)
+    assert losses.lost_bytes == 0
+
+
 def test_small_models_are_not_worth_trimming_for_until_together_they_are():
     losses, names = Losses(), [f"m{number}" for number in range(20)]
     for name in names:

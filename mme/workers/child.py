@@ -52,6 +52,7 @@ from mme.workers.sandbox import Isolation, NotIsolated, enter
 
 _SWITCH_SECONDS = 0.001  # a thread that loads yields to the one that predicts this often
 _SCRIPT = "script"
+_LEFT_BYTES = 1024**2
 _REHEARSED_BYTES = 16 * 1024**2
 
 
@@ -128,6 +129,7 @@ class Worker:
             for message in self._control.messages():
                 if isinstance(message, Load | Compile):
                     self._control.send(self._answer_load(message))
+                    self._tidy()
                 elif isinstance(message, Unload):
                     self._control.send(self._unload(message))
         finally:
@@ -145,6 +147,13 @@ class Worker:
         memory.give_back()
         return CallFailed(call=message.call, fault=failure)
 
+    def _tidy(self) -> None:
+        """Gives back what loading has left, unless it is little: the next load fills it again."""
+        if self._losses.untrimmed_bytes >= _LEFT_BYTES:
+            before_bytes = memory.private_bytes()
+            memory.give_back(memory.YOUNG)
+            self._losses.went([], returned_bytes=before_bytes - memory.private_bytes())
+
     def _load(self, message: Load) -> Loaded:
         voice = Voice(message.name, self._control)
         watch = self._watches.begin(message.directory, message.content)  # before any look there
@@ -154,11 +163,12 @@ class Worker:
                 with speaking(voice):
                     found = self._load_files(Path(message.directory), watch)
             framework, model = found
-            taken = watch.read(model.nbytes())
+            can_keep = self._kept.can_keep(framework, model)
+            taken = watch.read(model.nbytes(), is_exact=can_keep)
         finally:
             watch.close()
         if framework != _SCRIPT:  # which may take something else the next time
-            self._watches.keep(message.content, taken)
+            self._watches.keep(message.content, taken, framework, is_exact=can_keep)
         self._models.add(message.model, model, voice)
         self._kept.came(message.model, message.content, framework)
         self._losses.came(
@@ -172,12 +182,12 @@ class Worker:
             seconds=time.perf_counter() - watch.began,
             framework=framework,
             signature=signature_of(model),
-            keeps=self._kept.keeps(message.model, model) and not self._options.compile_trees,
+            keeps=can_keep and bool(message.content) and not self._options.compile_trees,
         )
 
     def _load_files(self, directory: Path, watch: LoadWatch | KnownLoad) -> tuple[str, Model]:
         found = find_loader(directory)
-        if self._weigh_framework(found):
+        if self._weigh_framework(found) or not self._watches.expects(found.loader.name):
             watch.begin()  # the next will not take that
         return found.loader.name, self._load_found(found)
 

@@ -43,9 +43,10 @@ class Kept:
         if content and loader is not None:
             self._contents[key] = loader, content
 
-    def keeps(self, key: str, model: Model) -> bool:
-        """Whether a model that came will be kept when it goes, if there is room for that."""
-        return key in self._contents and self._contents[key][0].can_keep(model)
+    def can_keep(self, framework: str, model: Model) -> bool:
+        """Whether a model is one that its loader keeps: what it holds is a few large blocks."""
+        loader = self._loaders.get(framework)
+        return loader is not None and loader.can_keep(model)
 
     def went(self, key: str, model: Model) -> bool:
         """Whether a model that is about to be closed is kept."""

@@ -1,8 +1,12 @@
 """What one load takes: at the end, at its peak, and in mapped files.
 
-Decision: the peak comes from the kernel, which keeps the highest resident size and forgets it when
+Decisions: the peak comes from the kernel, which keeps the highest resident size and forgets it when
 told to (/proc/self/clear_refs); where that may not be written, a thread looks every few
 milliseconds. Predictions that run meanwhile count with it: a reservation rather too large.
+A model that is a few large blocks knows what it takes. While a framework's models are such, malloc
+is not asked: its looks at all its holes take as long as a tenth of the load, and garbage is left to
+be given back once the server has its answer. Should the next model not be such a one, its own guess
+counts or what the process has grown by, whichever is more.
 """
 
 from __future__ import annotations
@@ -47,12 +51,13 @@ class LoadWatch:
 
     Args:
         directory: where the model's files are.
+        knows: whether the model will know what it takes, as far as can be told.
     """
 
-    def __init__(self, directory: Path) -> None:
-        self._directory = directory
+    def __init__(self, directory: Path, *, knows: bool = False) -> None:
+        self._directory, self._knows = directory, knows
         self._sampler = None if _forget_peak() else _Sampler()
-        self._before = memory.measure()
+        self._before = memory.measure(memory.NO_MALLOC if knows else None)
         self.began = time.perf_counter()
 
     def begin(self) -> None:
@@ -61,19 +66,24 @@ class LoadWatch:
             _forget_peak()
         else:
             self._sampler.peak_bytes = 0
-        self._before = memory.measure()
+        self._before, self._knows = memory.measure(), False
         self.began = time.perf_counter()
 
-    def read(self, estimated_bytes: int = 0) -> Taken:
+    def read(self, estimated_bytes: int = 0, *, is_exact: bool = False) -> Taken:
         """Ends the watch.
 
         Args:
             estimated_bytes: the model's own guess. It counts where less than half of it was found:
                 a heap that stood empty, and is not malloc's, has taken it in.
+            is_exact: it is no guess.
         """
-        before, after = self._before, memory.measure_without_garbage(self._before)
+        before = self._before
+        measure = memory.measure if self._knows else memory.measure_without_garbage
+        after = measure(before)
         self.close()
-        grown_bytes = after.grown_since(before)
+        grown_bytes = estimated_bytes if is_exact else after.grown_since(before)
+        if self._knows and not is_exact:
+            grown_bytes = max(estimated_bytes, after.private_bytes - before.private_bytes)
         mapped_bytes = self._mapped_bytes(after)
         estimated_bytes -= mapped_bytes
         resident_bytes = estimated_bytes if grown_bytes < estimated_bytes / 2 else grown_bytes
@@ -117,7 +127,7 @@ class KnownLoad:
         self.began = time.perf_counter()
         self._before_bytes = memory.private_bytes()
 
-    def read(self, _: int = 0) -> Taken:
+    def read(self, _: int = 0, *, is_exact: bool = False) -> Taken:
         """What was measured, but for what the process has grown by this time."""
         grown_bytes = memory.private_bytes() - self._before_bytes
         return msgspec.structs.replace(self._known, grown_bytes=grown_bytes)
@@ -131,14 +141,21 @@ class Watches:
 
     def __init__(self) -> None:
         self._known: dict[str, Taken | None] = {}  # by content; None: seen once
+        self._exact = ""  # the framework whose model was the last one, and knew what it took
 
     def begin(self, directory: str, content: str) -> LoadWatch | KnownLoad:
         """A watch of a load, before any look into `directory`: the model fills what that leaves."""
-        known = self._known.get(content)
-        return LoadWatch(Path(directory)) if known is None else KnownLoad(known)
+        if (known := self._known.get(content)) is not None:
+            return KnownLoad(known)
+        return LoadWatch(Path(directory), knows=bool(self._exact))
 
-    def keep(self, content: str, taken: Taken) -> None:
+    def expects(self, framework: str) -> bool:
+        """Whether a watch that was begun may count on it that the model is of this framework."""
+        return self._exact in ("", framework)
+
+    def keep(self, content: str, taken: Taken, framework: str, *, is_exact: bool) -> None:
         """Remembers what content took the second time, unless it has no name."""
+        self._exact = framework if is_exact else ""
         if content:
             self._known[content] = taken if content in self._known else None
             if len(self._known) > _KNOWN_LIMIT:

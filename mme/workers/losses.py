@@ -27,10 +27,15 @@ class Losses:
         self._charged_bytes[model] = charged_bytes
         self._add(grown_bytes - charged_bytes)
 
+    @property
+    def untrimmed_bytes(self) -> int:
+        """What is lost and may come back by trimming."""
+        return self.lost_bytes - self._kept_bytes
+
     def expected_bytes(self, models: list[str]) -> int:
         """What should come back once these have gone; 0: it is not worth trimming for."""
         expected_bytes = sum(self._charged_bytes.get(model, 0) for model in models)
-        expected_bytes += self.lost_bytes - self._kept_bytes
+        expected_bytes += self.untrimmed_bytes
         return expected_bytes if expected_bytes >= _WORTH_TRIMMING_BYTES else 0
 
     def went(self, models: list[str], *, returned_bytes: int | None) -> None:

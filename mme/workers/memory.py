@@ -49,7 +49,7 @@ _MAPPED_ELSE_BYTES = 64 * 1024  # less is no other allocator's
 _GARBAGE_RATIO = 1.25
 _GARBAGE_BYTES = 64 * 1024
 OBJECTS_BYTES = 4 * 1024  # of a model: in Python's own pools, of which malloc does not tell
-_YOUNG, _ALL = 1, 2  # generations of the garbage collector
+YOUNG, ALL = 1, 2  # generations of the garbage collector
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 _PROC_BYTES = 4096
 _PASSING_SECONDS, _LOOK_SECONDS = 0.1, 0.00005
@@ -84,6 +84,10 @@ class MemoryUse:
         return max(self.private_bytes - before.private_bytes, allocated_bytes)
 
 
+NO_MALLOC = MemoryUse(all_bytes=0, file_bytes=0, address_bytes=0, allocated_bytes=0, heap_bytes=0)
+"""For `measure`, where malloc's figures are not wanted."""
+
+
 def measure_without_garbage(before: MemoryUse) -> MemoryUse:
     """Measures what is left of all that was taken since `before`.
 
@@ -94,7 +98,7 @@ def measure_without_garbage(before: MemoryUse) -> MemoryUse:
     allocated_bytes = max(0, after.allocated_bytes - before.allocated_bytes)
     private_bytes = after.private_bytes - before.private_bytes
     if private_bytes > _GARBAGE_RATIO * allocated_bytes + _GARBAGE_BYTES:
-        garbage = give_back(_YOUNG)  # the old are many, and were looked at when a model last left
+        garbage = give_back(YOUNG)  # the old are many, and were looked at when a model last left
         after = measure(None if garbage else after)
     return after
 
@@ -148,7 +152,7 @@ def mapped_bytes(directory: Path) -> int:
     return total
 
 
-def give_back(generation: int = _ALL) -> int:
+def give_back(generation: int = ALL) -> int:
     """Collects garbage and trims the heap; without the trim glibc keeps all of it.
 
     Returns how many objects were garbage.

@@ -81,16 +81,17 @@ class Freshness:
             MmeError: why the newer version can't be had; what was current still answers.
         """
         asked_at = time.monotonic()
-        self._residents.kept.drop(key)
         try:
             newest = await self._store.head(key)
         except ArtifactUnavailable as error:
             if error.reason == "missing":
+                self._residents.kept.drop(key)
                 for copy in self._residents.copies(key):
                     self._residents.retire(copy, "deleted", "the object was deleted")
                     self._artifacts.discard(copy.version)
             raise
         for _ in range(2):  # a load under way may have begun before the overwrite
+            self._residents.kept.drop(key)  # what was evicted meanwhile may be another version
             current = self._residents.current(key)
             if current is None:
                 return

@@ -121,6 +121,8 @@ class ModelCache:
             lease = self._recalled(key, asked_at, api_key)
             if lease is None:
                 lease = await _by(deadline, self.loading.join(key, api_key), key)
+            if asked_at >= lease.entry.check_at:  # it was recalled
+                self._freshness.check_soon(key)
         except (MemoryRefused, CacheThrashing):
             self.accesses.note_refused(key, asked_at)
             raise
@@ -184,12 +186,7 @@ class ModelCache:
 
     def _recalled(self, key: ModelKey, asked_at: float, api_key: str | None) -> Lease | None:
         entry = None if key in self.loading else self.loading.recall.at_once(key, asked_at, api_key)
-        if entry is None:
-            return None
-        lease = Lease(self.residents, entry)
-        if asked_at >= entry.check_at:
-            self._freshness.check_soon(key)
-        return lease
+        return None if entry is None else Lease(self.residents, entry)
 
     def _hit(self, entry: Entry, asked_at: float) -> Lease:
         entry.hits += 1

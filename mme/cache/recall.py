@@ -47,7 +47,7 @@ class Recall:
         """
         tenant = self._quota.tenants.tenant_of(key, api_key)
         former = self._former(key, tenant, now)
-        if former is None:
+        if former is None or not former.is_gone:
             return None
         copy_id = _copy_id(former)
         leaving = self._room(copy_id, former)
@@ -61,9 +61,10 @@ class Recall:
         Cancellation: nothing is left behind.
         """
         former = self._former(key, tenant, time.monotonic())
-        if former is None:
-            return None
+        if former is None or (former.slot.loading_seconds and not former.is_gone):
+            return None  # to leave, it would have to wait for that load
         copy_id = _copy_id(former)
+        await former.wait_until_gone()  # before, its worker may not have kept it
         await self._residents.reserve(copy_id, key, former.loaded.resident_bytes)
         now = time.monotonic()
         if self._former(key, tenant, now) is not former:  # its worker has ended meanwhile

@@ -40,9 +40,9 @@ class Residency:
 
     @property
     def is_kept(self) -> bool:
-        """Whether it has left, and its worker can bring it back."""
+        """Whether its worker can bring it back, once it has left."""
         is_there = self.kept_by is not None and self.kept_by is self.slot.process
-        return is_there and not self.alive and not self.slot.is_leaving
+        return is_there and not self.slot.is_leaving
 
     def resize(self, more_bytes: int) -> None:
         """It takes so much more, or less."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 from pathlib import Path
 
 import pytest
 
 from mme import Engine, ModelKey
-from tests.engines import ask, cache_of, drop, quiet
+from tests.engines import ask, cache_of, drop
 from tests.eventually import eventually
 from tests.recalls import evict, lost, outcomes, push_out, recalling, residents_of, right, sleeper
 
@@ -76,14 +78,20 @@ async def test_all_who_wait_for_a_model_whose_file_is_gone_or_cut_are_answered(t
         assert worker(engine)["restarts"] == 0
 
 
-async def test_one_that_is_still_leaving_is_waited_for_until_its_worker_has_kept_it(tmp_path):
+async def test_one_that_is_still_leaving_is_waited_for_unless_that_may_take_long(tmp_path):
     drop(tmp_path / "models", "slow", sleeper(load_seconds=0.3))
     async with recalling(tmp_path, 2) as engine:
+        os.kill(worker(engine)["pid"], signal.SIGSTOP)
+        push_out(engine, KEY)
+        asking = asyncio.create_task(right(engine, 0))
+        await eventually(lambda: KEY in cache_of(engine).loading)
+        os.kill(worker(engine)["pid"], signal.SIGCONT)
+        assert await asking
+        assert outcomes(engine) == (2, 1)
         slow = asyncio.create_task(ask(engine, "slow", body=b"0"))
         await eventually(lambda: worker(engine)["loading"])
         push_out(engine, KEY)  # and its worker reads of it when it has loaded the other
         assert await right(engine, 0)
         await slow
+        assert outcomes(engine) == (4, 1)
         assert lost(engine) == []
-        assert outcomes(engine) == (3, 1)
-        await quiet(engine)

@@ -101,7 +101,7 @@ class Recall:
             check_at=former.check_at,
             fresh_until=former.fresh_until,
         )
-        self._residents.admit(entry, "recalled: its worker had kept it")
+        self._residents.admit(entry, "recalled: its worker had kept it", is_load=False)
         self._recalled.inc()
         return entry
 

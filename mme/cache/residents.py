@@ -123,11 +123,12 @@ class Residents:
         """Gives up a model that is reserved and loaded: unloads it, then releases."""
         self._own(self._finish_abandon(loaded))
 
-    def admit(self, entry: Entry, reason: str = "asked for") -> None:
+    def admit(self, entry: Entry, reason: str = "asked for", *, is_load: bool = True) -> None:
         """A reserved, loaded model answers for its key; copies of another version retire."""
         loaded = entry.loaded
         self.ledger.commit(entry.copy_id, loaded.load_seconds)
-        account = self.accounts.enter(entry.key, loaded.resident_bytes, loaded.load_seconds)
+        seconds = loaded.load_seconds if is_load else 0.0
+        account = self.accounts.enter(entry.key, loaded.resident_bytes, seconds)
         loaded.residency.account = account
         self._entries[entry.copy_id] = entry
         self.kept.drop(entry.key)
@@ -196,9 +197,9 @@ class Residents:
                 size, why = entry.loaded.resident_bytes, self.ledger.why_evicted(entry.copy_id)
                 self._records.add("evicted", entry.key, size, why, for_whom=for_whom)
                 self._evicted.inc()
-                if entry.loaded.residency.leaves_at_once:
+                self._drop_current(entry)
+                if entry.loaded.residency.leaves_at_once and not self.copies(entry.key):
                     self.kept.put(entry, KEPT_BYTES * self._pool.ready_count)
-            self._drop_current(entry)
         return entries
 
     def unload_soon(self, entries: list[Entry]) -> None:

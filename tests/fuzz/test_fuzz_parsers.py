@@ -19,6 +19,7 @@ from mme.errors import InvalidRequest, ModelMissing
 from mme.front.oip_wire import OIP_TYPE, read_infer, read_model, read_options
 from mme.front.wire import read_invocation
 from mme.workers.protocol import (
+    Absent,
     Answered,
     Ask,
     Faulted,
@@ -27,6 +28,7 @@ from mme.workers.protocol import (
     Predict,
     Predicted,
     ProtocolError,
+    Recall,
     decode_from_worker,
     decode_to_worker,
     encode,
@@ -113,6 +115,8 @@ def test_any_options_are_an_object_or_an_invalid_request(body):
 MESSAGES = [
     encode(Predict(1, "m", [Ask(b"1,2", "text/csv", None, "x")])),
     encode(Load(2, "m", "name", "/d")),
+    encode(Recall("m", "name", "content", 4096, ["a", "b"])),
+    encode(Absent(3)),
     encode(Predicted(1, 0.1, [Answered(b"3", "text/csv"), Faulted(400, "no")])),
 ]
 

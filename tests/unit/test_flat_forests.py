@@ -251,6 +251,20 @@ def test_forests_of_any_size_and_width_come_back_node_by_node(tmp_path):
             np.testing.assert_array_equal(array, getattr(wanted.scorer.forest, name), strict=True)
 
 
+def test_only_flat_forests_can_be_kept_and_only_where_there_is_a_directory(tmp_path):
+    flat = read_member(save(train(), tmp_path / "flat"), Trust())
+    dart = read_member(save(train(booster="dart"), tmp_path / "dart"), Trust())
+    kept = KeptForests(tmp_path)
+    assert kept.can_keep([flat, flat])
+    assert not any(map(kept.can_keep, ([flat, dart], [dart], [])))
+    assert not KeptForests().can_keep([flat])
+    loader, model = XgboostLoader(), XgboostLoader().load(tmp_path / "flat", Trust())
+    assert not loader.can_keep(model)
+    loader.keep_in(tmp_path)
+    assert loader.can_keep(model)
+    assert not loader.can_keep(object())
+
+
 def test_what_was_compiled_since_is_not_told_to_be_kept(tmp_path):
     member = read_member(save(train(), tmp_path / "models"), Trust())
     kept = KeptForests(tmp_path)

@@ -115,6 +115,53 @@ def test_a_shrinking_budget_evicts_what_is_over_it_but_nothing_held():
     assert ledger.shrink(10) == ()
 
 
+def test_who_is_displaced_stays_charged_until_it_is_taken_over():
+    ledger: Ledger[str] = Ledger(100)
+    for key in "abc":
+        resident(ledger, key, 30)
+    assert ledger.displace(10, may_evict=True, spare_free=False) == ()
+    assert ledger.displace(40, may_evict=True, spare_free=False) == ("a",)
+    assert ledger.charged_bytes == 90
+    assert ledger.why_evicted("a")
+    ledger.take_over("d", 40, ("a",))
+    assert (ledger.reserved_bytes, ledger.resident_bytes, ledger.leaving_bytes) == (40, 60, 0)
+    ledger.commit("d")
+    assert ledger.displace(70, may_evict=True, spare_free=False) == ("b", "c", "d")
+
+
+def test_what_is_free_can_be_spared_from_who_comes_at_once():
+    ledger: Ledger[str] = Ledger(100)
+    resident(ledger, "a", 30)
+    assert ledger.displace(10, may_evict=True, spare_free=True) == ("a",)
+    ledger.take_over("b", 10, ("a",))
+    assert ledger.charged_bytes == 10
+    assert ledger.displace(10, may_evict=True, spare_free=True) is None
+    assert ledger.displace(91, may_evict=True, spare_free=False) is None
+    assert ledger.displace(90, may_evict=False, spare_free=False) == ()
+
+
+def test_nobody_held_is_displaced_and_where_that_is_not_enough_nobody_at_all():
+    ledger: Ledger[str] = Ledger(100)
+    resident(ledger, "a", 50)
+    resident(ledger, "b", 40)
+    ledger.hold("a")
+    assert ledger.displace(51, may_evict=True, spare_free=False) is None
+    assert ledger.displace(20, may_evict=False, spare_free=False) is None
+    assert (ledger.resident_bytes, ledger.leaving_bytes) == (90, 0)
+    assert ledger.displace(50, may_evict=True, spare_free=False) == ("b",)
+
+
+def test_a_ledger_over_a_shrunken_budget_makes_up_for_that_first():
+    ledger: Ledger[str] = Ledger(100)
+    for key in "abc":
+        resident(ledger, key, 30)
+        ledger.hold(key)
+    assert ledger.shrink(80) == ()
+    for key in "abc":
+        ledger.unhold(key)
+    assert ledger.displace(25, may_evict=True, spare_free=True) == ("a", "b")
+
+
 def test_giving_back_a_lease_that_was_never_taken_is_an_error():
     with pytest.raises(KeyError):
         Ledger[str](1).unhold("a")
@@ -151,6 +198,31 @@ class LedgerMachine(RuleBasedStateMachine):
                 self.states[key] = ("reserved", size)
             case Evict(victims):
                 self.evicted(victims)
+
+    @rule(key=KEYS, size=st.integers(1, 120), may_evict=st.booleans(), spare_free=st.booleans())
+    def recall(self, key: str, size: int, may_evict: bool, spare_free: bool) -> None:
+        if key in self.states:
+            return
+        before, free = (
+            dict(self.states),
+            max(0, self.ledger.budget_bytes - self.ledger.charged_bytes),
+        )
+        victims = self.ledger.displace(size, may_evict=may_evict, spare_free=spare_free)
+        if victims is None:
+            return  # and the invariants say that nothing has changed
+        assert may_evict or not victims
+        self.evicted(victims)
+        if key in self.states or (len(victims) + size) % 3 == 0:  # in different workers: they leave
+            return
+        self.ledger.take_over(key, size, victims)
+        gone = sum(before[victim][1] for victim in victims)
+        for victim in victims:
+            del self.states[victim]
+        self.states[key] = ("reserved", size)
+        if spare_free:
+            assert gone >= size
+            left = self.ledger.budget_bytes - self.ledger.charged_bytes
+            assert max(0, left) >= free
 
     @rule(key=KEYS, cost=st.integers(0, 9))
     def commit(self, key: str, cost: int) -> None:

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mme.workers.protocol import (
+    Absent,
     Answered,
     Ask,
     Beat,
@@ -18,6 +19,7 @@ from mme.workers.protocol import (
     Predict,
     Predicted,
     ProtocolError,
+    Recall,
     Unload,
     decode_from_worker,
     decode_to_worker,
@@ -29,6 +31,7 @@ asks = st.builds(Ask, st.binary(max_size=200), st.none() | text, st.none() | tex
 to_worker = st.one_of(
     st.builds(Predict, st.integers(0, 2**40), text, st.lists(asks, max_size=4)),
     st.builds(Load, st.integers(0, 99), text, text, text),
+    st.builds(Recall, text, text, text, st.integers(0, 2**40), st.lists(text, max_size=4)),
     st.builds(Unload, st.integers(0, 99), st.lists(text, max_size=4)),
 )
 
@@ -57,9 +60,10 @@ def test_a_length_over_the_limit_is_refused_before_its_bytes_are_collected():
         FrameBuffer().feed(b"\xff\xff\xff\xff")
 
 
-def test_a_workers_message_is_not_taken_for_a_servers():
-    frame = FrameBuffer().feed(encode(Beat(1)))[0]
-    assert decode_from_worker(frame) == Beat(1)
+@pytest.mark.parametrize("message", [Beat(1), Absent(2**40)])
+def test_a_workers_message_is_not_taken_for_a_servers(message):
+    frame = FrameBuffer().feed(encode(message))[0]
+    assert decode_from_worker(frame) == message
     with pytest.raises(ProtocolError):
         decode_to_worker(frame)
 

@@ -55,6 +55,20 @@ async def test_what_a_forgotten_model_takes_is_not_learnt_from_a_batch_that_ran_
     assert not queue._seconds
 
 
+async def test_who_waits_for_a_withdrawn_model_is_handed_over_and_the_others_go_on():
+    queue = WorkerQueue(64, 1000)
+    tickets = fill(queue, "aab")
+    another = ticket("a")
+    another.tenant = "other"
+    queue.put(another)
+    assert queue.withdraw("a") == [*tickets[:2], another]
+    assert queue.withdraw("a") == queue.withdraw("unknown") == []
+    assert queue.waiting_count == 1
+    queue.forget("a")
+    assert queue.next_batch(1.0).tickets == tickets[2:]
+    assert queue.next_batch(1.0) is None
+
+
 async def test_models_take_turns_however_much_one_of_them_asks():
     queue = WorkerQueue(2, 1000)
     fill(queue, "aaaaaab")

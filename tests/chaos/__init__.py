@@ -33,6 +33,10 @@ MATRIX = {
         "rooms/test_engine.py::"
         "test_a_worker_that_dies_between_load_and_first_use_costs_a_second_load_only"
     ),
+    "worker killed while models come back to it": (
+        "chaos/test_recalls.py::"
+        "test_a_worker_killed_while_models_are_recalled_costs_what_ran_in_it_only"
+    ),
     "worker says nothing": "rooms/test_pool.py::test_a_silent_worker_is_ended_and_replaced",
     "model hangs": _ENDS,
     "model hangs at loading": (

@@ -4,10 +4,13 @@ Decision: a model that is kept leaves and comes back in the thread that predicts
 batches, as its server orders them: to read it takes as long as a small prediction, to go through
 the other thread ten times as long. All others leave in the loading thread. What is to leave there
 and has not come yet is on its way over the other channel, so it is waited for.
+Who comes back lies in the predicting thread's heap, who was loaded lay in the other's: what leaves
+there stands empty until that is trimmed, in passing, for a trim may take longer than a prediction.
 """
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import traceback
 
@@ -39,6 +42,7 @@ class Models:
         self._compiling = compiling
         self._models: dict[str, tuple[Model, Voice] | None] = {}  # None: it had not been kept
         self._recalled = threading.Condition()
+        self._is_trimming = False
 
     def __bool__(self) -> bool:
         return bool(self._models)
@@ -75,6 +79,16 @@ class Models:
             if (found := self._find(message.content)) is not None:
                 self._came_back(message, *found, before_bytes)
             self._recalled.notify()
+        if self._losses.is_much and not self._is_trimming:
+            self._is_trimming = True
+            with contextlib.suppress(RuntimeError):  # no thread can be had: it stays as it is
+                threading.Thread(target=self._trim, name="trim", daemon=True).start()
+
+    def _trim(self) -> None:
+        before_bytes = memory.private_bytes()
+        memory.trim()
+        self._losses.went([], returned_bytes=before_bytes - memory.private_bytes())
+        self._is_trimming = False
 
     def _came_back(self, message: Recall, framework: str, model: Model, before_bytes: int) -> None:
         self.add(message.model, model, Voice(message.name, self._control))

@@ -11,6 +11,10 @@ from __future__ import annotations
 import threading
 
 _WORTH_TRIMMING_BYTES = 128 * 1024  # what a process may hold for nobody, at most, and be let be
+_MUCH_BYTES, _MUCH_RATIO = (
+    512 * 1024,
+    0.125,
+)  # of what is charged: while models come back all the time
 
 
 class Losses:
@@ -18,6 +22,7 @@ class Losses:
 
     def __init__(self) -> None:
         self._charged_bytes: dict[str, int] = {}  # by model
+        self._all_bytes = 0  # of these
         self._kept_bytes = 0  # of what is lost: trimming did not give it back
         self.lost_bytes = 0
         self._turn = threading.Lock()  # models come and go in two threads
@@ -25,12 +30,17 @@ class Losses:
     def came(self, model: str, *, charged_bytes: int, grown_bytes: int) -> None:
         """A model was loaded; the process has grown by less if it filled what others had left."""
         self._charged_bytes[model] = charged_bytes
-        self._add(grown_bytes - charged_bytes)
+        self._add(grown_bytes - charged_bytes, charged_bytes)
 
     @property
     def untrimmed_bytes(self) -> int:
         """What is lost and may come back by trimming."""
         return self.lost_bytes - self._kept_bytes
+
+    @property
+    def is_much(self) -> bool:
+        """Whether that is worth trimming for at any time."""
+        return self.untrimmed_bytes >= max(_MUCH_BYTES, _MUCH_RATIO * self._all_bytes)
 
     def expected_bytes(self, models: list[str]) -> int:
         """What should come back once these have gone; 0: it is not worth trimming for."""
@@ -44,11 +54,12 @@ class Losses:
         Who was to be recalled and had been lost took nothing.
         """
         charged_bytes = sum(self._charged_bytes.pop(model, 0) for model in models)
-        self._add(charged_bytes - (returned_bytes or 0))
+        self._add(charged_bytes - (returned_bytes or 0), -charged_bytes)
         if returned_bytes is not None:
             self._kept_bytes = self.lost_bytes
 
-    def _add(self, more_bytes: int) -> None:
+    def _add(self, more_bytes: int, charged_bytes: int) -> None:
         with self._turn:
+            self._all_bytes += charged_bytes
             self.lost_bytes = max(0, self.lost_bytes + more_bytes)
             self._kept_bytes = min(self._kept_bytes, self.lost_bytes)

@@ -5,14 +5,18 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+import numpy as np
 import pytest
+import xgboost
 
 from mme.config import WorkerConfig
 from mme.metrics import Metrics
 from mme.workers.memory import OBJECTS_BYTES
 from mme.workers.pool import LoadedModel, LoadRequest, Pool
 from mme.workers.protocol import Answered, Ask
-from tests.models import CSV, booster
+from tests.engines import ask, drop, quiet, running_engine
+from tests.models import CSV, FEATURES, booster
+from tests.recalls import outcomes, residents_of
 
 COUNT = 40
 UNTRIMMED_BYTES = 128 * 1024
@@ -42,6 +46,25 @@ async def test_kept_models_are_charged_what_they_take_and_leave_little(tmp_path:
         assert worker["lost_bytes"] < pooled_bytes + UNTRIMMED_BYTES
     finally:
         await pool.close()
+
+
+async def test_models_that_come_back_take_no_more_than_they_did_where_they_were_loaded(tmp_path):
+    rows = np.random.default_rng(1).random((800, FEATURES))
+    table = xgboost.DMatrix(rows, rows.sum(axis=1) + rows[:, 0] * rows[:, 1] * 9)
+    large = bytes(xgboost.train({"max_depth": 7, "nthread": 1}, table, 50).save_raw("ubj"))
+    for number in range(60):
+        drop(tmp_path / "models", f"{number}", {"xgboost-model": large})
+    async with running_engine(tmp_path, pressure_seconds=3600, refresh_seconds=3600) as engine:
+        pool, residents = engine._built_in.pool, residents_of(engine)
+        answers = {await ask(engine, f"{number}") for number in range(60)}
+        residents.set_budget(residents.ledger.resident_bytes // 2)
+        await quiet(engine)
+        before_bytes = await anonymous_bytes(pool)
+        answers |= {await ask(engine, f"{number % 60}") for number in range(120)}
+        assert len(answers) == 1
+        assert outcomes(engine) == (60, 120)
+        grown_bytes = await anonymous_bytes(pool) - before_bytes
+        assert grown_bytes < residents.ledger.budget_bytes * 0.6
 
 
 async def come_and_go(pool: Pool, directory: Path, turn: str) -> tuple[int, int, float]:

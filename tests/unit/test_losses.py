@@ -41,6 +41,19 @@ def test_more_returned_than_was_charged_is_no_credit_for_later_losses():
     assert losses.lost_bytes == 60
 
 
+def test_what_is_lost_is_much_by_itself_and_beside_what_is_charged():
+    losses = Losses()
+    losses.came("a", charged_bytes=1_000_000, grown_bytes=1_600_000)
+    assert losses.is_much
+    losses.came("b", charged_bytes=9_000_000, grown_bytes=9_000_000)
+    assert not losses.is_much
+    losses.went(["b"], returned_bytes=None)
+    assert losses.is_much
+    losses.went([], returned_bytes=9_100_000)
+    assert losses.lost_bytes == 500_000
+    assert not losses.is_much
+
+
 def test_who_was_to_be_recalled_and_had_been_lost_took_nothing():
     losses = loaded(a=100)
     assert not losses.expected_bytes(["lost"])

@@ -39,12 +39,9 @@ async def test_it_answers_the_same_to_the_bit_and_neither_store_nor_disk_is_aske
         (tmp_path / "lent").rename(lent)
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-async def test_more_models_than_fit_answer_right_for_many_rounds_and_nothing_is_lost(
-    tmp_path, workers
-):
+async def test_more_models_than_fit_answer_right_for_many_rounds_and_nothing_is_lost(tmp_path):
     count, drawn = 20, random.Random(7)
-    async with recalling(tmp_path, count, workers=workers) as engine:
+    async with recalling(tmp_path, count, workers=2) as engine:
         residents = residents_of(engine)
         residents.set_budget(residents.ledger.resident_bytes // 3)
         await quiet(engine)
@@ -68,6 +65,20 @@ async def test_more_models_than_fit_answer_right_for_many_rounds_and_nothing_is_
         for worker in engine.state()["workers"]:
             assert worker["lost_bytes"] < 256 * 1024
             assert worker["restarts"] == 0
+
+
+async def test_one_of_several_copies_that_is_evicted_is_no_way_back(tmp_path):
+    async with recalling(tmp_path, 1, workers=2) as engine:
+        residents, loading = residents_of(engine), cache_of(engine).loading
+        first = residents.current(ModelKey("0"))
+        second = await loading.copy(first, "wanted")
+        residents.hold(second)
+        await evict(engine)
+        residents.unhold(second)
+        assert residents.copies(ModelKey("0")) == (second,)
+        assert residents.kept.get(ModelKey("0")) is None
+        await evict(engine)
+        assert residents.kept.get(ModelKey("0")) is second
 
 
 async def test_a_pinned_or_leased_model_never_leaves_for_one_and_the_rest_is_waited_for(tmp_path):

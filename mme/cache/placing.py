@@ -26,6 +26,7 @@ from mme.workers.slot import Slot
 
 _REFUSED_LIMIT = 100_000
 _LOADS_PER_WORKER = 2  # one that it is at, one whose room is made meanwhile
+_RETRY_SECONDS = 0.01
 _numbers = count(1)  # of copies, so that what comes is not taken for what leaves
 
 
@@ -80,10 +81,12 @@ class Placing:
             try:
                 async with gate:
                     loaded = await self._attempt(artifact, tenant, environment, avoid, like)
-            except WorkerLost:
-                worker_losses += 1
+            except WorkerLost as lost:
+                worker_losses += lost.started
                 if worker_losses > 1:  # the first may have been a neighbour's doing
                     raise
+                if not lost.started:  # nor may it be known yet that the worker has ended
+                    await asyncio.sleep(_RETRY_SECONDS)
                 continue
             if loaded is not None:
                 return loaded

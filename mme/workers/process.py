@@ -119,8 +119,10 @@ class WorkerProcess:
 
     def recall(self, message: Recall) -> None:
         """Has a model brought back that was kept; its batches may be sent at once."""
-        self._predictions.send(message)
         self.take_back(message.leaving)
+        message.leaving += self.missing
+        self.missing.clear()
+        self._predictions.send(message)
 
     async def load(self, wanted: LoadRequest, directory: str) -> Loaded | CallFailed:
         """Loads one model from where it is lent. Raises WorkerLost when the process ends."""
@@ -268,9 +270,10 @@ class WorkerProcess:
                 WorkerStartError(f"worker ended before it was ready: {cause}")
             )
             self._ready.exception()  # seen, should nobody wait any more
-        for reply in self._calls.values():
+        for number, reply in enumerate(self._calls.values()):  # it was at the first
             if not reply.done():
-                reply.set_exception(WorkerLost(f"The worker ended: {cause}."))
+                lost = WorkerLost(f"The worker ended: {cause}.", started=number == 0)
+                reply.set_exception(lost)
         self._calls.clear()
         self.has_ended = True
         self._on_end(cause)

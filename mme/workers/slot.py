@@ -31,6 +31,7 @@ from mme.workers.spec import WorkerSpec
 __all__ = ["Residency", "Slot"]
 
 _log = structlog.get_logger()
+_LOADS = 2  # on their way: one that the worker is at, one that it need not wait for then
 
 
 class Slot:
@@ -57,9 +58,9 @@ class Slot:
         self._environment, self._config, self._metrics = environment, config, metrics
         self._on_ready, self._on_lost = on_ready, on_lost
         self.process: WorkerProcess | None = None  # what serves here now
-        self._load_turn = asyncio.Lock()
+        self._load_turns = asyncio.Semaphore(_LOADS)
         self._is_to_dispatch = False  # in this turn of the loop
-        self._loading: tuple[str, float] | None = None  # what, for people; since when
+        self._loading: dict[str, tuple[str, float]] = {}  # names, since when; it is at the first
         self._started_at, self._backoff = 0.0, Backoff()
         self._tasks: set[asyncio.Task[None]] = set()
         # Its worker's end is no accident any more; it takes no loads, and has no successor here.
@@ -73,7 +74,8 @@ class Slot:
     @property
     def loading_seconds(self) -> float:
         """For how long it has been at one load."""
-        return time.monotonic() - self._loading[1] if self._loading else 0.0
+        first = next(iter(self._loading.values()), None)
+        return time.monotonic() - first[1] if first else 0.0
 
     async def start(self) -> None:
         """Starts the process. Raises WorkerStartError."""
@@ -96,9 +98,9 @@ class Slot:
         self.dispatch_soon()
 
     async def retire(self) -> None:
-        """Takes no more loads; returns when the one under way has ended."""
+        """Takes no more loads; returns when those under way have ended."""
         self.is_leaving = True
-        async with self._load_turn:
+        async with self._load_turns, self._load_turns:  # all of them
             pass
 
     async def close(self, reason: str = "the server is shutting down") -> None:
@@ -112,14 +114,14 @@ class Slot:
             await self.process.end(reason)
 
     async def load(self, wanted: LoadRequest) -> tuple[Residency, Loaded] | CallFailed:
-        """Loads a model here, one at a time; see Pool.load.
+        """Loads a model here, one after the other; see Pool.load.
 
         Cancellation: once handed over, the worker is ended: its loading thread can't be stopped.
         """
         process = self._serving()
         try:
             directory = await process.lend(wanted)  # while others load
-            async with self._load_turn:
+            async with self._load_turns:
                 return await self._load(process, wanted, directory)
         finally:
             if wanted.model not in self.residencies:
@@ -130,14 +132,14 @@ class Slot:
     ) -> tuple[Residency, Loaded] | CallFailed:
         if self.is_leaving:  # since it was chosen
             raise WorkerLost("The worker is being replaced.", started=False)
-        self._loading = wanted.name, time.monotonic()
+        self._loading[wanted.model] = wanted.name, time.monotonic()
         try:
             answer = await process.load(wanted, directory)
         except asyncio.CancelledError:
             process.kill(f"loading {wanted.name} was given up")
             raise
         finally:
-            self._loading = None
+            del self._loading[wanted.model]
         if isinstance(answer, CallFailed):
             return answer
         residency = Residency(
@@ -145,6 +147,8 @@ class Slot:
             kept_by=process if answer.keeps else None,
         )  # fmt: skip
         self.residencies.add(residency)
+        if answer.keeps:
+            process.take_back([wanted.model])  # never read again: for the next one
         return residency, answer
 
     def recall(
@@ -152,22 +156,19 @@ class Slot:
     ) -> Residency:
         """Brings back what this worker has kept, under a new id, once it has dropped `leaving`.
 
-        Nobody waits: requests for it may follow at once. Was it lost after all, they fail as those
-        do that had not begun when a worker ended, and `on_lost` is told of it.
+        Nobody waits: requests may follow at once. Was it lost after all, they fail as not begun.
         """
         for residency in leaving:
             self._forget(residency)
         residency = replace(former, model=model, tenant=tenant, alive=True, account=None)
         self.residencies.add(residency)
-        process = self._serving()
-        models = [*(each.model for each in leaving), *process.missing]
-        process.missing.clear()
-        process.recall(Recall(model, former.name, content, residency.resident_bytes, models))
+        size_bytes, models = residency.resident_bytes, [each.model for each in leaving]
+        self._serving().recall(Recall(model, former.name, content, size_bytes, models))
         return residency
 
     async def compile(self, model: str, room_bytes: int) -> Loaded | CallFailed:
         """Compiles a model here, in turn with loads. Cancellation: as `load`."""
-        async with self._load_turn:
+        async with self._load_turns:
             process = self._serving()
             try:
                 return await process.compile(model, room_bytes)
@@ -212,7 +213,7 @@ class Slot:
 
     def describe(self) -> dict[str, object]:
         """This worker's state, for `/state`."""
-        loading = self._loading[0] if self._loading else None
+        loading = next(iter(self._loading.values()), ("", 0.0))[0]
         return describe(self, self.process, self._environment, loading, self._backoff.count)
 
     def _serving(self) -> WorkerProcess:

@@ -14,7 +14,7 @@ def describe(
     slot: Slot,
     process: WorkerProcess | None,
     environment: Environment | None,
-    loading: str | None,
+    loading: str,
     restarts: int,
 ) -> dict[str, object]:
     """A worker's state, for `/state`."""
@@ -30,7 +30,7 @@ def describe(
         "lost_bytes": process.lost_bytes if process else 0,
         "queued": slot.queue.waiting_count,
         "running": slot.queue.sent_count,
-        "loading": loading,
+        "loading": loading or None,
         "restarts": restarts,
         "isolation": process.isolation.describe() if process else None,
     }

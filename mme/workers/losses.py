@@ -11,10 +11,8 @@ from __future__ import annotations
 import threading
 
 _WORTH_TRIMMING_BYTES = 128 * 1024  # what a process may hold for nobody, at most, and be let be
-_MUCH_BYTES, _MUCH_RATIO = (
-    512 * 1024,
-    0.125,
-)  # of what is charged: while models come back all the time
+_MUCH_BYTES = 512 * 1024  # for nobody, while models come back all the time
+_MUCH_RATIO = 0.125  # of what is charged
 
 
 class Losses:

@@ -93,7 +93,7 @@ class KeptForests:
                 return None
             data = _read(file.path, file.size_bytes)
             if len(data) < file.size_bytes:  # someone has deleted or cut it
-                self._kept_bytes -= file.size_bytes
+                self._remove(file)
                 return None
             self._files[content] = file
         members, start = [], 0
@@ -102,15 +102,18 @@ class KeptForests:
             members.append(member)
         return members
 
+    def _remove(self, file: _File) -> None:
+        self._kept_bytes -= file.size_bytes
+        with suppress(OSError):
+            Path(file.path).unlink()
+
     def _write(self, content: str, packed: bytes, members: tuple[_Shape, ...]) -> None:
         if len(packed) > self._limit_bytes:
             return
         while self._kept_bytes + len(packed) > self._limit_bytes or (
             len(self._files) >= _LIMIT_MODELS
         ):
-            oldest = self._files.pop(next(iter(self._files)))
-            self._kept_bytes -= oldest.size_bytes
-            Path(oldest.path).unlink(missing_ok=True)
+            self._remove(self._files.pop(next(iter(self._files))))
         path = Path(self.directory or "", f"forest-{next(self._numbers)}")
         try:
             path.write_bytes(packed)

@@ -188,14 +188,6 @@ class ArtifactCache:
             raise StoreUnavailable(f"{key} was taken off the disk while the store was asked.")
         return entry, fetched_bytes
 
-    async def _find_or_fetch(self, stream: ArtifactStream) -> tuple[Entry, int] | asyncio.Event:
-        version = stream.version
-        if (entry := await self._find(version)) is not None:
-            return entry, 0
-        if (running := self._fetching.get(version.digest)) is not None:
-            return running
-        return await self._fetch(stream), version.size_bytes
-
     async def _find(self, version: ArtifactVersion) -> Entry | None:
         """The current `version`, pinned, where it is on disk."""
         entry = self._index.pin(version)

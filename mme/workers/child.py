@@ -1,9 +1,10 @@
 """The inside of a worker: loads models and predicts with them.
 
 Nobody imports this; it alone sees `loaders`. Three threads, two channels. The main thread reads
-batches, predicts, answers; the loading thread loads and unloads, so that neither waits for the
-other; a third gives signs of life. The server sends one batch at a time and at most the next, and
-never unloads a model it still predicts with. A closed channel means: end.
+batches, predicts, answers, and between two of them brings back what was kept; the loading thread
+loads and unloads, so that neither waits for the other; a third gives signs of life. The server
+sends one batch at a time and at most the next, and never unloads a model it still predicts with. A
+closed channel means: end.
 """
 
 from __future__ import annotations

@@ -64,6 +64,11 @@ class Operator:
         found = re.search(rf"^{re.escape(metric)} (\S+)$", metrics, re.MULTILINE)
         return int(float(found[1])) if found else 0
 
+    def loads(self) -> int:
+        """Models that have come into memory since it was started: loaded, or recalled."""
+        outcomes = ("loaded", "recalled")
+        return sum(self.count(f'mme_loads_total{{outcome="{each}"}}') for each in outcomes)
+
     def _call(
         self, method: str, path: str, body: bytes = b"", headers: dict[str, str] | None = None
     ) -> tuple[int, bytes]:

@@ -41,7 +41,6 @@ _HOT_RATIO = 0.1
 _P99_TARGET = 1.2  # times the unloaded value
 _OPEN_CONNECTIONS = 64
 _REFUSED = "status 503"
-_LOADS = 'mme_loads_total{outcome="loaded"}'
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,7 +136,7 @@ def _look(server: RunningServer, *asked_first: Sequence[Question]) -> tuple[int,
     with Operator(server.port) as operator:
         for question in (question for group in asked_first for question in group):
             operator.ask(question)
-        return operator.count(_LOADS), operator.state()["memory"]["resident_bytes"]
+        return operator.loads(), operator.state()["memory"]["resident_bytes"]
 
 
 def _tell(

@@ -172,4 +172,4 @@ def _count_loads(name: str, server: RunningServer) -> int:
     if name != OURS:
         return 0
     with Operator(server.port) as operator:
-        return operator.count('mme_loads_total{outcome="loaded"}')
+        return operator.loads()

@@ -82,6 +82,7 @@ async def test_one_that_is_still_leaving_is_waited_for_unless_that_may_take_long
     drop(tmp_path / "models", "slow", sleeper(load_seconds=0.3))
     async with recalling(tmp_path, 2) as engine:
         os.kill(worker(engine)["pid"], signal.SIGSTOP)
+        await eventually(lambda: is_stopped(worker(engine)["pid"]))
         push_out(engine, KEY)
         asking = asyncio.create_task(right(engine, 0))
         await eventually(lambda: KEY in cache_of(engine).loading)
@@ -95,3 +96,9 @@ async def test_one_that_is_still_leaving_is_waited_for_unless_that_may_take_long
         await slow
         assert outcomes(engine) == (4, 1)
         assert lost(engine) == []
+
+
+def is_stopped(pid):
+    """Whether all its threads are, which a signal's sender does not wait for."""
+    stats = [path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/stat")]
+    return all(stat.rpartition(")")[2].split()[0] == "T" for stat in stats)

@@ -10,7 +10,6 @@ there stands empty until that is trimmed, in passing, for a trim may take longer
 
 from __future__ import annotations
 
-import contextlib
 import threading
 import traceback
 
@@ -81,8 +80,10 @@ class Models:
             self._recalled.notify()
         if self._losses.is_much and not self._is_trimming:
             self._is_trimming = True
-            with contextlib.suppress(RuntimeError):  # no thread can be had: it stays as it is
+            try:
                 threading.Thread(target=self._trim, name="trim", daemon=True).start()
+            except RuntimeError:  # no thread can be had now: the next recall tries again
+                self._is_trimming = False
 
     def _trim(self) -> None:
         before_bytes = memory.private_bytes()

@@ -100,7 +100,7 @@ class Slot:
     async def retire(self) -> None:
         """Takes no more loads; returns when those under way have ended."""
         self.is_leaving = True
-        async with self._load_turns, self._load_turns:  # all of them
+        async with self._load_turns, self._load_turns:  # all _LOADS of them
             pass
 
     async def close(self, reason: str = "the server is shutting down") -> None:

@@ -30,7 +30,8 @@ HTTP statuses are given in `front/wire.py` only.
     ├─ Draining               server: shutting down; go elsewhere
     ├─ UsageUnreadable        server: the file of what models used fails
     └─ StoreUnavailable       dependency: the store does not answer, or fails itself
-       └─ ObjectChanged         nobody: the object was overwritten while it was read; read it anew
+       └─ ReadFailed            what it sent broke off or came damaged; read it anew
+          └─ ObjectChanged        nobody: the object was overwritten while it was read
 """
 
 from __future__ import annotations
@@ -286,5 +287,9 @@ class StoreUnavailable(MmeError):
     retryable = True
 
 
-class ObjectChanged(StoreUnavailable):
+class ReadFailed(StoreUnavailable):
+    """The object broke off in the middle or came damaged: read anew, it may come whole."""
+
+
+class ObjectChanged(ReadFailed):
     """The object was overwritten while it was read: what comes next would be another one's."""

@@ -20,8 +20,9 @@ from mme.domain import ArtifactVersion, ModelKey
 class ArtifactStream:
     """An object being read: its version, and its bytes as they arrive.
 
-    Iterating raises StoreUnavailable when the connection breaks, the body is shorter than
-    announced, or the object changed under the read.
+    Iterating raises ReadFailed when the connection breaks, the body is shorter than announced or
+    not what its ETag names, or the object changed under the read: it may be opened and read anew.
+    It raises StoreUnavailable where that is not worth a try.
     """
 
     version: ArtifactVersion

@@ -20,7 +20,7 @@ from typing import Any
 import structlog
 
 from mme.domain import ArtifactVersion
-from mme.errors import StoreUnavailable
+from mme.errors import ReadFailed
 
 _log = structlog.get_logger()
 _MD5 = re.compile(r"[0-9a-f]{32}")
@@ -43,7 +43,7 @@ class Etags:
         version: ArtifactVersion,
         headers: Mapping[str, str],
     ) -> AsyncGenerator[bytes, None]:
-        """Passes a body on; raises StoreUnavailable at its end where it is not what it should be.
+        """Passes a body on; raises ReadFailed at its end where it is not what it should be.
 
         Args:
             chunks: the body; closed with this.
@@ -67,7 +67,7 @@ class Etags:
         if counting is not None:
             await counting
         if digest is not None and self._is_damaged(version.etag, digest.hexdigest()):
-            raise StoreUnavailable(
+            raise ReadFailed(
                 f"The bytes that came of {version.key} are not those that its ETag names."
             )
 

@@ -12,7 +12,7 @@ import asyncio
 import contextlib
 import re
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Collection, Coroutine, Iterable
+from collections.abc import AsyncGenerator, Callable, Collection, Coroutine, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -44,6 +44,14 @@ class Span:
             raise ValueError(content_range)
         first, last, total = map(int, found.groups())
         return cls(first, last + 1), total
+
+    @classmethod
+    def held(cls, headers: Mapping[str, str]) -> tuple[Self, int]:
+        """The bytes that an answer holds, and of how many. Raises KeyError, ValueError."""
+        if told := headers.get("content-range"):
+            return cls.told(told)
+        size_bytes = int(headers["content-length"])
+        return cls(0, size_bytes), size_bytes
 
     def others(self, total_bytes: int) -> list[Span]:
         """What is left of an object behind this span, in spans as long as this one."""

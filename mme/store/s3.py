@@ -1,10 +1,10 @@
 """Objects under a prefix of an S3 bucket, through aiobotocore; its errors end at this door.
 
-Decision: botocore's own retries (standard mode, few) and nothing above them: the cache remembers a
-failure and backs off. Checksums only `when_required`: other S3s don't have them, the length is
-counted here and gzip has its CRC. `probe` is a GET of a key that can't exist, as HeadBucket needs
-rights on the bucket that a policy for one prefix does not give, and an answer to HEAD does not say
-what is wrong.
+Decision: botocore's own retries (standard mode, few) until a body comes, and nothing above them; a
+body that breaks off is ReadFailed, and begun again by the disk tier, or here where it is a range.
+Checksums only `when_required`: other S3s don't have them, the length is counted here and gzip has
+its CRC. `probe` is a GET of a key that can't exist, as HeadBucket needs rights on the bucket that a
+policy for one prefix does not give, and an answer to HEAD does not say what is wrong.
 """
 
 from __future__ import annotations
@@ -30,12 +30,18 @@ from botocore.exceptions import (
 
 from mme.config import StoreConfig
 from mme.domain import ArtifactVersion, ModelKey
-from mme.errors import ArtifactUnavailable, ObjectChanged, StoreUnavailable
+from mme.errors import ArtifactUnavailable, ObjectChanged, ReadFailed, StoreUnavailable
 from mme.store.base import ArtifactStream
 from mme.store.etags import Etags
 from mme.store.ranges import Span, in_order
 from mme.store.s3_direct import DirectGet
-from mme.store.s3_errors import answer_error, code_in, credentials_error, silence_error
+from mme.store.s3_errors import (
+    answer_error,
+    broken_error,
+    code_in,
+    credentials_error,
+    silence_error,
+)
 
 _CHUNK_BYTES = 256 * 1024
 _ATTEMPTS = 3
@@ -212,7 +218,7 @@ class S3Store:
         return reply
 
     def _read_all(self, body: Any, version: ArtifactVersion) -> AsyncGenerator[bytes, None]:  # noqa: ANN401 - aiohttp's
-        span, total_bytes = _span(body.headers)
+        span, total_bytes = Span.held(body.headers)
         if span.start:
             raise silence_error(self._bucket, self._prefix + version.key, "another range")
         first = self._read(body.content, version, span)
@@ -224,7 +230,9 @@ class S3Store:
     async def _fetch(self, version: ArtifactVersion, span: Span) -> list[bytes]:
         """A range of `version`, whole; one that breaks off is asked for again.
 
-        Raises: ObjectChanged where it is another version by now.
+        Raises:
+            ObjectChanged: it is another version by now.
+            StoreUnavailable: it broke off each time: the whole is not to be read anew for it.
         """
         conditions = {"If-Match": f'"{version.etag}"', "Range": span.header}
         for left in reversed(range(_ATTEMPTS)):
@@ -233,13 +241,13 @@ class S3Store:
                 break
             async with body:
                 told = self._version(version.key, body.headers)
-                if told != version or _span(body.headers)[0] != span:
+                if told != version or Span.held(body.headers)[0] != span:
                     break
                 try:
                     return [chunk async for chunk in self._read(body.content, version, span)]
-                except StoreUnavailable:
+                except ReadFailed as error:
                     if not left:
-                        raise
+                        raise StoreUnavailable(str(error)) from error
         raise self._changed(version.key)
 
     def _changed(self, key: ModelKey) -> ObjectChanged:
@@ -251,21 +259,20 @@ class S3Store:
         version: ArtifactVersion,
         span: Span,
     ) -> AsyncGenerator[bytes, None]:
-        received_bytes = 0
-        with self._translated(version.key):
+        path, received_bytes = self._prefix + version.key, 0
+        try:
             async for chunk in content.iter_chunked(_CHUNK_BYTES):
                 received_bytes += len(chunk)
                 yield chunk
+        except (BrokenOff, TimeoutError, OSError) as error:
+            raise broken_error(self._bucket, path, type(error).__name__) from error
         if received_bytes != span.size_bytes:
-            raise silence_error(
-                self._bucket,
-                self._prefix + version.key,
-                f"{received_bytes} of {span.size_bytes} bytes came",
-            )
+            cause = f"{received_bytes} of {span.size_bytes} bytes came"
+            raise broken_error(self._bucket, path, cause)
 
     def _version(self, key: ModelKey, headers: Mapping[str, str]) -> ArtifactVersion:
         try:
-            etag, (_, size_bytes) = headers["etag"].strip('"'), _span(headers)
+            etag, (_, size_bytes) = headers["etag"].strip('"'), Span.held(headers)
         except (KeyError, ValueError) as error:
             cause = f"an answer without {error}"
             raise silence_error(self._bucket, self._prefix + key, cause) from error
@@ -282,14 +289,6 @@ class S3Store:
             raise credentials_error(self._bucket, type(error).__name__) from error
         except (BotoCoreError, BrokenOff, TimeoutError, OSError) as error:
             raise silence_error(self._bucket, path, type(error).__name__) from error
-
-
-def _span(headers: Mapping[str, str]) -> tuple[Span, int]:
-    """Which bytes an answer holds, and of how many. Raises KeyError, ValueError."""
-    if told := headers.get("content-range"):
-        return Span.told(told)
-    size_bytes = int(headers["content-length"])
-    return Span(0, size_bytes), size_bytes
 
 
 def _code(error: ClientError) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from mme.errors import ArtifactUnavailable, MmeError, StoreUnavailable
+from mme.errors import ArtifactUnavailable, MmeError, ReadFailed, StoreUnavailable
 
 _CODE = re.compile(rb"<Code>(\w+)</Code>")
 _MISSING = frozenset(
@@ -65,5 +65,10 @@ def credentials_error(bucket: str, code: str) -> StoreUnavailable:
 
 
 def silence_error(bucket: str, key: str, cause: str) -> StoreUnavailable:
-    """S3 was not reached, or broke off."""
+    """S3 was not reached, or what it answered is none."""
     return StoreUnavailable(f"S3 does not answer ({cause}, bucket: {bucket}, key: {key}).")
+
+
+def broken_error(bucket: str, key: str, cause: str) -> ReadFailed:
+    """S3 sent a part of an object, and no more."""
+    return ReadFailed(f"S3 broke off ({cause}, bucket: {bucket}, key: {key}).")

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from mme import Engine
-from mme.errors import ArtifactRefused, ArtifactUnavailable, MmeError, StoreUnavailable
+from mme.errors import ArtifactRefused, ArtifactUnavailable, MmeError, ReadFailed, StoreUnavailable
 from tests.buckets import Bucket
 from tests.chaos.s3_hop import S3Hop, s3_hop
 from tests.engines import ask, quiet, running_engine, tarball
@@ -23,8 +23,8 @@ FAULTS = {
     "503": StoreUnavailable,
     "403": ArtifactUnavailable,
     "silence": StoreUnavailable,
-    "reset": StoreUnavailable,
-    "short": StoreUnavailable,
+    "reset": ReadFailed,
+    "short": ReadFailed,
     "flipped": ArtifactRefused,
 }
 

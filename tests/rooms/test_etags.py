@@ -10,7 +10,7 @@ import pytest
 
 from mme.config import StoreConfig
 from mme.domain import ArtifactVersion, ModelKey
-from mme.errors import StoreUnavailable
+from mme.errors import ReadFailed
 from mme.store.etags import Etags
 from mme.store.s3 import S3Store
 from tests.raw_http import reply, serve_raw
@@ -38,10 +38,10 @@ async def taken(etags: Etags, body: bytes, etag: str = ETAG, headers: dict | Non
 async def test_bytes_that_were_flipped_on_the_way_are_not_taken() -> None:
     etags = Etags()
     assert await taken(etags, TAR) == TAR
-    with pytest.raises(StoreUnavailable, match="not those that its ETag names"):
+    with pytest.raises(ReadFailed, match="not those that its ETag names"):
         await taken(etags, FLIPPED)
     assert await taken(etags, TAR, headers={"x-amz-server-side-encryption": "AES256"}) == TAR
-    with pytest.raises(StoreUnavailable):
+    with pytest.raises(ReadFailed):
         await taken(etags, FLIPPED[:-1] + b"?", headers={"x-amz-server-side-encryption": "AES256"})
 
 
@@ -59,11 +59,11 @@ async def test_a_gzip_is_left_to_its_own_checksum() -> None:
 
 async def test_a_store_whose_etags_are_no_md5s_is_found_out_and_then_believed() -> None:
     etags, no_md5 = Etags(), "0" * 32
-    with pytest.raises(StoreUnavailable):
+    with pytest.raises(ReadFailed):
         await taken(etags, TAR, no_md5)
-    with pytest.raises(StoreUnavailable):
+    with pytest.raises(ReadFailed):
         await taken(etags, FLIPPED, no_md5)  # other bytes prove nothing
-    with pytest.raises(StoreUnavailable):
+    with pytest.raises(ReadFailed):
         await taken(etags, TAR, no_md5)
     assert [await taken(etags, TAR, number * 32) for number in "012"] == [TAR, TAR, TAR]
 
@@ -92,7 +92,7 @@ async def test_what_s3_sends_is_compared(monkeypatch) -> None:
     async with serve_raw(flipped, good) as server:
         store = S3Store(StoreConfig(models="s3://bucket/", s3_endpoint=server.endpoint))
         async with closing(store):
-            with pytest.raises(StoreUnavailable, match="not those that its ETag names"):
+            with pytest.raises(ReadFailed, match="not those that its ETag names"):
                 await read(store)
             assert await read(store) == TAR
 

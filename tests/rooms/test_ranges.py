@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from mme.config import DiskConfig, StoreConfig
 from mme.domain import ModelKey
-from mme.errors import ObjectChanged, StoreUnavailable
+from mme.errors import ObjectChanged, ReadFailed, StoreUnavailable
 from mme.metrics import Metrics
 from mme.store.artifacts import ArtifactCache
 from mme.store.base import ArtifactStream
@@ -184,14 +184,24 @@ async def test_a_range_that_breaks_off_is_asked_for_again(monkeypatch: pytest.Mo
     assert far.asked.count(300_000) == 1
 
 
-async def test_a_range_that_breaks_off_again_and_again_is_the_stores_fault(
+async def test_a_range_that_breaks_off_again_and_again_is_no_reason_to_read_all_anew(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     far = FarS3(at_200000=["cut"] * 3)
     async with far_s3(far, monkeypatch) as store:
-        with pytest.raises(StoreUnavailable, match="does not answer") as caught:
+        with pytest.raises(StoreUnavailable, match="broke off") as caught:
             await read(store)
-    assert not isinstance(caught.value, ObjectChanged)
+    assert not isinstance(caught.value, ReadFailed)
+
+
+async def test_a_first_range_that_breaks_off_is_a_reason_to_read_all_anew(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    far = FarS3(at_0=["cut"])
+    async with far_s3(far, monkeypatch) as store:
+        with pytest.raises(ReadFailed, match="broke off"):
+            await read(store)
+        assert await read(store) == BODY
 
 
 @pytest.mark.parametrize("fault", ["changed", "412", "whole"])

@@ -231,6 +231,7 @@ class Metrics:
         self.models_compiled = Counter("mme_models_compiled_total", "Hot tree models that were compiled, by outcome.", ("outcome",), registry=registry)
         self.evictions = Counter("mme_evictions_total", "Models taken out of memory, by reason.", ("reason",), registry=registry)
         self.fetched_bytes = Counter("mme_fetched_bytes_total", "Bytes read from the store.", registry=registry)
+        self.fetch_restarts = Counter("mme_fetch_restarts_total", "Fetches begun again: the object broke off, came damaged or was overwritten meanwhile.", registry=registry)
         self.workers_ready = Gauge("mme_workers_ready", "Workers ready to serve.", registry=registry)
         self.worker_restarts = Counter("mme_worker_restarts_total", "Workers replaced after dying or being ended.", registry=registry)
         self.queued_requests = Gauge("mme_queued_requests", "Requests waiting for a worker.", registry=registry)

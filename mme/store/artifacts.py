@@ -5,17 +5,22 @@ small request and no bytes. A version is extracted once, straight from the strea
 ever written: who asks for one that is being extracted waits, and asks again. Two keys are never one
 artifact, whatever their ETags: not every store's ETag proves the content. A store that does not
 answer is an error even where the model lies on disk: whether it was deleted or overwritten can't be
-known.
+known. A fetch is begun three times at most, whether the object broke off, came damaged or was
+overwritten meanwhile: one count of all, so that no store is asked more than that for one load. What
+would fail again, refused, denied, missing or the disk, is not.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+
+import structlog
 
 from mme.config import DiskConfig
 from mme.domain import ArtifactVersion, ModelKey
@@ -23,7 +28,7 @@ from mme.errors import (
     ConfigError,
     DiskUnavailable,
     ModelError,
-    ObjectChanged,
+    ReadFailed,
     StoreUnavailable,
 )
 from mme.metrics import Metrics
@@ -34,7 +39,8 @@ from mme.store.disk_takeover import TakeOver
 from mme.store.unpack import unpack
 from mme.tracing import stage
 
-_STARTS = 3  # of one fetch, whose object is overwritten meanwhile again and again
+_log = structlog.get_logger()
+_PAUSES_SECONDS = (0.1, 0.5)  # before a fetch is begun again, each more or less by half
 _SWEEPERS = 2  # one may be busy taking over what an earlier run left
 
 
@@ -105,7 +111,7 @@ class ArtifactCache:
             ArtifactUnavailable: no such object, or denied.
             ArtifactRefused: it is no sound tarball, or too large.
             DiskUnavailable: no room, or the disk fails.
-            StoreUnavailable: the store does not answer, or broke off.
+            StoreUnavailable: the store does not answer, or broke off again and again.
 
         Cancelling while entering stops the download and leaves nothing behind.
         """
@@ -144,16 +150,21 @@ class ArtifactCache:
 
     async def _obtain(self, key: ModelKey) -> tuple[Entry, int]:
         """The entry, pinned for the caller, and the bytes that were fetched."""
-        starts = 0
+        for pause_seconds in _PAUSES_SECONDS:
+            try:
+                return await self._attempt(key)
+            except ReadFailed as error:
+                _log.warning("fetch_begun_again", model=key, reason=str(error))
+            self._metrics.fetch_restarts.inc()
+            await asyncio.sleep(pause_seconds * random.uniform(0.5, 1.5))  # noqa: S311 - spreads them
+        return await self._attempt(key)
+
+    async def _attempt(self, key: ModelKey) -> tuple[Entry, int]:
+        """As `_obtain`, begun once."""
         while True:
             known = self._index.pin_newest(self._store.location, key)
             try:
                 found = await self._ask(key, known)
-            except ObjectChanged:
-                starts += 1
-                if starts == _STARTS:
-                    raise
-                continue
             finally:
                 if known:
                     self._index.unpin(known)

@@ -90,6 +90,20 @@ MATRIX = {
     "model reads, writes, connects where it may not": (
         "chaos/test_workers_isolation.py::test_a_models_code_reaches_its_own_files_and_nobody_elses"
     ),
+    "S3 breaks off in mid-body, and then does not": (
+        "chaos/test_s3.py::test_a_body_that_breaks_off_twice_is_noticed_by_no_client"
+    ),
+    "S3 breaks off each body": (
+        "chaos/test_s3.py::"
+        "test_a_store_whose_bodies_all_break_off_is_asked_thrice_and_boto3_is_told"
+    ),
+    "S3 bytes damaged on the way": (
+        "chaos/test_s3.py::test_bytes_that_are_not_what_their_etag_names_are_fetched_again"
+    ),
+    "load ends between two fetches": (
+        "chaos/test_s3.py::"
+        "test_a_load_that_waits_to_fetch_again_ends_at_its_deadline_and_with_the_engine"
+    ),
     "S3 slow": "chaos/test_s3.py::test_a_slow_s3_delays_only_the_one_who_waits_for_it",
     "S3 hanging": _S3,
     "S3 500": _S3,

@@ -17,6 +17,8 @@ class S3Hop:
 
     target: str
     fault: str | None = None
+    next_faults: list[str] = field(default_factory=list)  # of the next objects, instead of `fault`
+    objects_sent: int = 0  # whole or not
     endpoint: str = ""
     under_way: asyncio.Event = field(default_factory=asyncio.Event)  # a held body is half sent
     release: asyncio.Event = field(default_factory=asyncio.Event)
@@ -41,6 +43,9 @@ class S3Hop:
             return
         head, body = await self._ask(request)
         writer.write(head)
+        if body and b" 200 " in head[:16]:
+            self.objects_sent += 1
+            fault = self.next_faults.pop(0) if self.next_faults else fault
         await self._send(body, fault, writer)
 
     async def _ask(self, request: bytes) -> tuple[bytes, bytes]:

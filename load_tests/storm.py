@@ -11,7 +11,7 @@ import argparse
 import tempfile
 from pathlib import Path
 
-from load_tests.beside import measure_round, tell
+from load_tests.beside import measure_round, tell, with_plain_work
 from load_tests.findings import Finding, Findings
 from load_tests.measure import measure
 from load_tests.operator import Operator
@@ -70,6 +70,7 @@ def run(options: argparse.Namespace, report: Findings) -> None:
                 begin = options.warm + seed * cold
                 warm = plan(warm_ones, rate, seed)
                 storm = plan(questions[begin : begin + cold], options.loads, seed)
-                rounds.append(measure_round(warm, storm))
+                found = measure_round(warm, storm)
+                rounds.append(with_plain_work(found, warm, options.loads))
     report.add(Finding(subject="warm ones", figure="asks a second", value=rate))
     tell("warm ones", rounds, report, lambda noise_ratio: _TARGET * noise_ratio)

@@ -24,6 +24,7 @@ from load_tests.client import Generator
 from load_tests.messages import MalformedMessage, MessageParser, write_request
 from load_tests.pace import draw_arrivals
 from load_tests.percentiles import percentile, summarise
+from load_tests.plain_work import work
 from load_tests.plan import Plan, Question
 
 ROOT = Path(__file__).parents[2]
@@ -332,6 +333,12 @@ def test_a_short_look_at_the_floor_times_every_part_and_checks_what_it_gives(tra
     assert microseconds["null server, aiohttp", "1 at once"] > 0
 
 
+def test_plain_work_uses_up_what_it_is_told_to():
+    before = time.thread_time()
+    work(burst_seconds=0.01, bursts_per_second=50, seconds=0.2)
+    assert time.thread_time() - before >= 0.1
+
+
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize(
     ("scenario", "size"),
@@ -352,6 +359,7 @@ def test_a_short_look_beside_others_compares_with_noise_and_checks_every_answer(
     assert figures["alone against alone, p99, times"] >= 1
     assert figures["right answers a second beside"] > 0
     assert figures["the others, right answers a second"] > 0
+    assert ("beside as much plain work, p99 ms" in figures) == (scenario == "storm")
     assert [
         kind for kind in told["failures"] if "p99" not in kind
     ] == []  # no machine is quiet in CI

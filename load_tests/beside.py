@@ -93,6 +93,11 @@ def tell(
         ),
     ):
         report.add(Finding(subject=subject, figure=name, value=value, target=limit))
+    _tell_plain(subject, rounds, beside, report)
+    _count_failures(subject, rounds, report)
+
+
+def _tell_plain(subject: str, rounds: Sequence[Round], beside: float, report: Findings) -> None:
     plain = [one.plain for one in rounds if one.plain is not None]
     if plain:
         beside_plain = median(map(_p99, plain))
@@ -102,7 +107,6 @@ def tell(
             ("p99 beside by p99 beside plain work, times", beside / beside_plain),
         ):
             report.add(Finding(subject=subject, figure=name, value=value))
-    _count_failures(subject, rounds, report)
 
 
 def _count_failures(subject: str, rounds: Sequence[Round], report: Findings) -> None:

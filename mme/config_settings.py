@@ -112,7 +112,7 @@ SETTINGS: tuple[Setting, ...] = (
     _setting("tenant_by", "tenants.tenant_by", "tenant", "Whose a request is, where tenants share: its model's, its API key's (key), or that of so many leading segments of the model's path."),
     _setting("batch_requests", "workers.batch_requests", "count", "Requests handed to a worker at once, at most."),
     _setting("batch_bytes", "workers.batch_bytes", "bytes", "Bytes handed to a worker at once; a larger request goes alone."),
-    _setting("recycle", "workers.recycle_bytes", "bytes", "A worker that keeps this much of what models left, and over a quarter of what it holds, is replaced."),
+    _setting("recycle", "workers.recycle_bytes", "bytes", "A worker that keeps this much of what models left, or comes to hold this much beyond what its models are charged, and over a quarter of that, is replaced."),
     _setting("recycle_seconds", "workers.recycle_seconds", "seconds", "... but not until it has been up for this long."),
     _setting("isolation", "isolation.mode", "isolation", "What keeps workers to themselves: auto, all that the kernel has; strict, no start without it; off."),
     _setting("worker_user", "isolation.user", "text", "User that workers become where the server is root: a name or number, or same; auto: nobody, if it can reach what it must."),

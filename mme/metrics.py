@@ -237,7 +237,7 @@ class Metrics:
         self.queued_requests = Gauge("mme_queued_requests", "Requests waiting for a worker.", registry=registry)
         self.running_requests = Gauge("mme_running_requests", "Requests handed to a worker and not answered.", registry=registry)
         self.workers = Gauge("mme_workers", "Workers that there should be, ready or not.", registry=registry)
-        self.worker_bytes = Gauge("mme_worker_bytes", "Bytes of all workers: private to them, of models that are in memory, kept of what models left (lost).", ("state",), registry=registry)
+        self.worker_bytes = Gauge("mme_worker_bytes", "Bytes of all workers: private to them, of models that are in memory, kept of what models left (lost), held beyond what models are charged (excess).", ("state",), registry=registry)
         self.loading_models = Gauge("mme_loading_models", "Models being fetched or loaded.", registry=registry)
         self.disk_models = Gauge("mme_disk_models", "Unpacked models on disk.", registry=registry)
         self.ledger_unwritten = Gauge("mme_ledger_unwritten_models", "Models whose usage could not be written to the ledger yet.", registry=registry)

@@ -83,7 +83,7 @@ def gauge(built_in: BuiltIn, metrics: Metrics) -> None:
     metrics.queued_requests.set(pool.waiting_count)
     metrics.running_requests.set(sum(int(str(each["running"])) for each in workers))
     metrics.workers.set(len(workers))
-    for state in ("private", "resident", "lost"):
+    for state in ("private", "resident", "lost", "excess"):
         held = sum(int(str(each[f"{state}_bytes"])) for each in workers)
         metrics.worker_bytes.labels(state).set(held)
     metrics.loading_models.set(len(cache.loading.keys()))

@@ -28,6 +28,7 @@ from mme.workers import full, memory
 from mme.workers.child_answers import Voice, fault_of, outcome, signature_of, unexpected
 from mme.workers.child_channel import BatchChannel, Channel
 from mme.workers.child_compiling import Compiling
+from mme.workers.child_excess import Excess
 from mme.workers.child_keeping import Kept, own_directory
 from mme.workers.child_models import Models
 from mme.workers.child_options import ChildOptions
@@ -46,6 +47,7 @@ from mme.workers.protocol import (
     Predicted,
     Ready,
     Recall,
+    ToWorker,
     Unload,
     Unloaded,
 )
@@ -66,6 +68,7 @@ class Worker:
         self._predictions = BatchChannel(options.predict_fd, options.poll_seconds)
         self._control = Channel(options.control_fd)
         self._losses = Losses()
+        self._excess = Excess(self._losses, options.heartbeat_seconds)
         self._compiling = Compiling(self._losses)
         self._prepared: set[str] = set()
         self._rehearsed: set[str] = set()
@@ -87,18 +90,25 @@ class Worker:
         threading.Thread(target=self._serve_control, name="load", daemon=True).start()
         threading.Thread(target=self._beat, name="beat", daemon=True).start()
         for message in self._predictions.messages():
-            if isinstance(message, Predict):
-                if len(message.asks) > 1:
-                    self._predictions.saw_many()
-                self._predictions.send(full.unless_filled(self._predict, message))
-            elif isinstance(message, Recall):
-                self._models.recall(message)
+            with self._excess.predicting:
+                self._answer(message)
+
+    def _answer(self, message: ToWorker) -> None:
+        if isinstance(message, Predict):
+            if len(message.asks) > 1:
+                self._predictions.saw_many()
+            self._predictions.send(full.unless_filled(self._predict, message))
+        elif isinstance(message, Recall):
+            self._models.recall(message)
 
     def _prepare(self, loader: Loader) -> None:
         """Imports a framework; it lives for ever, so collecting garbage need not walk it."""
         if loader.name in self._prepared and loader.name != _SCRIPT:
             return  # each script has its own frameworks
+        modules = len(sys.modules)
         loader.prepare()
+        if len(sys.modules) > modules:
+            self._excess.imported()
         self._kept.prepared(loader)
         self._prepared.add(loader.name)
         if not self._models:
@@ -128,11 +138,12 @@ class Worker:
     def _serve_control(self) -> None:
         try:
             for message in self._control.messages():
-                if isinstance(message, Load | Compile):
-                    self._control.send(self._answer_load(message))
-                    self._tidy()
-                elif isinstance(message, Unload):
-                    self._control.send(self._unload(message))
+                with self._excess.loading:
+                    if isinstance(message, Load | Compile):
+                        self._control.send(self._answer_load(message))
+                        self._tidy()
+                    elif isinstance(message, Unload):
+                        self._control.send(self._unload(message))
         finally:
             _exit()
 
@@ -218,10 +229,11 @@ class Worker:
         self._rehearsed.add(found.loader.name)
         self._load_found(found).close()
         memory.give_back()
+        self._excess.imported()
 
     def _unload(self, message: Unload) -> Unloaded:
         started, models = time.perf_counter(), message.models
-        expected_bytes = self._losses.expected_bytes(models)
+        expected_bytes = max(self._losses.expected_bytes(models), self._excess.expected_bytes())
         before_bytes = memory.private_bytes() if expected_bytes else 0
         self._models.drop(models)
         returned_bytes = None
@@ -241,7 +253,10 @@ class Worker:
         try:
             while True:
                 time.sleep(self._options.heartbeat_seconds)
-                self._control.send(Beat(memory.private_bytes(), self._compiling.due()))
+                excess_bytes = self._excess.look()
+                self._control.send(
+                    Beat(memory.private_bytes(), excess_bytes, self._compiling.due())
+                )
         finally:
             _exit()
 

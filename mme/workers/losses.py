@@ -1,7 +1,7 @@
 """What models have left behind in a worker when they went. Pure: others measure.
 
 Decisions: only what happens while models are loaded and unloaded counts. What they take on later,
-while they predict, is held by the living, and would make a worker look leaky that is not. To trim
+while they predict, is held by the living: see `child_excess`. To trim
 the heap after each small model costs more than the model did: what lies free waits until it is
 worth that, and counts as lost meanwhile; where models come as others go, the next one fills it.
 """
@@ -20,7 +20,7 @@ class Losses:
 
     def __init__(self) -> None:
         self._charged_bytes: dict[str, int] = {}  # by model
-        self._all_bytes = 0  # of these
+        self.charged_bytes = 0  # in all
         self._kept_bytes = 0  # of what is lost: trimming did not give it back
         self.lost_bytes = 0
         self._turn = threading.Lock()  # models come and go in two threads
@@ -38,7 +38,7 @@ class Losses:
     @property
     def is_much(self) -> bool:
         """Whether that is worth trimming for at any time."""
-        return self.untrimmed_bytes >= max(_MUCH_BYTES, _MUCH_RATIO * self._all_bytes)
+        return self.untrimmed_bytes >= max(_MUCH_BYTES, _MUCH_RATIO * self.charged_bytes)
 
     def expected_bytes(self, models: list[str]) -> int:
         """What should come back once these have gone; 0: it is not worth trimming for."""
@@ -58,6 +58,6 @@ class Losses:
 
     def _add(self, more_bytes: int, charged_bytes: int) -> None:
         with self._turn:
-            self._all_bytes += charged_bytes
+            self.charged_bytes += charged_bytes
             self.lost_bytes = max(0, self.lost_bytes + more_bytes)
             self._kept_bytes = min(self._kept_bytes, self.lost_bytes)

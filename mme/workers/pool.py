@@ -68,7 +68,7 @@ class Pool:
         self._base = Group(workers, partial(self._build_slot, None))
         self._others: dict[str, Group] = {}  # by environment
         self._starting: dict[str, asyncio.Task[Group]] = {}
-        self._recycler = Recycler(config, on_recycle, self._regroup)
+        self._recycler = Recycler(config, on_recycle, self._groups, self._regroup)
         self._regroup()
         self._reaper: asyncio.Task[None] | None = None
         self._deadlines = Deadlines()
@@ -81,6 +81,7 @@ class Pool:
         """
         await self._base.start()
         self._reaper = asyncio.create_task(self._end_idle(), name="idle environments")
+        self._recycler.start()
 
     def stop_replacing(self) -> None:
         """From now on a worker that ends is not missed: the server is shutting down."""
@@ -95,7 +96,7 @@ class Pool:
             await asyncio.wait(tasks)
         await self._recycler.close()
         async with asyncio.TaskGroup() as closing:
-            for group in (self._base, *self._others.values()):
+            for group in self._groups():
                 closing.create_task(group.close())
         self._deadlines.close()
 
@@ -157,9 +158,6 @@ class Pool:
             async with asyncio.TaskGroup() as group:
                 for slot, leaving in by_slot.items():
                     group.create_task(slot.unload(leaving))
-        for slot in by_slot:
-            if (home := self._group_of(slot)) is not None:
-                self._recycler.consider(slot, home)
 
     async def predict(
         self, residency: Residency, ask: Ask, deadline: float = math.inf, key: str | None = None
@@ -244,9 +242,11 @@ class Pool:
             return self._base
         return next((group for group in self._others.values() if slot in group.slots), None)
 
+    def _groups(self) -> list[Group]:
+        return [self._base, *self._others.values()]
+
     def _regroup(self) -> None:
-        groups = (self._base, *self._others.values())
-        self._slots = [slot for group in groups for slot in group.slots]
+        self._slots = [slot for group in self._groups() for slot in group.slots]
 
     def _build_slot(self, environment: Environment | None, group: Group) -> Slot:
         self._slot_count += 1

@@ -83,7 +83,8 @@ class WorkerProcess:
         self._lending: Lending | None = None  # None: it reads models where they are
         self.isolation = Isolation(holds=[], lacks=[])
         self.has_ended = False
-        self.private_bytes = self.lost_bytes = 0  # lost: not given back with the last unload
+        self.private_bytes = self.excess_bytes = 0  # excess: beyond what models are charged
+        self.lost_bytes = 0  # not given back with the last unload
         self.hot: dict[str, int] = {}  # models that are to be compiled, and the bytes that may take
         self.missing: list[str] = []  # were to be recalled, and are not there: it may forget them
         self.last_sign_at = 0.0  # monotonic
@@ -237,7 +238,8 @@ class WorkerProcess:
                 self._on_predicted(message)
             case Beat():
                 self.last_sign_at = time.monotonic()
-                self.private_bytes, self.hot = message.private_bytes, message.hot
+                self.private_bytes, self.excess_bytes = message.private_bytes, message.excess_bytes
+                self.hot = message.hot
             case Loaded() | Unloaded() | CallFailed():
                 reply = self._calls.pop(message.call, None)
                 if reply is not None and not reply.done():

@@ -162,10 +162,12 @@ class Ready(_Message, tag=30):
 class Beat(_Message, tag=31):
     """Worker: alive; what it holds in memory that it shares with nobody.
 
-    `hot` are the models to be compiled, and what that may take for a moment, in bytes.
+    `excess_bytes` of it neither its models are charged nor the process itself takes. `hot` are the
+    models to be compiled, and what that may take for a moment, in bytes.
     """
 
     private_bytes: int
+    excess_bytes: int = 0
     hot: dict[str, int] = {}
 
 

@@ -1,34 +1,40 @@
-"""Replaces a worker whose heap will not shrink, and loses no request at it.
+"""Replaces a worker that keeps too much memory, and loses no request at it.
+
+Too much is what models that left have lost there, or what it has come to hold beyond what its
+models are charged, whoever of them took it. A worker younger than `recycle_seconds` is let be: what
+it lost, and what it holds by then, may be what its models need again and again; so only what comes
+on top of that counts.
 
 Order: a fresh worker is ready; the old one takes no more loads; those that were on their way have
 ended; `on_recycle` is told which models are to move; the last of them has left; the old worker is
-ended. Whoever moves them loads a second copy and unloads the first when its leases end. A worker
-younger than `recycle_seconds` is let be: what it lost may be what its models need again and again.
+ended. Whoever moves them loads a second copy and unloads the first when its leases end.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from weakref import WeakKeyDictionary
 
 import structlog
 
 from mme.config import WorkerConfig
 from mme.workers.group import Group
-from mme.workers.process import WorkerStartError
+from mme.workers.process import WorkerProcess, WorkerStartError
 from mme.workers.slot import Residency, Slot
 
 _log = structlog.get_logger()
-_LOST_RATIO = 0.25  # of what a worker's models take
+_MUCH_RATIO = 0.25  # of what a worker's models take
 
 
 class Recycler:
-    """The replacements under way.
+    """Looks at all workers at each heartbeat, and the replacements under way.
 
     Args:
-        config: how much may be lost, and how soon a worker may be replaced.
+        config: how much may be kept, and how soon a worker may be replaced.
         on_recycle: told which models have to leave their worker; None: nobody would move them, so
             that no worker is replaced.
+        groups: all workers there are.
         regroup: called when slots have come or gone.
     """
 
@@ -36,43 +42,72 @@ class Recycler:
         self,
         config: WorkerConfig,
         on_recycle: Callable[[list[Residency]], None] | None,
+        groups: Callable[[], Collection[Group]],
         regroup: Callable[[], None],
     ) -> None:
         self._config = config
         self._on_recycle = on_recycle
-        self._regroup = regroup
+        self._groups, self._regroup = groups, regroup
+        self._usual_bytes: WeakKeyDictionary[WorkerProcess, int] = WeakKeyDictionary()
+        self._watch: asyncio.Task[None] | None = None
         self._tasks: dict[Slot, asyncio.Task[None]] = {}
 
-    def consider(self, slot: Slot, group: Group) -> None:
-        """Replaces `slot` if it has lost too much; returns at once."""
-        resident_bytes = slot.residencies.resident_bytes
-        limit_bytes = max(self._config.recycle_bytes, int(_LOST_RATIO * resident_bytes))
-        if (
-            self._on_recycle is None
-            or slot in self._tasks
-            or slot.is_closed
-            or _lost_bytes(slot) <= limit_bytes
-            or slot.age_seconds < self._config.recycle_seconds
-        ):
-            return
-        task = asyncio.create_task(
-            self._replace(slot, group, self._on_recycle), name=f"recycle worker {slot.index}"
-        )
-        self._tasks[slot] = task
-        task.add_done_callback(lambda _done: self._tasks.pop(slot))
+    def start(self) -> None:
+        """Begins to look."""
+        if self._on_recycle is not None:
+            self._watch = asyncio.create_task(self._look(self._on_recycle), name="recycle workers")
 
     async def close(self) -> None:
         """Gives up what is under way."""
-        tasks = list(self._tasks.values())
+        tasks = [*self._tasks.values(), *([self._watch] if self._watch else [])]
         for task in tasks:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
 
-    async def _replace(
-        self, slot: Slot, group: Group, on_recycle: Callable[[list[Residency]], None]
+    async def _look(self, on_recycle: Callable[[list[Residency]], None]) -> None:
+        while True:
+            await asyncio.sleep(self._config.heartbeat_seconds)
+            for group in self._groups():
+                for slot in group.slots:
+                    process = slot.process
+                    if process is not None and self._keeps_too_much(slot, process):
+                        self._begin(slot, group, process, on_recycle)
+
+    def _keeps_too_much(self, slot: Slot, process: WorkerProcess) -> bool:
+        if slot.is_closed or slot in self._tasks:
+            return False
+        if slot.age_seconds < self._config.recycle_seconds:
+            return False
+        resident_bytes = slot.residencies.resident_bytes
+        limit_bytes = max(self._config.recycle_bytes, int(_MUCH_RATIO * resident_bytes))
+        return max(process.lost_bytes, self._grown_bytes(process)) > limit_bytes
+
+    def _grown_bytes(self, process: WorkerProcess) -> int:
+        usual_bytes = self._usual_bytes.setdefault(process, process.excess_bytes)
+        return process.excess_bytes - usual_bytes
+
+    def _begin(
+        self,
+        slot: Slot,
+        group: Group,
+        process: WorkerProcess,
+        on_recycle: Callable[[list[Residency]], None],
     ) -> None:
-        lost_bytes = _lost_bytes(slot)
+        kept = {"lost_bytes": process.lost_bytes, "grown_bytes": self._grown_bytes(process)}
+        task = asyncio.create_task(
+            self._replace(slot, group, kept, on_recycle), name=f"recycle worker {slot.index}"
+        )
+        self._tasks[slot] = task
+        task.add_done_callback(lambda _done: self._tasks.pop(slot))
+
+    async def _replace(
+        self,
+        slot: Slot,
+        group: Group,
+        kept: dict[str, int],
+        on_recycle: Callable[[list[Residency]], None],
+    ) -> None:
         group.loading += 1  # or it could be taken for idle, and ended
         try:
             fresh = await group.add()
@@ -84,7 +119,7 @@ class Recycler:
         self._regroup()
         await slot.retire()
         _log.info(
-            "worker_leaving", worker=slot.index, successor=fresh.index, lost_bytes=lost_bytes,
+            "worker_leaving", worker=slot.index, successor=fresh.index, **kept,
             models=len(slot.residencies),
         )  # fmt: skip
         if slot.residencies:
@@ -94,7 +129,3 @@ class Recycler:
         group.slots.remove(slot)
         self._regroup()
         _log.info("worker_recycled", worker=slot.index, successor=fresh.index)
-
-
-def _lost_bytes(slot: Slot) -> int:
-    return slot.process.lost_bytes if slot.process is not None else 0

@@ -27,6 +27,7 @@ def describe(
         "models": len(slot.residencies),
         "resident_bytes": slot.residencies.resident_bytes,
         "private_bytes": process.private_bytes if process else 0,
+        "excess_bytes": process.excess_bytes if process else 0,
         "lost_bytes": process.lost_bytes if process else 0,
         "queued": slot.queue.waiting_count,
         "running": slot.queue.sent_count,

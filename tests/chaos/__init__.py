@@ -50,6 +50,9 @@ MATRIX = {
     "model keeps all the memory that it may, worker after worker": (
         _WORKERS + "a_model_that_ends_three_workers_is_quarantined_with_the_cause"
     ),
+    "model keeps a little more with each request": (
+        _WORKERS + "a_model_that_hoards_slowly_has_its_worker_replaced_and_costs_no_request"
+    ),
     "model is killed": _ENDS,
     "worker out of memory, by a control group": (
         _WORKERS + "a_worker_that_the_kernel_ends_for_memory_costs_what_ran_in_it_only"

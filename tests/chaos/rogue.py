@@ -44,6 +44,10 @@ def hoard():
             size_bytes //= 2
 
 
+def keep_a_little():
+    hoarded.append(b"x" * 1024**2)
+
+
 def leave_a_child():
     quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL}
     command = [sys.executable, "-S", "-c", "import signal; signal.pause() # rogue child"]
@@ -70,6 +74,7 @@ FAULTS = {
     "leaks": leak,
     "fills memory": fill,
     "hoards memory": hoard,
+    "keeps a little": keep_a_little,
     "forks": leave_a_child,
     "bombs": bomb,
     "closes its pipe": lambda: [os.close(number) for number in sockets()],

@@ -180,6 +180,23 @@ async def test_a_model_that_takes_all_memory_it_may_is_refused_more_and_its_work
         assert worker(engine)["restarts"] == 0
 
 
+async def test_a_model_that_hoards_slowly_has_its_worker_replaced_and_costs_no_request(
+    tmp_path: Path,
+) -> None:
+    drop(tmp_path / "models", "rogue", rogue())
+    settings = {"recycle": 8 * 1024**2, "recycle_seconds": 1.0, "heartbeat_seconds": 0.1}
+    async with engine_with_a_neighbour(tmp_path, **settings) as engine:
+        replaced = {worker(engine)["pid"]}
+        for _ in range(2):  # once and again, for it does so for ever
+            while len(workers := engine.state()["workers"]) > 1 or workers[0]["pid"] in replaced:
+                assert await ask(engine, "rogue", body=b"keeps a little") == 1.0
+                await neighbour_answers(engine)
+                await asyncio.sleep(0.02)  # slowly, or much is kept while the next worker starts
+            replaced.add(worker(engine)["pid"])
+        assert worker(engine)["restarts"] == 0
+        assert {event["kind"] for event in engine.state()["events"]} == {"loaded", "moved"}
+
+
 @pytest.mark.parametrize("way", [WAY_TO_END_MEMORY])
 async def test_a_worker_that_the_kernel_ends_for_memory_costs_what_ran_in_it_only(
     tmp_path: Path, way: str

@@ -107,6 +107,14 @@ async def leak(pool: Pool, root: Path) -> None:
     await pool.unload([leaking.residency])
 
 
+async def beats(pool: Pool, count: int = 3) -> None:
+    """Returns when the worker has given so many signs of life: as often it was looked at."""
+    [process] = pool._processes()
+    for _ in range(count):
+        last_sign_at = process.last_sign_at
+        await eventually(lambda at=last_sign_at: process.last_sign_at > at)
+
+
 async def predicted(pool: Pool, residency: Residency) -> float:
     outcome = await pool.predict(residency, Ask(CSV, "text/csv", "text/csv"))
     assert isinstance(outcome.result, Answered)
@@ -208,8 +216,8 @@ async def test_a_worker_stays_if_nobody_would_move_or_it_lost_little_or_is_young
 ):
     async with running_pool(**{"on_recycle": lambda _: None, **settings}) as pool:
         await leak(pool, tmp_path)
-        await asyncio.sleep(0)  # a replacement would have begun
-        assert not [task for task in asyncio.all_tasks() if "recycle" in task.get_name()]
+        await beats(pool)  # a replacement would have begun
+        assert not [task for task in asyncio.all_tasks() if "recycle worker " in task.get_name()]
         assert [worker["state"] for worker in pool.describe()] == ["ready"]
 
 

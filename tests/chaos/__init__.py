@@ -66,6 +66,10 @@ MATRIX = {
     ),
     "model forks": _ENDS,
     "model is a fork bomb": _WORKERS + "a_fork_bomb_goes_with_its_worker",
+    "model forks without end, its worker has a user of its own": (
+        "chaos/test_process_limit.py::"
+        "test_a_fork_bomb_with_a_user_of_its_own_ends_at_its_limit_and_others_go_on"
+    ),
     "model closes its pipe": _ENDS,
     "model writes rubbish to its pipe": _ENDS,
     "model calls os._exit": _ENDS,

@@ -54,25 +54,27 @@ class Heat:
         self._heat = dict(before)
         self._hits: dict[str, int] = {}  # by copy
         self._at = now
+        self.begin(now)
 
-    def measure(
-        self, copies: Iterable[tuple[str, ModelKey, int]], now: float
-    ) -> dict[ModelKey, float]:
-        """The heat of each model in memory; what is not is forgotten.
+    def begin(self, now: float) -> None:
+        """Measures anew: `count` follows for all that is in memory, slice by slice, and `end`."""
+        self._now = now
+        self._faded = 0.5 ** ((now - self._at) / _HALF_LIFE_SECONDS)
+        self._counted: dict[ModelKey, float] = {}
+        self._counted_hits: dict[str, int] = {}
 
-        Args:
-            copies: the id, the model and the uses of each copy.
-            now: as above.
-        """
-        faded = 0.5 ** ((now - self._at) / _HALF_LIFE_SECONDS)
-        heat: dict[ModelKey, float] = {}
-        hits: dict[str, int] = {}
+    def count(self, copies: Iterable[tuple[str, ModelKey, int]]) -> None:
+        """Args: copies: the id, the model and the uses of each."""
+        heat, hits = self._counted, self._counted_hits
         for copy_id, key, count in copies:
-            before = heat[key] if key in heat else self._heat.get(key, 0.0) * faded
+            before = heat[key] if key in heat else self._heat.get(key, 0.0) * self._faded
             heat[key] = before + count - self._hits.get(copy_id, 0)
             hits[copy_id] = count
-        self._heat, self._hits, self._at = heat, hits, now
-        return heat
+
+    def end(self) -> dict[ModelKey, float]:
+        """The heat of each model that was counted; any other is forgotten."""
+        self._heat, self._hits, self._at = self._counted, self._counted_hits, self._now
+        return self._heat
 
 
 def write_hot_list(path: Path, location: str, models: list[HotModel]) -> None:

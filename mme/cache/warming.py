@@ -13,15 +13,17 @@ import contextlib
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
+from operator import attrgetter
 from pathlib import Path
+from typing import TypeVar
 
 import structlog
 
 from mme.cache.hot_list import Heat, HotModel, read_hot_list, write_hot_list
 from mme.cache.model_cache import ModelCache
 from mme.config import CacheConfig
-from mme.domain import ModelKey
+from mme.domain import ArtifactVersion, ModelKey
 from mme.errors import (
     ArtifactUnavailable,
     DiskUnavailable,
@@ -31,9 +33,12 @@ from mme.errors import (
 )
 from mme.store.base import Artifacts, Versions
 
+Item = TypeVar("Item")
+
 _log = structlog.get_logger()
 _AT_ONCE = 4  # so that requests find turns, and workers that are free
 _SAVE_SECONDS = 5.0
+_SLICE = 500  # models seen to in one go of the event loop's
 _PAUSES_SECONDS = (1.0, 2.0, 4.0, 8.0, 16.0)  # while the store or the disk does not answer
 _REFUSALS_TO_STOP = 3  # in a row: one large model need not stop the small ones behind it
 
@@ -193,22 +198,39 @@ class Warming:
         if self._heat is None:
             return
         current = [entry for entry in self._cache.residents if not entry.retired]
-        heat = self._heat.measure(
-            ((entry.copy_id, entry.key, entry.hits) for entry in current), time.monotonic()
-        )
-        latest = {entry.key: entry for entry in sorted(current, key=lambda entry: entry.used_at)}
-        coldest_first = sorted(latest.values(), key=lambda entry: (heat[entry.key], entry.used_at))
-        versions = [entry.version for entry in coldest_first]
-        self._disk.prefer(versions)
-        models = [
-            HotModel(version.key, version.etag, version.size_bytes, round(heat[version.key], 3))
-            for version in reversed(versions)
-        ]
+        current.sort(key=attrgetter("used_at"), reverse=True)
+        heat = self._heat
+        heat.begin(time.monotonic())
+        async for some in _slices(current):
+            heat.count([(entry.copy_id, entry.key, entry.hits) for entry in some])
+        warmth = heat.end()
+        latest: dict[ModelKey, ArtifactVersion] = {}
+        for entry in current:
+            latest.setdefault(entry.key, entry.version)
+        coldest_first = sorted(latest, key=warmth.__getitem__, reverse=True)[::-1]
+        models: list[HotModel] = []
+        async for keys in _slices(coldest_first):
+            versions = [latest[key] for key in keys]
+            self._disk.prefer(versions)
+            models += [
+                HotModel(
+                    version.key, version.etag, version.size_bytes, round(warmth[version.key], 3)
+                )
+                for version in versions
+            ]
+        models.reverse()
         await asyncio.to_thread(self._write, models)
 
     def _write(self, models: list[HotModel]) -> None:
         with self._writing, contextlib.suppress(OSError):  # the last one may still be at it
             write_hot_list(self._path, self._store.location, models)
+
+
+async def _slices(items: Sequence[Item]) -> AsyncIterator[Sequence[Item]]:
+    """Some at a time; between them others have their turn."""
+    for start in range(0, len(items), _SLICE):
+        yield items[start : start + _SLICE]
+        await asyncio.sleep(0)
 
 
 def _keys(names: Iterable[str]) -> list[ModelKey]:

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mme.cache.hot_list import Heat, HotModel, read_hot_list, write_hot_list
+from mme.domain import ModelKey
 
 HERE = "s3://bucket/models/"
 MODELS = [HotModel("b.tar.gz", "etag-b", 20, 7.5), HotModel("ä/a.tar.gz", "etag-a", 10, 1.0)]
@@ -52,16 +53,33 @@ def test_of_too_many_the_hottest_are_kept(tmp_path: Path) -> None:
     assert read_hot_list(tmp_path / "hot.json", HERE) == many[:20_000]
 
 
+def measured(
+    heat: Heat, copies: list[tuple[str, ModelKey, int]], now: float
+) -> dict[ModelKey, float]:
+    """One after the other, as slices."""
+    heat.begin(now)
+    for copy in copies:
+        heat.count([copy])
+    return heat.end()
+
+
+def test_a_measurement_that_was_given_up_changes_nothing() -> None:
+    heat = Heat({ModelKey("m"): 8.0}, now=0.0)
+    heat.begin(300.0)
+    heat.count([("m", ModelKey("m"), 5)])
+    assert measured(heat, [("m", ModelKey("m"), 5)], 600.0) == {"m": 9.0}
+
+
 def test_heat_counts_uses_and_halves_in_ten_minutes() -> None:
-    heat = Heat({"old": 8.0, "gone": 5.0}, now=0.0)
+    heat = Heat({ModelKey("old"): 8.0, ModelKey("gone"): 5.0}, now=0.0)
     first = [("o", "old", 0), ("n", "new", 3)]
-    assert heat.measure(first, now=600.0) == {"old": 4.0, "new": 3.0}
+    assert measured(heat, first, 600.0) == {"old": 4.0, "new": 3.0}
     second = [("o", "old", 1), ("n", "new", 5)]
-    assert heat.measure(second, now=1200.0) == {"old": 3.0, "new": 3.5}
+    assert measured(heat, second, 1200.0) == {"old": 3.0, "new": 3.5}
 
 
 def test_the_uses_of_a_models_copies_add_up_though_copies_come_and_go() -> None:
     heat = Heat({}, now=0.0)
-    assert heat.measure([("m", "m", 100), ("m+1", "m", 50)], now=0.0) == {"m": 150.0}
-    assert heat.measure([("m", "m", 101)], now=0.0) == {"m": 151.0}
-    assert heat.measure([("m+2", "m", 2)], now=0.0) == {"m": 153.0}
+    assert measured(heat, [("m", "m", 100), ("m+1", "m", 50)], 0.0) == {"m": 150.0}
+    assert measured(heat, [("m", "m", 101)], 0.0) == {"m": 151.0}
+    assert measured(heat, [("m+2", "m", 2)], 0.0) == {"m": 153.0}

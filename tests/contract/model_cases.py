@@ -27,6 +27,7 @@ class Case:
     one_csv_line: bool = False
     reads_libsvm: bool = False
     absent: float = np.nan  # what libsvm leaves out
+    tolerance: float = 0.0  # some processors let a framework round otherwise, by how it is asked
 
 
 def xgboost_case(directory: Path, booster: xgboost.Booster, **more: bool) -> Case:

@@ -71,8 +71,8 @@ class Lone:
 class Absent:
     """Target models of which none is in memory, nor in the store."""
 
-    def describe_all(self):
-        return {}
+    def names(self):
+        return []
 
     def describe(self, key):
         raise ModelMissing(f"Model not in memory: {key}")

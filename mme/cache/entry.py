@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 
 from mme.cache.churn import Victim
 from mme.domain import ArtifactVersion, ModelKey
 from mme.workers.pool import LoadedModel
 from mme.workers.slot import Slot
+
+_told = lru_cache(maxsize=256)(asdict)  # models alike share one
 
 
 @dataclass(slots=True, eq=False)
@@ -90,5 +93,5 @@ class Entry:
             "compiled": self.loaded.residency.is_compiled,
             "unpacked_bytes": self.unpacked_bytes,
             "load_seconds": round(self.loaded.load_seconds, 6),
-            "signature": signature and asdict(signature),
+            "signature": signature and _told(signature),
         }

@@ -39,10 +39,9 @@ class OperatedModels:
         self._load_seconds = load_seconds
         self._warming = warming
 
-    def describe_all(self) -> dict[str, dict[str, object]]:
-        """What is in memory and answers, by name."""
-        keys = {entry.key for entry in self._cache.residents if not entry.retired}
-        return {key: self.describe(key) for key in keys}
+    def names(self) -> set[ModelKey]:
+        """Of what is in memory and answers."""
+        return {entry.key for entry in self._cache.residents if not entry.retired}
 
     def describe(self, key: ModelKey) -> dict[str, object]:
         """One of those: its first copy, which is the pinned one of several. Raises ModelMissing."""

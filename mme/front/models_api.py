@@ -13,7 +13,7 @@ A name is one segment: what it holds besides letters, slashes too, is percent-en
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from functools import partial
 from typing import Protocol
 
@@ -39,8 +39,8 @@ class _Prewarm(msgspec.Struct):
 class Operated(Protocol):
     """Target models, as operators see them."""
 
-    def describe_all(self) -> Mapping[str, _Description]:
-        """What is in memory, by name."""
+    def names(self) -> Collection[ModelKey]:
+        """Of what is in memory."""
         ...
 
     def describe(self, key: ModelKey) -> _Description:
@@ -103,9 +103,9 @@ class ModelsApi:
         ]
 
     async def _list(self, exchange: Exchange) -> Answer:
-        models = self._operated.describe_all()
-        page, token = read_page(filter(exchange.sees, models), exchange.head.url.query)
-        members: _Description = {"models": [models[name] for name in page]}
+        names = filter(exchange.sees, self._operated.names())
+        page, token = read_page(names, exchange.head.url.query)
+        members: _Description = {"models": [self._operated.describe(ModelKey(n)) for n in page]}
         if token is not None:
             members["nextPageToken"] = token
         return json_body(200, members, exchange.request_id)

@@ -8,7 +8,7 @@ is no error.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection
 from functools import partial
 from importlib.metadata import version
 from typing import Protocol
@@ -39,8 +39,8 @@ _DESCRIBED = dict[str, object]
 class Repository(Protocol):
     """The models in memory."""
 
-    def describe_all(self) -> Mapping[str, _DESCRIBED]:
-        """What is in memory, by name."""
+    def names(self) -> Collection[ModelKey]:
+        """Of what is in memory."""
         ...
 
     def describe(self, key: ModelKey) -> _DESCRIBED:
@@ -145,7 +145,7 @@ class OipApi:
 
     async def _index(self, exchange: Exchange) -> Answer:
         read_options(await exchange.receive())
-        names = filter(exchange.sees, self._repository.describe_all())
+        names = filter(exchange.sees, self._repository.names())
         entries = [index_entry(name) for name in names]
         return json_reply(200, entries, exchange.request_id)
 

@@ -181,7 +181,7 @@ class OipGrpc:
         return read_reply(call.reply)
 
     async def _index(self, _: _Message, call: Call) -> _Message:
-        models = [index_entry(name) for name in self._repository.describe_all() if call.sees(name)]
+        models = [index_entry(name) for name in self._repository.names() if call.sees(name)]
         return MESSAGES["RepositoryIndexResponse"](models=models)
 
     async def _load(self, request: _Message, call: Call) -> _Message:

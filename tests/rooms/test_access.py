@@ -67,8 +67,8 @@ class Operated:
     def __init__(self):
         self.done = []
 
-    def describe_all(self):
-        return {name: {"name": name} for name in (MINE, ANOTHERS)}
+    def names(self):
+        return [MINE, ANOTHERS]
 
     def describe(self, key):
         self.done.append(key)

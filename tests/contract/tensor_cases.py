@@ -118,14 +118,21 @@ def saved_model(name: str) -> Callable[[Path], Case]:
             model.export(directory / name.format(version), verbose=False)
             if "{}" not in name:
                 break
-        return tensorflow_case(directory, model, needs_trust=True, tolerance=1e-6)
+        return tensorflow_case(directory, model, needs_trust=True)
 
     return make
 
 
-def tensorflow_case(directory: Path, model, **more: float) -> Case:
+def tensorflow_case(directory: Path, model, **more: bool) -> Case:
     expected = model(ROWS).numpy()
-    return Case(directory=directory, rows=ROWS, expected=expected, reads_libsvm=True, **more)
+    return Case(
+        directory=directory,
+        rows=ROWS,
+        expected=expected,
+        reads_libsvm=True,
+        tolerance=1e-6,
+        **more,
+    )
 
 
 TENSOR_CASES: dict[str, Callable[[Path], Case]] = {

@@ -32,11 +32,12 @@ class Channel:
     """Frames over one socket: one thread reads, any thread writes.
 
     Args:
-        fd: the socket, the channel's from now on.
+        fd: the socket, the channel's from now on; no program that a model starts gets it.
     """
 
     def __init__(self, fd: int) -> None:
         self._socket = socket.socket(fileno=fd)
+        self._socket.set_inheritable(False)
         self._socket.setblocking(True)
         self._write_lock = threading.Lock()
 

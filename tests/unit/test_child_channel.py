@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import threading
 import time
@@ -37,6 +38,15 @@ def read_one(ours: socket.socket) -> object:
         for frame in frames.feed(data):
             return decode_from_worker(frame)
     return None
+
+
+@pytest.mark.parametrize("kind", [Channel, BatchChannel])
+def test_no_program_that_a_model_starts_holds_the_socket(kind):
+    ours, theirs = socket.socketpair()
+    theirs.set_inheritable(True)  # as a worker gets it
+    channel = kind(theirs.detach())
+    with ours, channel._socket:
+        assert not os.get_inheritable(channel._socket.fileno())
 
 
 @pytest.mark.parametrize("size_bytes", [1, LARGE])

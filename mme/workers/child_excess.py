@@ -5,6 +5,7 @@ a moment is no hoard; and what has grown counts once the heap was trimmed, for w
 is none. What a framework brings is the worker's own, as what the process began with is: all that
 was taken since the last look before it was imported. Who looks collects no garbage: what frameworks
 have made is not to be undone in any thread; an unload does that, of whoever held too much perhaps.
+A worker that always has a next batch rests only for whom it lets go first: who looks is.
 Rejected: to add up what each load and each prediction has taken; the errors add up, too.
 """
 
@@ -16,13 +17,13 @@ import time
 from mme.workers import memory
 from mme.workers.losses import Losses
 
-_PATIENCE_SECONDS = 0.1  # for a batch to end
+_PATIENCE_BEATS = 0.5  # for a batch to end
 _WORTH_TRIMMING_BYTES = 4 * 1024**2
 _PAUSE_BEATS = 10  # until it is tried again to get memory back
 
 
 class Excess:
-    """Looked at by one thread; `predicting` and `loading` are held by those that do so.
+    """Looked at by one thread; `predicting` and `loading` are entered by those that do so.
 
     Args:
         losses: know what models are charged.
@@ -30,13 +31,21 @@ class Excess:
     """
 
     def __init__(self, losses: Losses, beat_seconds: float) -> None:
-        self.predicting, self.loading = threading.Lock(), threading.Lock()
+        self._predicting, self.loading = threading.Lock(), threading.Lock()
+        self._turn = threading.Lock()  # held by who waits for a batch to end: it is the next
         self._losses = losses
+        self._patience_seconds = _PATIENCE_BEATS * beat_seconds
         self._pause_seconds = _PAUSE_BEATS * beat_seconds
         self._trim_at = self._collect_at = 0.0
         self._own_bytes, self._is_own = 0, True  # of the process; all that has come is
         self._charged_bytes = self._excess_bytes = 0
         self._held_bytes = 0  # of the excess: no trim will give it back
+
+    @property
+    def predicting(self) -> threading.Lock:
+        """To be held during a batch; waits while it is looked."""
+        with self._turn:
+            return self._predicting
 
     def imported(self) -> None:
         """A framework was; while `loading` is held."""
@@ -81,15 +90,16 @@ class Excess:
 
     def _beyond_bytes(self) -> int | None:
         """What is private, neither charged nor the worker's own. None: something is under way."""
-        if not self.predicting.acquire(timeout=_PATIENCE_SECONDS):
-            return None
-        try:
-            if not self.loading.acquire(blocking=False):
+        with self._turn:
+            if not self._predicting.acquire(timeout=self._patience_seconds):
                 return None
             try:
-                held_bytes = memory.private_bytes() - self._losses.charged_bytes
-                return held_bytes - self._own_bytes
+                if not self.loading.acquire(blocking=False):
+                    return None
+                try:
+                    held_bytes = memory.private_bytes() - self._losses.charged_bytes
+                    return held_bytes - self._own_bytes
+                finally:
+                    self.loading.release()
             finally:
-                self.loading.release()
-        finally:
-            self.predicting.release()
+                self._predicting.release()

@@ -55,6 +55,10 @@ def need(path):
     while time.monotonic() < deadline:
         time.sleep(0.01)
 
+def keep_a_little_and_work(path):
+    keep_a_little(path)
+    time.sleep(0.05)
+
 def nothing(path):
     pass
 
@@ -78,8 +82,8 @@ async def running_pool(on_recycle: Any = None, **settings: Any) -> AsyncIterator
         await pool.close()
 
 
-async def load(pool: Pool, directory: Path) -> Residency:
-    wanted = LoadRequest(model="m", name="m", directory=str(directory), size_bytes=1)
+async def load(pool: Pool, directory: Path, model: str = "m") -> Residency:
+    wanted = LoadRequest(model=model, name=model, directory=str(directory), size_bytes=1)
     return (await pool.load(wanted)).residency
 
 
@@ -150,6 +154,21 @@ async def test_what_a_prediction_needs_while_it_runs_is_no_excess(tmp_path: Path
         assert not running.done()
         assert worker(pool)["excess_bytes"] <= SLACK_BYTES
         await running
+
+
+async def test_a_worker_that_never_rests_is_looked_at_between_two_batches(tmp_path: Path) -> None:
+    async with running_pool() as pool:
+        model = await load(pool, write_script(tmp_path, SCRIPT))
+        await beats(pool)
+
+        async def keep_asking() -> None:
+            for _ in range(20):
+                await told(pool, model, "keep_a_little_and_work")
+
+        asking = [asyncio.create_task(keep_asking()) for _ in range(4)]
+        await eventually(lambda: all(task.done() for task in asking[:2]))
+        assert worker(pool)["excess_bytes"] > 8 * MEGABYTE
+        await asyncio.wait(asking)
 
 
 async def test_what_a_worker_has_come_to_hold_while_it_was_young_is_what_its_models_need(

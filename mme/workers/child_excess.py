@@ -61,7 +61,9 @@ class Excess:
             self._held_bytes = 0  # models have left, and with them who held it, perhaps
         is_more = beyond_bytes >= self._held_bytes + _WORTH_TRIMMING_BYTES
         if self._is_own or (is_more and time.monotonic() >= self._trim_at):
+            before_bytes = memory.private_bytes()
             memory.trim()
+            self._losses.trimmed(before_bytes - memory.private_bytes())
             self._count(self._beyond_bytes())
         elif beyond_bytes < self._excess_bytes:
             self._excess_bytes = max(0, beyond_bytes)

@@ -56,6 +56,12 @@ class Losses:
         if returned_bytes is not None:
             self._kept_bytes = self.lost_bytes
 
+    def trimmed(self, returned_bytes: int) -> None:
+        """The heap was, for whatever reason: what lay free came back, and is lost no longer."""
+        back_bytes = min(returned_bytes, self.untrimmed_bytes)
+        if back_bytes > 0:
+            self._add(-back_bytes, 0)
+
     def _add(self, more_bytes: int, charged_bytes: int) -> None:
         with self._turn:
             self.charged_bytes += charged_bytes

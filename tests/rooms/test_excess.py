@@ -171,6 +171,20 @@ async def test_a_worker_that_never_rests_is_looked_at_between_two_batches(tmp_pa
         await asyncio.wait(asking)
 
 
+async def test_what_a_look_has_trimmed_is_not_lost_any_more(tmp_path: Path) -> None:
+    small = write_script(tmp_path / "small", 'def model_fn(path):\n    return b"x" * 100_000\n')
+    async with running_pool() as pool:
+        busy = await load(pool, write_script(tmp_path / "busy", SCRIPT))
+        await beats(pool)
+        for number in range(5):
+            leaving = [await load(pool, small, f"{name} {number}") for name in ("first", "second")]
+            await pool.unload(leaving[:1])  # too little to be trimmed for
+            await told(pool, busy, "free")
+            await beats(pool, 13)  # it is trimmed at each tenth
+            await pool.unload(leaving[1:])
+        assert worker(pool)["lost_bytes"] < 300_000
+
+
 async def test_what_a_worker_has_come_to_hold_while_it_was_young_is_what_its_models_need(
     tmp_path: Path,
 ) -> None:

@@ -194,8 +194,9 @@ class Loading:
         try:
             is_copy = beside is not None
             await self._quota.may_load(tenant)
-            turn = self._turns.turn(key, tenant, ahead=is_copy or key in self._residents.ahead)
-            async with turn, self._artifacts.lease(key) as artifact:
+            ahead = self._residents.ahead
+            turn = self._turns.turn(key, tenant, ahead=lambda: is_copy or key in ahead)
+            async with turn as pause, self._artifacts.lease(key, pause) as artifact:
                 self._quota.fetched(tenant, artifact.fetched_bytes)
                 current = self._residents.current(key)
                 if beside is None and current is not None and current.version == artifact.version:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Callable, Hashable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Mapping
 from types import MappingProxyType
 from typing import Any, Final, Generic, TypeAlias, TypeVar
 
@@ -49,11 +49,27 @@ class Turns(Generic[Key]):
         self._ahead: dict[Waiter, tuple[Key, str]] = {}  # who came first is first
 
     @contextlib.asynccontextmanager
-    async def turn(self, key: Key, tenant: str = "", *, ahead: bool = False) -> AsyncIterator[None]:
-        """Waits for a turn, and has it while entered.
+    async def turn(
+        self, key: Key, tenant: str = "", *, ahead: Callable[[], bool] = lambda: False
+    ) -> AsyncIterator[Callable[[float], Awaitable[None]]]:
+        """Waits for a turn, and has it while entered; but while it pauses, by what is yielded.
 
+        Whether it is made `ahead` is asked at each wait.
         Cancellation: its place goes to the next.
         """
+        async with contextlib.AsyncExitStack() as held:
+            await held.enter_async_context(self._held(key, tenant, ahead=ahead()))
+
+            async def pause(seconds: float) -> None:
+                """Lets others have the turn for so long, and waits for the next."""
+                await held.aclose()
+                await asyncio.sleep(seconds)
+                await held.enter_async_context(self._held(key, tenant, ahead=ahead()))
+
+            yield pause
+
+    @contextlib.asynccontextmanager
+    async def _held(self, key: Key, tenant: str, *, ahead: bool) -> AsyncIterator[None]:
         share = await self._wait(key, tenant, ahead=ahead)
         began = time.monotonic()
         try:

@@ -32,7 +32,7 @@ from mme.errors import (
     StoreUnavailable,
 )
 from mme.metrics import Metrics
-from mme.store.base import Artifact, ArtifactStream, Store
+from mme.store.base import Artifact, ArtifactStream, Pause, Store
 from mme.store.disk_files import DiskFiles, Stored, note_beside, remove
 from mme.store.disk_index import DiskIndex, Entry
 from mme.store.disk_takeover import TakeOver
@@ -104,7 +104,7 @@ class ArtifactCache:
         self._index.prefer(versions)
 
     @contextlib.asynccontextmanager
-    async def lease(self, key: ModelKey) -> AsyncIterator[Artifact]:
+    async def lease(self, key: ModelKey, pause: Pause = asyncio.sleep) -> AsyncIterator[Artifact]:
         """The current version of `key` on disk, which stays there for as long as this is entered.
 
         Raises (on entering):
@@ -118,7 +118,7 @@ class ArtifactCache:
         loop = asyncio.get_running_loop()
         began = loop.time()
         with stage("fetch and unpack"):
-            entry, fetched_bytes = await self._obtain(key)
+            entry, fetched_bytes = await self._obtain(key, pause)
         self._leases += 1
         try:
             yield Artifact(
@@ -148,7 +148,7 @@ class ArtifactCache:
         await asyncio.to_thread(self._sweeper.shutdown)
         self._files.close()
 
-    async def _obtain(self, key: ModelKey) -> tuple[Entry, int]:
+    async def _obtain(self, key: ModelKey, pause: Pause) -> tuple[Entry, int]:
         """The entry, pinned for the caller, and the bytes that were fetched."""
         for pause_seconds in _PAUSES_SECONDS:
             try:
@@ -156,7 +156,7 @@ class ArtifactCache:
             except ReadFailed as error:
                 _log.warning("fetch_begun_again", model=key, reason=str(error))
             self._metrics.fetch_restarts.inc()
-            await asyncio.sleep(pause_seconds * random.uniform(0.5, 1.5))  # noqa: S311 - spreads them
+            await pause(pause_seconds * random.uniform(0.5, 1.5))  # noqa: S311 - spreads them
         return await self._attempt(key)
 
     async def _attempt(self, key: ModelKey) -> tuple[Entry, int]:

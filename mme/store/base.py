@@ -7,13 +7,16 @@ every GET.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from mme.domain import ArtifactVersion, ModelKey
+
+Pause: TypeAlias = Callable[[float], Awaitable[None]]  # waits for so many seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +61,12 @@ class Artifacts(Protocol):
         """Artifacts on disk."""
         ...
 
-    def lease(self, key: ModelKey) -> AbstractAsyncContextManager[Artifact]:
+    def lease(
+        self, key: ModelKey, pause: Pause = asyncio.sleep
+    ) -> AbstractAsyncContextManager[Artifact]:
         """The current version of `key` on disk, which stays there while this is entered.
+
+        A fetch that is begun again calls `pause` before, with seconds.
 
         Raises (on entering): MmeError, why there is none. Cancelling leaves nothing behind.
         """

@@ -19,7 +19,7 @@ from pathlib import Path, PurePosixPath
 
 from mme.domain import ArtifactVersion, ModelKey
 from mme.errors import InvalidRequest, ModelConflict, ModelMissing
-from mme.store.base import Artifact
+from mme.store.base import Artifact, Pause
 
 _URL_LIMIT = 4096
 _BLOCK_BYTES = 512  # what `st_blocks` counts
@@ -93,7 +93,7 @@ class RegisteredDirectories:
         """As in Artifacts; nothing is removed here."""
 
     @contextlib.asynccontextmanager
-    async def lease(self, key: ModelKey) -> AsyncIterator[Artifact]:
+    async def lease(self, key: ModelKey, pause: Pause = asyncio.sleep) -> AsyncIterator[Artifact]:
         """As in Artifacts; that the directory stays is the platform's to see to.
 
         Raises (on entering):

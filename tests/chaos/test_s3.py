@@ -251,6 +251,23 @@ async def test_a_load_that_waits_to_fetch_again_ends_at_its_deadline_and_with_th
     assert list((tmp_path / "cache").rglob("incoming/*")) == []
 
 
+async def test_a_load_that_waits_to_fetch_again_keeps_no_other_from_loading(
+    bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(artifacts, "_PAUSES_SECONDS", (60.0,))
+    for seed, model in enumerate(("broken", "sound")):
+        bucket.put(model, tarball(booster(seed).members))
+    async with s3_hop(bucket.endpoint) as hop:
+        hop.next_faults = ["reset"]
+        where = {"models": bucket.url(), "s3_endpoint": hop.endpoint, "load_concurrency": 1}
+        async with running_engine(tmp_path, **where) as engine:
+            broken = asyncio.create_task(ask(engine, "broken"))
+            await eventually(lambda: restarts(engine.metrics_text()))
+            assert await ask(engine, "sound") == is_model(1)
+        with pytest.raises(Draining):
+            await broken
+
+
 async def test_a_client_that_leaves_in_the_middle_of_a_load_leaves_a_sound_model(
     bucket: Bucket, tmp_path: Path
 ) -> None:

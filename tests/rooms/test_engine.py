@@ -485,8 +485,8 @@ class EndsItsWorkerOnce:
         self.done = False
 
     @contextlib.asynccontextmanager
-    async def lease(self, key):
-        async with self.artifacts.lease(key) as artifact:
+    async def lease(self, key, pause):
+        async with self.artifacts.lease(key, pause) as artifact:
             yield artifact
             if not self.done:
                 self.done = True

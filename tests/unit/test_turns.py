@@ -47,7 +47,7 @@ class Loads:
         await asyncio.wait(self._tasks.values())
 
     async def _load(self, key: str, ahead: bool) -> None:
-        async with self.turns.turn(key, ahead=ahead):
+        async with self.turns.turn(key, ahead=lambda: ahead):
             self.began.append(key)
             await self._ends[key].wait()
 
@@ -118,7 +118,7 @@ async def test_one_key_may_wait_twice() -> None:
 
 
 async def _take(turns: Turns[str], key: str, ahead: bool) -> None:
-    async with turns.turn(key, ahead=ahead):
+    async with turns.turn(key, ahead=lambda: ahead):
         await asyncio.sleep(0)
 
 
@@ -130,6 +130,47 @@ async def test_one_that_is_cancelled_passes_its_turn_on() -> None:
     await loads.cancel("first")
     assert loads.began == ["first", "third"]
     await loads.end_all()
+
+
+async def test_one_that_pauses_lets_others_have_its_turn_and_waits_for_the_next() -> None:
+    turns: Turns[str] = Turns(1)
+    events: list[str] = []
+
+    async def broken() -> None:
+        async with turns.turn("broken") as pause:
+            await pause(0.01)
+            events.append("again")
+
+    pausing = asyncio.create_task(broken())
+    await asyncio.sleep(0)
+    async with turns.turn("sound"):
+        await asyncio.sleep(0.05)  # longer than the pause
+        events.append("sound")
+    await pausing
+    assert events == ["sound", "again"]
+    async with turns.turn("next"):
+        pass
+
+
+async def test_one_cancelled_while_it_pauses_has_no_turn_to_pass_on() -> None:
+    turns: Turns[str] = Turns(1)
+
+    async def broken() -> None:
+        async with turns.turn("broken") as pause:
+            await pause(60)
+
+    pausing = asyncio.create_task(broken())
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    async with turns.turn("sound"):
+        pausing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await pausing
+        waiting = asyncio.create_task(turns.turn("next").__aenter__())
+        for _ in range(3):
+            await asyncio.sleep(0)
+        assert not waiting.done()
+    await waiting
 
 
 async def test_one_cancelled_in_the_moment_of_its_turn_passes_it_on() -> None:

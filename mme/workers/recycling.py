@@ -24,6 +24,7 @@ from mme.workers.process import WorkerProcess, WorkerStartError
 from mme.workers.slot import Residency, Slot
 
 _log = structlog.get_logger()
+_AGAIN_SECONDS = 30.0  # at least, until a successor that could not start is tried again
 _MUCH_RATIO = 0.25  # of what a worker's models take
 
 
@@ -113,9 +114,12 @@ class Recycler:
             fresh = await group.add()
         except (WorkerStartError, OSError) as error:
             _log.error("worker_not_recycled", worker=slot.index, reason=str(error))
-            return
+            fresh = None
         finally:
             group.loading -= 1
+        if fresh is None:
+            await asyncio.sleep(max(self._config.recycle_seconds, _AGAIN_SECONDS))
+            return
         self._regroup()
         await slot.retire()
         _log.info(

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from mme.config import WorkerConfig
 from mme.domain import ModelKey
@@ -218,6 +220,19 @@ async def test_a_worker_stays_if_nobody_would_move_or_it_lost_little_or_is_young
         await leak(pool, tmp_path)
         await beats(pool)  # a replacement would have begun
         assert not [task for task in asyncio.all_tasks() if "recycle worker " in task.get_name()]
+        assert [worker["state"] for worker in pool.describe()] == ["ready"]
+
+
+async def test_a_successor_that_cannot_start_is_not_tried_again_at_each_beat(
+    tmp_path, monkeypatch: pytest.MonkeyPatch
+):
+    async with running_pool(lambda _: None) as pool:
+        monkeypatch.setattr(sys, "executable", str(tmp_path / "missing"))
+        with capture_logs() as logs:
+            await leak(pool, tmp_path)
+            await eventually(lambda: logs)
+            await beats(pool, 5)
+        assert [entry["event"] for entry in logs] == ["worker_not_recycled"]
         assert [worker["state"] for worker in pool.describe()] == ["ready"]
 
 

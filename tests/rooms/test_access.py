@@ -314,7 +314,7 @@ async def test_operators_with_an_address_of_their_own_are_served_there_only(tmp_
 async def test_lists_show_a_key_its_own_models_only(tmp_path):
     async with guarded(tmp_path) as front:
         _, listed = await asked(front, "GET", "/models", **bearing(ACME))
-        assert json.loads(listed) == {"models": [{"name": ModelKey(MINE)}]}
+        assert [model["name"] for model in json.loads(listed)["models"]] == [MINE]
         _, index = await asked(front, "POST", "/v2/repository/index", **bearing(ACME))
         assert [entry["name"] for entry in json.loads(index)] == [MINE]
         _, listed = await asked(front, "GET", "/models", **bearing(OPERATORS))

@@ -16,7 +16,6 @@ from botocore import UNSIGNED
 from botocore.config import Config as ClientConfig
 
 from mme.config import ServerConfig
-from mme.domain import ModelKey
 from mme.errors import ModelMissing
 from mme.front.access import Action
 from mme.front.credentials import KeyFile

@@ -83,6 +83,28 @@ class Absent:
     unload, refresh, pin, unpin = load, load, describe, describe
 
 
+class Many(Absent):
+    """Target models in memory, of which it is noted who was described."""
+
+    def __init__(self):
+        self.described = []
+
+    def names(self):
+        return {ModelKey(f"m{number}") for number in range(9)}
+
+    def describe(self, key):
+        self.described.append(key)
+        return {"modelName": key}
+
+
+async def test_of_many_models_only_those_of_the_page_are_described():
+    many = Many()
+    [answer] = await asked(Management(operated=many), ("GET", "/models?limit=2"))
+    assert answer.status == 200
+    assert [model["modelName"] for model in json.loads(answer.body)["models"]] == ["m0", "m1"]
+    assert many.described == ["m0", "m1"]
+
+
 async def asked(management, *requests, service=None, **limits):
     """The answers to requests, one by one, from a front alone."""
     config = ServerConfig(port=0, **limits)

@@ -14,6 +14,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -24,7 +25,7 @@ from load_tests.client import Generator
 from load_tests.messages import MalformedMessage, MessageParser, write_request
 from load_tests.pace import draw_arrivals
 from load_tests.percentiles import percentile, summarise
-from load_tests.plain_work import work
+from load_tests.plain_work import work, working
 from load_tests.plan import Plan, Question
 
 ROOT = Path(__file__).parents[2]
@@ -337,6 +338,20 @@ def test_plain_work_uses_up_what_it_is_told_to():
     before = time.thread_time()
     work(burst_seconds=0.01, bursts_per_second=50, seconds=0.2)
     assert time.thread_time() - before >= 0.1
+
+
+@pytest.mark.timeout(60)
+def test_plain_work_is_done_by_a_process_that_ends_with_its_need():
+    with working(cores=0.5, bursts_per_second=50, seconds=60):
+        [process] = [
+            child
+            for child in psutil.Process().children()
+            if "load_tests.plain_work" in child.cmdline()
+        ]
+        before = sum(process.cpu_times()[:2])
+        while sum(process.cpu_times()[:2]) < before + 0.3:  # more than its start takes
+            time.sleep(0.01)
+    assert not process.is_running()
 
 
 @pytest.mark.timeout(120)

@@ -132,8 +132,8 @@ def _events(events: Sequence[_Glance]) -> Table:
     table = Table("time", "what", "model", "why", box=None, header_style="dim", pad_edge=False)
     for one in events[:_EVENTS]:
         at = datetime.fromtimestamp(one["at"], UTC).astimezone().strftime("%H:%M:%S")
-        whom = f"for {one['for_whom']}: " if one["for_whom"] else ""
-        table.add_row(at, one["kind"], _name(one["model"]), _name(whom + one["reason"]))
+        whom = f", for {one['for_whom']}" if one["for_whom"] else ""
+        table.add_row(at, one["kind"], _name(one["model"]), _name(one["reason"] + whom))
     return table
 
 

@@ -55,6 +55,6 @@ export function onTheHour(epoch) {
 
 /** What an event says, but for its time, kind and model. */
 export function eventReason(event) {
-  const why = event.for_whom ? `for ${event.for_whom}: ${event.reason}` : event.reason;
+  const why = event.for_whom ? `${event.reason}, for ${event.for_whom}` : event.reason;
   return event.bytes ? `${inBytes(event.bytes)}, ${why}` : why;
 }

@@ -19,7 +19,7 @@ from mme.metrics import ContainerMetrics, Metrics
 from mme.tracing import tell, tell_failure
 from mme.workers.pool import Pool
 from mme.workers.protocol import Ask, Faulted
-from mme.workers.queues import Outcome
+from mme.workers.ticket import Outcome
 
 _ATTEMPTS: Final = 3
 _ANYTHING: Final = (None, "*/*")

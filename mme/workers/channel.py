@@ -46,10 +46,10 @@ class Channel(asyncio.Protocol):
         """The loop's."""
         self._lost()
 
-    def send(self, message: ToWorker) -> None:
-        """Hands a message over; to a socket that is closing, nothing."""
+    def send(self, *messages: ToWorker) -> None:
+        """Hands messages over in one go; to a socket that is closing, nothing."""
         if self.transport is not None and not self.transport.is_closing():
-            self.transport.write(encode(message))
+            self.transport.write(b"".join(map(encode, messages)))
 
     def abort(self) -> None:
         """Closes the socket at once."""

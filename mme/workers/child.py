@@ -3,8 +3,8 @@
 Nobody imports this; it alone sees `loaders`. Three threads, two channels. The main thread reads
 batches, predicts, answers, and between two of them brings back what was kept; the loading thread
 loads and unloads, so that neither waits for the other; a third gives signs of life. The server
-sends one batch at a time and at most the next, and never unloads a model it still predicts with. A
-closed channel means: end.
+sends few batches ahead, and never unloads a model it still predicts with. A closed channel means:
+end.
 """
 
 from __future__ import annotations

@@ -29,10 +29,10 @@ from mme.workers.environments import Environment
 from mme.workers.group import Group
 from mme.workers.process import WorkerProcess, WorkerStartError
 from mme.workers.protocol import Ask, CallFailed, Loaded
-from mme.workers.queues import Outcome, Ticket
 from mme.workers.recycling import Recycler
 from mme.workers.residency import LoadedModel, LoadRequest, Residency, shared
 from mme.workers.slot import Slot
+from mme.workers.ticket import Outcome, Ticket
 
 __all__ = ["LoadRequest", "LoadedModel", "Pool"]
 

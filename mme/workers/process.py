@@ -114,9 +114,9 @@ class WorkerProcess:
             await self.end("start was given up")
             raise
 
-    def send(self, batch: Predict) -> None:
-        """Hands a batch over. If the worker is going, the end will be told instead of an answer."""
-        self._predictions.send(batch)
+    def send(self, batches: list[Predict]) -> None:
+        """Hands batches over. If the worker is going, the end will be told instead of answers."""
+        self._predictions.send(*batches)
 
     def recall(self, message: Recall) -> None:
         """Has a model brought back that was kept; its batches may be sent at once."""

@@ -2,58 +2,34 @@
 
 Requests queue per model and tenant; tenants take turns by what they took, a tenant's models by the
 order of their first. A batch is what is queued for one model and tenant at that moment, up to the
-limits; nothing waits for it to fill. The worker has one batch and at most the next (`WINDOW`), so
-that cancellation and fairness act on everything else, and the worker need not wait for us between
-two. While several tenants ask, batches are short, and none is on its way behind a long one: who
-asks little waits for what was handed over before.
+limits; nothing waits for it to fill. The worker has one batch and the next, and more only where all
+it has takes less than `AHEAD_SECONDS`: so cancellation and fairness act on everything else, and the
+worker need not wait for us between two, however short. While several tenants ask, batches are
+short, and none is on its way behind a long one: who asks little waits for what was handed over
+before. Rejected: two batches at most, whatever they take. Of many models' lone requests each was a
+way there and back, and the worker stood still for half of its time.
 """
 
 from __future__ import annotations
 
-import asyncio
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
-from msgspec import Struct
-
 from mme.workers.fairness import FairQueue, Share
-from mme.workers.protocol import Answered, Ask, Faulted
+from mme.workers.protocol import Answered, Faulted, Predict
+from mme.workers.ticket import Outcome, Ticket
 
-WINDOW: Final = 2
+WINDOW: Final = 2  # batches that the worker may have, whatever they take
+AHEAD_SECONDS: Final = 0.001  # more of them, while all take less
 SHORT_SECONDS: Final = 0.002  # of a batch, while several tenants ask
 _LATE_SECONDS: Final = 0.003  # for a request to wait until it is sent
 _LATE_FOR_SECONDS: Final = 0.05  # after the last one that did
 _MIXED_SECONDS: Final = 1.0  # for so long after another tenant's request they do
 _ANSWER_SECONDS: Final = 0.0001  # of the server's own time, a request
 _LEARNT: Final = 0.2  # of what is thought of a model's seconds, by each of its batches
-
-
-@dataclass(slots=True, eq=False)
-class Ticket:
-    """One request on its way to a worker and back."""
-
-    model: str
-    ask: Ask
-    outcome: asyncio.Future[Outcome]
-    queued_at: float
-    tenant: str = ""
-    sent_at: float = 0.0
-
-    def fail(self, error: Exception) -> None:
-        """Tells who waits for it, if anyone still does."""
-        if not self.outcome.done():
-            self.outcome.set_exception(error)
-
-
-class Outcome(Struct, frozen=True):
-    """One request's outcome, with what its batch took."""
-
-    result: Answered | Faulted
-    queue_seconds: float
-    predict_seconds: float
 
 
 @dataclass(slots=True, eq=False)
@@ -64,8 +40,13 @@ class Batch:
     model: str
     tickets: list[Ticket]
     share: Share[Lane]  # who pays
-    charged_seconds: float  # was predicted
+    charged_seconds: float  # was predicted, the server's own among them
+    predicted_seconds: float  # the worker's alone
     running_since: float | None = None
+
+    def message(self) -> Predict:
+        """What the worker is told."""
+        return Predict(self.number, self.model, [ticket.ask for ticket in self.tickets])
 
     def settle(self, results: Sequence[Answered | Faulted], seconds: float) -> None:
         """Hands everyone their result, who took `seconds` in all."""
@@ -107,6 +88,7 @@ class WorkerQueue:
         self._turns: FairQueue[Lane] = FairQueue(weights)
         self._seconds: dict[str, float] = {}  # by model, of one request in its batch
         self._sent: deque[Batch] = deque()
+        self._sent_seconds = 0.0  # that they take
         self._numbers = 0
         self._latest = ""  # the tenant that asked last
         self._mixed_until = 0.0
@@ -200,7 +182,9 @@ class WorkerQueue:
     def next_batch(self, now: float) -> Batch | None:
         """The next batch to send, or None while nothing waits or the worker has all it may have."""
         sent = self._sent
-        if not self.waiting_count or len(sent) >= WINDOW:
+        if not self.waiting_count:
+            return None
+        if len(sent) >= WINDOW and self._sent_seconds >= AHEAD_SECONDS:
             return None
         is_mixed = now < self._mixed_until
         if is_mixed and sent and sent[0].charged_seconds > SHORT_SECONDS:
@@ -220,9 +204,11 @@ class WorkerQueue:
         if now - tickets[0].queued_at > _LATE_SECONDS:
             self.late_until = now + _LATE_FOR_SECONDS
         self._numbers += 1
-        batch = Batch(self._numbers, lane.model, tickets, share, charged_seconds)
+        predicted_seconds = len(tickets) * self._seconds.get(lane.model, AHEAD_SECONDS)
+        batch = Batch(self._numbers, lane.model, tickets, share, charged_seconds, predicted_seconds)
         batch.running_since = None if sent else now
         sent.append(batch)
+        self._sent_seconds += predicted_seconds
         return batch
 
     def finish(self, number: int, now: float, seconds: float = 0.0) -> Batch | None:
@@ -236,6 +222,7 @@ class WorkerQueue:
         if not self._sent or self._sent[0].number != number:
             return None
         batch = self._sent.popleft()
+        self._sent_seconds = self._sent_seconds - batch.predicted_seconds if self._sent else 0.0
         if self._sent:
             self._sent[0].running_since = now
         self._learn(batch, seconds)
@@ -247,6 +234,7 @@ class WorkerQueue:
         waiting = [ticket for batch in self._sent for ticket in batch.tickets]
         waiting += [ticket for lane in self._all_lanes() for ticket in lane.tickets]
         self._sent.clear()
+        self._sent_seconds = 0.0
         self._lanes.clear()
         self._turns.clear()
         self.waiting_count = 0

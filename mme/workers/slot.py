@@ -22,7 +22,7 @@ from mme.workers.environments import Environment
 from mme.workers.patience import overdue
 from mme.workers.preload import Preload
 from mme.workers.process import WorkerProcess, WorkerStartError
-from mme.workers.protocol import Absent, CallFailed, Loaded, Predict, Predicted, Recall
+from mme.workers.protocol import Absent, CallFailed, Loaded, Predicted, Recall
 from mme.workers.queues import WorkerQueue
 from mme.workers.residency import LoadRequest, Residencies, Residency
 from mme.workers.slot_state import describe
@@ -205,11 +205,12 @@ class Slot:
         self._is_to_dispatch = False
         if self.process is None:
             return
+        batches = []
         while (batch := self.queue.next_batch(time.monotonic())) is not None:
             self._metrics.batch_requests.observe(len(batch.tickets))
-            self.process.send(
-                Predict(batch.number, batch.model, [ticket.ask for ticket in batch.tickets])
-            )
+            batches.append(batch.message())
+        if batches:
+            self.process.send(batches)
 
     def describe(self) -> dict[str, object]:
         """This worker's state, for `/state`."""

@@ -11,7 +11,8 @@ from mme.config import WorkerConfig
 from mme.errors import Overloaded
 from mme.workers.admission import admit, look_from
 from mme.workers.protocol import Ask
-from mme.workers.queues import Ticket, WorkerQueue
+from mme.workers.queues import WorkerQueue
+from mme.workers.ticket import Ticket
 
 
 def fill(queue: WorkerQueue, model: str, count: int) -> list[Ticket]:

@@ -1,11 +1,12 @@
-"""Batches are what is queued; models take turns; a worker has one batch and the next."""
+"""Batches are what is queued; models take turns; a worker has the next batch, or short ones."""
 
 from __future__ import annotations
 
 import asyncio
 
 from mme.workers.protocol import Ask
-from mme.workers.queues import Ticket, WorkerQueue
+from mme.workers.queues import WorkerQueue
+from mme.workers.ticket import Ticket
 
 
 def ticket(model: str, body: bytes = b"x") -> Ticket:
@@ -17,6 +18,13 @@ def fill(queue: WorkerQueue, models: str) -> list[Ticket]:
     for one in tickets:
         queue.put(one)
     return tickets
+
+
+def taught(queue: WorkerQueue, models: str, seconds: float) -> None:
+    for one in fill(queue, models):
+        batch = queue.next_batch(0.0)
+        assert batch.tickets == [one]
+        queue.finish(batch.number, 0.0, seconds)
 
 
 async def test_a_batch_is_what_is_queued_for_one_model_at_that_moment():
@@ -35,6 +43,36 @@ async def test_the_worker_has_one_batch_and_at_most_the_next():
     assert queue.finish(first.number, 3.0) is first
     assert second.running_since == 3.0
     assert queue.next_batch(3.0).model == "c"
+
+
+async def test_it_has_more_ahead_while_all_of_it_takes_less_than_a_millisecond():
+    queue = WorkerQueue(64, 1000)
+    taught(queue, "abcdef", seconds=0.0004)
+    fill(queue, "abcdef")
+    sent = [queue.next_batch(1.0) for _ in range(3)]
+    assert queue.next_batch(1.0) is None  # 1.2 ms are on their way
+    queue.finish(sent[0].number, 1.0, 0.0004)
+    assert queue.next_batch(1.0).model == "d"  # behind 0.8
+    assert queue.next_batch(1.0) is None
+
+
+async def test_nothing_is_handed_over_ahead_behind_a_batch_that_nobody_knows():
+    queue = WorkerQueue(64, 1000)
+    taught(queue, "bc", seconds=0.0001)
+    fill(queue, "abc")
+    assert [queue.next_batch(1.0).model for _ in range(2)] == ["a", "b"]
+    assert queue.next_batch(1.0) is None
+
+
+async def test_what_was_on_its_way_to_a_worker_that_ended_holds_nothing_back():
+    queue = WorkerQueue(64, 1000)
+    fill(queue, "abc")
+    queue.next_batch(1.0)
+    queue.next_batch(1.0)
+    queue.abandon()
+    taught(queue, "abc", seconds=0.0001)
+    fill(queue, "abc")
+    assert [queue.next_batch(2.0).model for _ in range(3)] == ["a", "b", "c"]
 
 
 async def test_a_request_that_waited_long_makes_its_queue_late_for_a_while():

@@ -17,9 +17,9 @@ from mme.domain import Handover, Invocation, ModelKey, Reply, Timings
 from mme.errors import InvalidRequest, InvocationTimeout, PredictionFailed, WorkerLost
 from mme.metrics import ContainerMetrics, Metrics
 from mme.tracing import tell, tell_failure
+from mme.workers.batch import Outcome
 from mme.workers.pool import Pool
 from mme.workers.protocol import Ask, Faulted
-from mme.workers.ticket import Outcome
 
 _ATTEMPTS: Final = 3
 _ANYTHING: Final = (None, "*/*")

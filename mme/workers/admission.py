@@ -11,9 +11,9 @@ from collections.abc import Sequence
 
 from mme.config import WorkerConfig
 from mme.errors import Overloaded
+from mme.workers.batch import Ticket
 from mme.workers.queues import WorkerQueue
 from mme.workers.residency import Residency
-from mme.workers.ticket import Ticket
 
 _UNCROWDED = 32  # waiting in front of one worker: not worth a look
 

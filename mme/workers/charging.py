@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from mme.workers.queues import Batch
+from mme.workers.batch import Batch
 from mme.workers.residency import Residencies
 
 

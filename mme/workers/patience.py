@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mme.config import WorkerConfig
-from mme.workers.queues import Batch
+from mme.workers.batch import Batch
 
 
 def overdue(

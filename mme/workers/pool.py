@@ -24,6 +24,7 @@ from mme.config import TenantConfig, WorkerConfig
 from mme.errors import LoadFailed, WorkerLost
 from mme.metrics import Metrics
 from mme.workers.admission import admit, look_from
+from mme.workers.batch import Outcome, Ticket
 from mme.workers.deadlines import Deadlines
 from mme.workers.environments import Environment
 from mme.workers.group import Group
@@ -32,7 +33,6 @@ from mme.workers.protocol import Ask, CallFailed, Loaded
 from mme.workers.recycling import Recycler
 from mme.workers.residency import LoadedModel, LoadRequest, Residency, shared
 from mme.workers.slot import Slot
-from mme.workers.ticket import Outcome, Ticket
 
 __all__ = ["LoadRequest", "LoadedModel", "Pool"]
 

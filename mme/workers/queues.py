@@ -2,28 +2,27 @@
 
 Requests queue per model and tenant; tenants take turns by what they took, a tenant's models by the
 order of their first. A batch is what is queued for one model and tenant at that moment, up to the
-limits; nothing waits for it to fill. The worker has one batch and the next, and more only where all
-it has takes less than `AHEAD_SECONDS`: so cancellation and fairness act on everything else, and the
-worker need not wait for us between two, however short. While several tenants ask, batches are
-short, and none is on its way behind a long one: who asks little waits for what was handed over
-before. Rejected: two batches at most, whatever they take. Of many models' lone requests each was a
-way there and back, and the worker stood still for half of its time.
+limits; nothing waits for it to fill. Handed over at a time is one batch, or the next few where they
+take less than `HANDOVER_SECONDS` together: lone requests of many models had each a way there and
+back else, and the worker stood still for half of its time. The worker has one handover and at most
+the next (`WINDOW`), so that cancellation and fairness act on everything else, and the worker need
+not wait for us between two. While several tenants ask, batches are short, and none is on its way
+behind a long one: who asks little waits for what was handed over before.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from operator import attrgetter
 from types import MappingProxyType
 from typing import Final
 
-from mme.workers.fairness import FairQueue, Share
-from mme.workers.protocol import Answered, Faulted, Predict
-from mme.workers.ticket import Outcome, Ticket
+from mme.workers.batch import Batch, Lane, Ticket
+from mme.workers.fairness import FairQueue
 
-WINDOW: Final = 2  # batches that the worker may have, whatever they take
-AHEAD_SECONDS: Final = 0.001  # more of them, while all take less
+WINDOW: Final = 2  # handovers that the worker may have
+HANDOVER_SECONDS: Final = 0.001  # of the worker's time, from which on a handover is full
 SHORT_SECONDS: Final = 0.002  # of a batch, while several tenants ask
 _LATE_SECONDS: Final = 0.003  # for a request to wait until it is sent
 _LATE_FOR_SECONDS: Final = 0.05  # after the last one that did
@@ -32,39 +31,7 @@ _ANSWER_SECONDS: Final = 0.0001  # of the server's own time, a request
 _LEARNT: Final = 0.2  # of what is thought of a model's seconds, by each of its batches
 
 
-@dataclass(slots=True, eq=False)
-class Batch:
-    """Tickets sent together; `running_since` is when the worker can have begun with it."""
-
-    number: int
-    model: str
-    tickets: list[Ticket]
-    share: Share[Lane]  # who pays
-    charged_seconds: float  # was predicted, the server's own among them
-    predicted_seconds: float  # the worker's alone
-    running_since: float | None = None
-
-    def message(self) -> Predict:
-        """What the worker is told."""
-        return Predict(self.number, self.model, [ticket.ask for ticket in self.tickets])
-
-    def settle(self, results: Sequence[Answered | Faulted], seconds: float) -> None:
-        """Hands everyone their result, who took `seconds` in all."""
-        for ticket, result in zip(self.tickets, results, strict=True):
-            if not ticket.outcome.done():
-                queue_seconds = ticket.sent_at - ticket.queued_at
-                ticket.outcome.set_result(Outcome(result, queue_seconds, seconds))
-
-
-class Lane:
-    """What is queued for one model by one tenant."""
-
-    __slots__ = ("has_turn", "model", "tickets")
-
-    def __init__(self, model: str) -> None:
-        self.model = model
-        self.tickets: list[Ticket] = []  # an empty deque takes ten times as much, a model each
-        self.has_turn = False  # to come
+_charged_seconds = attrgetter("charged_seconds")
 
 
 class WorkerQueue:
@@ -88,7 +55,7 @@ class WorkerQueue:
         self._turns: FairQueue[Lane] = FairQueue(weights)
         self._seconds: dict[str, float] = {}  # by model, of one request in its batch
         self._sent: deque[Batch] = deque()
-        self._sent_seconds = 0.0  # that they take
+        self._handovers = 0  # that they came in
         self._numbers = 0
         self._latest = ""  # the tenant that asked last
         self._mixed_until = 0.0
@@ -179,16 +146,28 @@ class WorkerQueue:
         self._lanes.pop(model, None)
         self._seconds.pop(model, None)
 
-    def next_batch(self, now: float) -> Batch | None:
-        """The next batch to send, or None while nothing waits or the worker has all it may have."""
-        sent = self._sent
-        if not self.waiting_count:
-            return None
-        if len(sent) >= WINDOW and self._sent_seconds >= AHEAD_SECONDS:
-            return None
+    def next_handover(self, now: float) -> list[Batch]:
+        """The batches to send next, together; none while the worker has all that it may have."""
+        if not self.waiting_count or self._handovers >= WINDOW:
+            return []
         is_mixed = now < self._mixed_until
-        if is_mixed and sent and sent[0].charged_seconds > SHORT_SECONDS:
-            return None
+        sent = self._sent
+        if is_mixed and sent and max(map(_charged_seconds, (sent[0], sent[-1]))) > SHORT_SECONDS:
+            return []  # what is long fills its handover: it is the running batch or the last
+        batches: list[Batch] = []
+        seconds = 0.0
+        while seconds < HANDOVER_SECONDS:
+            batch = self._next_batch(now, is_mixed=is_mixed)
+            if batch is None:
+                break
+            batches.append(batch)
+            seconds += len(batch.tickets) * self._seconds.get(batch.model, HANDOVER_SECONDS)
+        if batches:
+            batches[-1].ends_handover = True
+            self._handovers += 1
+        return batches
+
+    def _next_batch(self, now: float, *, is_mixed: bool) -> Batch | None:
         tickets: list[Ticket] = []
         while not tickets and self._turns:  # some may wait for nothing any more
             share, lane = self._turns.take()
@@ -204,11 +183,9 @@ class WorkerQueue:
         if now - tickets[0].queued_at > _LATE_SECONDS:
             self.late_until = now + _LATE_FOR_SECONDS
         self._numbers += 1
-        predicted_seconds = len(tickets) * self._seconds.get(lane.model, AHEAD_SECONDS)
-        batch = Batch(self._numbers, lane.model, tickets, share, charged_seconds, predicted_seconds)
-        batch.running_since = None if sent else now
-        sent.append(batch)
-        self._sent_seconds += predicted_seconds
+        batch = Batch(self._numbers, lane.model, tickets, share, charged_seconds)
+        batch.running_since = None if self._sent else now
+        self._sent.append(batch)
         return batch
 
     def finish(self, number: int, now: float, seconds: float = 0.0) -> Batch | None:
@@ -222,7 +199,7 @@ class WorkerQueue:
         if not self._sent or self._sent[0].number != number:
             return None
         batch = self._sent.popleft()
-        self._sent_seconds = self._sent_seconds - batch.predicted_seconds if self._sent else 0.0
+        self._handovers -= batch.ends_handover
         if self._sent:
             self._sent[0].running_since = now
         self._learn(batch, seconds)
@@ -234,7 +211,7 @@ class WorkerQueue:
         waiting = [ticket for batch in self._sent for ticket in batch.tickets]
         waiting += [ticket for lane in self._all_lanes() for ticket in lane.tickets]
         self._sent.clear()
-        self._sent_seconds = 0.0
+        self._handovers = 0
         self._lanes.clear()
         self._turns.clear()
         self.waiting_count = 0

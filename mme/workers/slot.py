@@ -205,12 +205,10 @@ class Slot:
         self._is_to_dispatch = False
         if self.process is None:
             return
-        batches = []
-        while (batch := self.queue.next_batch(time.monotonic())) is not None:
-            self._metrics.batch_requests.observe(len(batch.tickets))
-            batches.append(batch.message())
-        if batches:
-            self.process.send(batches)
+        while batches := self.queue.next_handover(time.monotonic()):
+            for batch in batches:
+                self._metrics.batch_requests.observe(len(batch.tickets))
+            self.process.send([batch.message() for batch in batches])
 
     def describe(self) -> dict[str, object]:
         """This worker's state, for `/state`."""

@@ -10,9 +10,9 @@ import pytest
 from mme.config import WorkerConfig
 from mme.errors import Overloaded
 from mme.workers.admission import admit, look_from
+from mme.workers.batch import Ticket
 from mme.workers.protocol import Ask
 from mme.workers.queues import WorkerQueue
-from mme.workers.ticket import Ticket
 
 
 def fill(queue: WorkerQueue, model: str, count: int) -> list[Ticket]:
@@ -56,7 +56,8 @@ async def test_who_fills_the_queue_is_refused_itself():
 async def test_what_cannot_be_answered_in_time_is_refused_at_once_and_told_when_to_come():
     queue, config = WorkerQueue(64, 1000), WorkerConfig()
     fill(queue, "a", 1)
-    queue.finish(queue.next_batch(0.0).number, 0.0, 0.5)
+    [batch] = queue.next_handover(0.0)
+    queue.finish(batch.number, 0.0, 0.5)
     fill(queue, "a", 10)
     with pytest.raises(Overloaded) as refused:
         ask(queue, "a", config, left_seconds=4.0)

@@ -1,12 +1,12 @@
-"""Batches are what is queued; models take turns; a worker has the next batch, or short ones."""
+"""Batches are what is queued; models take turns; a worker has one handover and the next."""
 
 from __future__ import annotations
 
 import asyncio
 
+from mme.workers.batch import Batch, Ticket
 from mme.workers.protocol import Ask
 from mme.workers.queues import WorkerQueue
-from mme.workers.ticket import Ticket
 
 
 def ticket(model: str, body: bytes = b"x") -> Ticket:
@@ -20,9 +20,16 @@ def fill(queue: WorkerQueue, models: str) -> list[Ticket]:
     return tickets
 
 
+def next_batch(queue: WorkerQueue, now: float) -> Batch | None:
+    """The next handover, where that is one batch."""
+    batches = queue.next_handover(now)
+    assert len(batches) <= 1
+    return batches[0] if batches else None
+
+
 def taught(queue: WorkerQueue, models: str, seconds: float) -> None:
     for one in fill(queue, models):
-        batch = queue.next_batch(0.0)
+        batch = next_batch(queue, 0.0)
         assert batch.tickets == [one]
         queue.finish(batch.number, 0.0, seconds)
 
@@ -30,64 +37,76 @@ def taught(queue: WorkerQueue, models: str, seconds: float) -> None:
 async def test_a_batch_is_what_is_queued_for_one_model_at_that_moment():
     queue = WorkerQueue(64, 1000)
     tickets = fill(queue, "aab")
-    assert queue.next_batch(1.0).tickets == tickets[:2]
-    assert queue.next_batch(1.0).tickets == tickets[2:]
+    assert next_batch(queue, 1.0).tickets == tickets[:2]
+    assert next_batch(queue, 1.0).tickets == tickets[2:]
 
 
 async def test_the_worker_has_one_batch_and_at_most_the_next():
     queue = WorkerQueue(64, 1000)
     fill(queue, "abc")
-    first, second = queue.next_batch(1.0), queue.next_batch(1.0)
-    assert queue.next_batch(1.0) is None
+    first, second = next_batch(queue, 1.0), next_batch(queue, 1.0)
+    assert next_batch(queue, 1.0) is None
     assert (first.running_since, second.running_since) == (1.0, None)
     assert queue.finish(first.number, 3.0) is first
     assert second.running_since == 3.0
-    assert queue.next_batch(3.0).model == "c"
+    assert next_batch(queue, 3.0).model == "c"
 
 
-async def test_it_has_more_ahead_while_all_of_it_takes_less_than_a_millisecond():
+def handed_over(queue: WorkerQueue) -> str:
+    return "".join(batch.model for batch in queue.next_handover(1.0))
+
+
+async def test_what_takes_little_is_handed_over_together():
     queue = WorkerQueue(64, 1000)
-    taught(queue, "abcdef", seconds=0.0004)
-    fill(queue, "abcdef")
-    sent = [queue.next_batch(1.0) for _ in range(3)]
-    assert queue.next_batch(1.0) is None  # 1.2 ms are on their way
-    queue.finish(sent[0].number, 1.0, 0.0004)
-    assert queue.next_batch(1.0).model == "d"  # behind 0.8
-    assert queue.next_batch(1.0) is None
+    taught(queue, "abcdefgh", seconds=0.0004)
+    fill(queue, "abcdefgh")
+    first = queue.next_handover(1.0)
+    assert [batch.model for batch in first] == [
+        "a",
+        "b",
+        "c",
+    ]  # a millisecond is full with the third
+    assert [batch.running_since for batch in first] == [1.0, None, None]
+    assert handed_over(queue) == "def"
+    for batch in first[:2]:
+        queue.finish(batch.number, 1.0, 0.0004)
+        assert handed_over(queue) == ""  # two are there as long as any of the first is
+    queue.finish(first[2].number, 1.0, 0.0004)
+    assert handed_over(queue) == "gh"
 
 
-async def test_nothing_is_handed_over_ahead_behind_a_batch_that_nobody_knows():
+async def test_a_batch_that_nobody_knows_the_time_of_is_the_last_of_its_handover():
     queue = WorkerQueue(64, 1000)
-    taught(queue, "bc", seconds=0.0001)
-    fill(queue, "abc")
-    assert [queue.next_batch(1.0).model for _ in range(2)] == ["a", "b"]
-    assert queue.next_batch(1.0) is None
+    taught(queue, "acd", seconds=0.0001)
+    fill(queue, "abcd")
+    assert handed_over(queue) == "ab"
+    assert handed_over(queue) == "cd"
 
 
 async def test_what_was_on_its_way_to_a_worker_that_ended_holds_nothing_back():
     queue = WorkerQueue(64, 1000)
     fill(queue, "abc")
-    queue.next_batch(1.0)
-    queue.next_batch(1.0)
+    assert handed_over(queue) == "a"
+    assert handed_over(queue) == "b"
     queue.abandon()
     taught(queue, "abc", seconds=0.0001)
     fill(queue, "abc")
-    assert [queue.next_batch(2.0).model for _ in range(3)] == ["a", "b", "c"]
+    assert handed_over(queue) == "abc"
 
 
 async def test_a_request_that_waited_long_makes_its_queue_late_for_a_while():
     queue = WorkerQueue(64, 1000)
     fill(queue, "ab")
-    queue.next_batch(0.001)
+    next_batch(queue, 0.001)
     assert queue.late_until == 0.0
-    queue.next_batch(0.1)
+    next_batch(queue, 0.1)
     assert 0.1 < queue.late_until < 1.0
 
 
 async def test_what_a_forgotten_model_takes_is_not_learnt_from_a_batch_that_ran_on():
     queue = WorkerQueue(64, 1000)
     fill(queue, "a")
-    batch = queue.next_batch(0.0)
+    batch = next_batch(queue, 0.0)
     queue.forget("a")
     queue.finish(batch.number, 1.0, seconds=1.0)
     assert not queue._seconds
@@ -103,17 +122,17 @@ async def test_who_waits_for_a_withdrawn_model_is_handed_over_and_the_others_go_
     assert queue.withdraw("a") == queue.withdraw("unknown") == []
     assert queue.waiting_count == 1
     queue.forget("a")
-    assert queue.next_batch(1.0).tickets == tickets[2:]
-    assert queue.next_batch(1.0) is None
+    assert next_batch(queue, 1.0).tickets == tickets[2:]
+    assert next_batch(queue, 1.0) is None
 
 
 async def test_models_take_turns_however_much_one_of_them_asks():
     queue = WorkerQueue(2, 1000)
     fill(queue, "aaaaaab")
     turns = []
-    while (batch := queue.next_batch(0.0)) is not None:
+    while (batch := next_batch(queue, 0.0)) is not None:
         turns.append(batch.model * len(batch.tickets))
-        queue.finish(batch.number, 0.0)
+        queue.finish(batch.number, 0.0, 0.01)
     assert turns == ["aa", "b", "aa", "aa"]
 
 
@@ -122,9 +141,9 @@ async def test_a_batch_stops_at_the_limit_of_bytes_but_a_large_request_goes_alon
     for size in (20, 6, 4, 1):
         queue.put(ticket("a", b"x" * size))
     sizes = []
-    while (batch := queue.next_batch(0.0)) is not None:
+    while (batch := next_batch(queue, 0.0)) is not None:
         sizes.append([len(one.ask.body) for one in batch.tickets])
-        queue.finish(batch.number, 0.0)
+        queue.finish(batch.number, 0.0, 0.01)
     assert sizes == [[20], [6, 4], [1]]
 
 
@@ -132,15 +151,15 @@ async def test_a_request_nobody_waits_for_is_not_sent():
     queue = WorkerQueue(64, 1000)
     first, second = fill(queue, "aa")
     queue.discard(first)
-    assert queue.next_batch(0.0).tickets == [second]
+    assert next_batch(queue, 0.0).tickets == [second]
     assert queue.waiting_count == 0
 
 
 async def test_what_had_not_begun_when_the_worker_ended_is_told_from_what_had():
     queue = WorkerQueue(1, 1000)
     tickets = fill(queue, "abcc")
-    queue.next_batch(0.0)
-    queue.next_batch(0.0)
+    next_batch(queue, 0.0)
+    next_batch(queue, 0.0)
     started, waiting = queue.abandon()
     assert started == tickets[:1]
     assert waiting == tickets[1:]
@@ -150,8 +169,8 @@ async def test_what_had_not_begun_when_the_worker_ended_is_told_from_what_had():
 async def test_an_answer_to_a_batch_it_was_not_at_is_noticed():
     queue = WorkerQueue(64, 1000)
     fill(queue, "ab")
-    queue.next_batch(0.0)
-    second = queue.next_batch(0.0)
+    next_batch(queue, 0.0)
+    second = next_batch(queue, 0.0)
     assert queue.finish(second.number, 1.0) is None
 
 
@@ -160,11 +179,11 @@ def owned(model: str, tenant: str, queued_at: float = 0.0) -> Ticket:
     return Ticket(model, Ask(b"x"), future, queued_at, tenant)
 
 
-def work(queue: WorkerQueue, turns: int, seconds: float = 0.0) -> list[str]:
+def work(queue: WorkerQueue, turns: int, seconds: float) -> list[str]:
     """The models of the next batches, of which each takes so long."""
     models = []
     for _ in range(turns):
-        batch = queue.next_batch(0.0)
+        batch = next_batch(queue, 0.0)
         assert queue.finish(batch.number, 0.0, seconds * len(batch.tickets)) is batch
         models.append(batch.model)
     return models
@@ -195,11 +214,11 @@ async def test_who_asks_little_waits_for_short_batches_only_while_others_flood()
     work(queue, 1, 0.001)  # a millisecond a request
     for _ in range(100):
         queue.put(owned("flood", "flood"))
-    alone = queue.next_batch(0.0)
+    alone = next_batch(queue, 0.0)
     assert len(alone.tickets) == 64
     queue.finish(alone.number, 0.0, 0.064)
     queue.put(owned("quiet", "quiet"))
-    batches = [queue.next_batch(0.0) for _ in range(2)]
+    batches = [next_batch(queue, 0.0) for _ in range(2)]
     assert {batch.model: len(batch.tickets) for batch in batches} == {"flood": 1, "quiet": 1}
 
 
@@ -209,11 +228,10 @@ async def test_nothing_is_handed_over_behind_a_long_batch_while_several_ask():
     work(queue, 1, 0.5)
     for model in ("slow", "slow", "quick"):
         queue.put(owned(model, model))
-    while (batch := queue.next_batch(0.0)) and batch.model != "slow":
-        pass
-    assert batch is not None
+    while "slow" not in (models := handed_over(queue)):
+        assert models
     queue.put(owned("quick", "quick"))
-    assert queue.next_batch(0.0) is None
+    assert next_batch(queue, 0.0) is None
 
 
 async def test_what_is_too_late_or_unwanted_is_not_started():
@@ -222,6 +240,6 @@ async def test_what_is_too_late_or_unwanted_is_not_started():
     late.outcome.set_exception(TimeoutError())
     late.outcome.exception()
     gone.outcome.cancel()
-    assert queue.next_batch(0.0).tickets == [wanted]
-    assert queue.next_batch(0.0) is None
+    assert next_batch(queue, 0.0).tickets == [wanted]
+    assert next_batch(queue, 0.0) is None
     assert queue.waiting_count == 0

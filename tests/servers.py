@@ -9,6 +9,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -38,6 +39,15 @@ class Served:
     def log(self) -> list[dict[str, Any]]:
         """The log so far, line by line; the last one may still be in writing."""
         return [json.loads(line) for line in self.log_path.read_text().splitlines() if line]
+
+    def logged(self, count: int = 1, **fields: str) -> list[dict[str, Any]]:
+        """The log's lines with these fields, once there are so many: they are gathered first."""
+        until = time.monotonic() + 20
+        while True:
+            found = [line for line in self.log() if fields.items() <= line.items()]
+            if len(found) >= count or time.monotonic() > until:
+                return found
+            time.sleep(0.05)
 
     def stop(self) -> int:
         """SIGTERM; the exit code."""

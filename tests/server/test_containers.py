@@ -108,7 +108,7 @@ async def test_direct_calls_reach_the_built_in_engine_and_fixed_models_by_name(t
         shown = shown_models(served.url)
         assert "tenants" in shown
         assert "fixed" in shown
-        requests = [line for line in served.log() if line.get("route") == "endpoint_invocations"]
+        requests = served.logged(route="endpoint_invocations")
         assert list(requests[0]["containers"]) == ["tenants"]
 
 

@@ -117,8 +117,7 @@ def test_a_hundred_callers_of_a_cold_model_make_one_get(tmp_path, bucket):
     ):
         answers = list(callers.map(lambda _: predict(client, "a.tar.gz"), range(100)))
         assert answers == pytest.approx([booster(1).prediction] * 100, rel=1e-6)
-        loaded = [line for line in server.log() if line["event"] == "model_loaded"]
-        assert len(loaded) == 1
+        assert len(server.logged(event="model_loaded")) == 1
         metrics = fetch_metrics(server.url)
         size = len(tarball(booster(1).members))
         assert metrics["mme_fetched_bytes_total"] == pytest.approx(size, abs=64)  # gzip's header

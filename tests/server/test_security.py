@@ -127,9 +127,8 @@ def test_keys_tls_and_an_admin_port_hold_for_https_and_grpc(tmp_path):
                 unload(b"", metadata=[("authorization", f"Bearer {OPERATORS}")])
         assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
 
-        asked = [line for line in served.log() if line["event"] == "request"]
-        callers = [line["caller"] for line in asked if line.get("model") == MINE]
-        assert callers == ["acme", "acme"]  # over HTTPS, over gRPC
+        asked = served.logged(2, event="request", model=MINE)
+        assert [line["caller"] for line in asked] == ["acme", "acme"]  # over HTTPS, over gRPC
         for secret in (SECRET, ACME, OPERATORS, "Signature"):
             assert secret not in served.log_path.read_text()
 

@@ -2,12 +2,13 @@
 
 Requests queue per model and tenant; tenants take turns by what they took, a tenant's models by the
 order of their first. A batch is what is queued for one model and tenant at that moment, up to the
-limits; nothing waits for it to fill. Handed over at a time is one batch, or the next few where they
-take less than `HANDOVER_SECONDS` together: lone requests of many models had each a way there and
-back else, and the worker stood still for half of its time. The worker has one handover and at most
-the next (`WINDOW`), so that cancellation and fairness act on everything else, and the worker need
-not wait for us between two. While several tenants ask, batches are short, and none is on its way
-behind a long one: who asks little waits for what was handed over before.
+limits; nothing waits for it to fill. Handed over at a time is one batch, or the next few that take
+`HANDOVER_SECONDS` together, the server's part included: lone requests of many models had each a way
+there and back else, and the worker stood still for half of its time. The worker has one handover
+and at most the next (`WINDOW`), so that cancellation and fairness act on everything else, and the
+worker need not wait for us between two. While several tenants ask, batches are short, and none is
+on its way behind a long one: who asks little waits for what was handed over before. Rejected: a
+handover by the worker's part alone, which let a flood's large batches go ahead of others.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from mme.workers.batch import Batch, Lane, Ticket
 from mme.workers.fairness import FairQueue
 
 WINDOW: Final = 2  # handovers that the worker may have
-HANDOVER_SECONDS: Final = 0.001  # of the worker's time, from which on a handover is full
+HANDOVER_SECONDS: Final = 0.001  # from which on a handover is full
 SHORT_SECONDS: Final = 0.002  # of a batch, while several tenants ask
 _LATE_SECONDS: Final = 0.003  # for a request to wait until it is sent
 _LATE_FOR_SECONDS: Final = 0.05  # after the last one that did
@@ -161,7 +162,8 @@ class WorkerQueue:
             if batch is None:
                 break
             batches.append(batch)
-            seconds += len(batch.tickets) * self._seconds.get(batch.model, HANDOVER_SECONDS)
+            is_known = batch.model in self._seconds
+            seconds += batch.charged_seconds if is_known else HANDOVER_SECONDS
         if batches:
             batches[-1].ends_handover = True
             self._handovers += 1

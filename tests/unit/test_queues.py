@@ -58,20 +58,16 @@ def handed_over(queue: WorkerQueue) -> str:
 
 async def test_what_takes_little_is_handed_over_together():
     queue = WorkerQueue(64, 1000)
-    taught(queue, "abcdefgh", seconds=0.0004)
+    taught(queue, "abcdefgh", seconds=0.0003)  # and a tenth of ours each
     fill(queue, "abcdefgh")
     first = queue.next_handover(1.0)
-    assert [batch.model for batch in first] == [
-        "a",
-        "b",
-        "c",
-    ]  # a millisecond is full with the third
+    assert [batch.model for batch in first] == ["a", "b", "c"]  # with the third it is full
     assert [batch.running_since for batch in first] == [1.0, None, None]
     assert handed_over(queue) == "def"
     for batch in first[:2]:
-        queue.finish(batch.number, 1.0, 0.0004)
+        queue.finish(batch.number, 1.0, 0.0003)
         assert handed_over(queue) == ""  # two are there as long as any of the first is
-    queue.finish(first[2].number, 1.0, 0.0004)
+    queue.finish(first[2].number, 1.0, 0.0003)
     assert handed_over(queue) == "gh"
 
 

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import re
+import time
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -290,7 +291,9 @@ async def test_a_slow_s3_delays_only_the_one_who_waits_for_it(
         hop.fault = "slow"
         cold = asyncio.create_task(ask(engine, "cold"))
         await eventually(lambda: engine.state()["loading"])
+        started = time.monotonic()
         assert await ask(engine, "hot") == is_model(1)
+        assert time.monotonic() - started < 0.4
         assert not cold.done()
         assert await cold == is_model(2)
 

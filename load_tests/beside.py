@@ -45,11 +45,11 @@ class Round:
         return max(both) / min(both)
 
 
-def measure_round(some: Plan, others: Plan) -> Round:
-    """Some alone, beside the others, and alone. Raises GeneratorFailed."""
+def measure_round(some: Plan, others: Callable[[], Outcome]) -> Round:
+    """Some alone, beside the others (a call), and alone. Raises GeneratorFailed."""
     before = measure(some)
     with ThreadPoolExecutor(1) as thread:
-        meanwhile = thread.submit(measure, others)
+        meanwhile = thread.submit(others)
         beside = measure(some)
         outcome = meanwhile.result()
     return Round(before=before, beside=beside, after=measure(some), others=outcome)

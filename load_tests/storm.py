@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import tempfile
+from functools import partial
 from pathlib import Path
 
 from load_tests.beside import measure_round, tell, with_plain_work
@@ -70,7 +71,7 @@ def run(options: argparse.Namespace, report: Findings) -> None:
                 begin = options.warm + seed * cold
                 warm = plan(warm_ones, rate, seed)
                 storm = plan(questions[begin : begin + cold], options.loads, seed)
-                found = measure_round(warm, storm)
+                found = measure_round(warm, partial(measure, storm))
                 rounds.append(with_plain_work(found, warm, options.loads))
     report.add(Finding(subject="warm ones", figure="asks a second", value=rate))
     tell("warm ones", rounds, report, lambda noise_ratio: _TARGET * noise_ratio)

@@ -235,6 +235,7 @@ class Metrics:
         self.workers_ready = Gauge("mme_workers_ready", "Workers ready to serve.", registry=registry)
         self.worker_restarts = Counter("mme_worker_restarts_total", "Workers replaced after dying or being ended.", registry=registry)
         self.queued_requests = Gauge("mme_queued_requests", "Requests waiting for a worker.", registry=registry)
+        self.tenant_paced = Gauge("mme_tenant_paced", "Whether a tenant that floods is held to what leaves the server room: 1 or 0.", registry=registry)
         self.running_requests = Gauge("mme_running_requests", "Requests handed to a worker and not answered.", registry=registry)
         self.workers = Gauge("mme_workers", "Workers that there should be, ready or not.", registry=registry)
         self.worker_bytes = Gauge("mme_worker_bytes", "Bytes of all workers: private to them, of models that are in memory, kept of what models left (lost), held beyond what models are charged (excess).", ("state",), registry=registry)

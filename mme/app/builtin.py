@@ -23,7 +23,7 @@ from mme.cache.policy import POLICIES
 from mme.cache.pressure import read_memory, watch_memory
 from mme.cache.records import Records
 from mme.cache.warming import Warming
-from mme.config import CacheConfig, Config, WorkerConfig
+from mme.config import CacheConfig, Config, TenantConfig, WorkerConfig
 from mme.containers.engine import MultiModelEngine
 from mme.containers.limited import LimitedEngine
 from mme.containers.single import SingleModel
@@ -33,7 +33,9 @@ from mme.metrics import ContainerMetrics, Metrics
 from mme.workers.cores import allowed_cores
 from mme.workers.environments import Environments
 from mme.workers.limits import Limits
+from mme.workers.pacing import Pacer
 from mme.workers.pool import Pool
+from mme.workers.wanted_time import wanted_seconds
 
 _log = structlog.get_logger()
 
@@ -48,13 +50,12 @@ class BuiltIn:
     def __init__(
         self, config: Config, source: Source, metrics: Metrics, *, may_evict: bool
     ) -> None:
-        self._config, self._artifacts = config, source.artifacts
-        self._metrics, self._may_evict = metrics, may_evict
-        self._records, self._limits = Records(time.time), Limits(config.tenants)
+        self._config, self._metrics, self._may_evict = config, metrics, may_evict
+        self._artifacts, self._records = source.artifacts, Records(time.time)
+        self._limits, self._pacer = Limits(config.tenants), _build_pacer(config.tenants, metrics)
         cores = allowed_cores()
         workers = config.workers.workers or max(1, cores - 1)
-        beside_artifacts = Path(config.disk.cache_dir).expanduser() / "environments"
-        self._environments = Environments(config.environments, beside_artifacts)
+        self._environments = _build_environments(config)
         self._budget_bytes = _budget_bytes(config.cache)
         self.pool = Pool(
             _filled(config, by_platform=not may_evict, may_poll=workers < cores),
@@ -64,6 +65,7 @@ class BuiltIn:
             on_lost=lambda *lost: self.cache.lost(*lost),  # noqa: PLW0108 - it comes next
             on_recycle=lambda leaving: self.cache.copying.begin_move(leaving),  # noqa: PLW0108
             tenants=config.tenants,
+            pacer=self._pacer,
         )
         self.cache = ModelCache(
             config.cache,
@@ -140,6 +142,7 @@ class BuiltIn:
             **self.cache.describe(),
             "environments": self._environments.describe(),
             "warming": self.warming.describe(),
+            "paced_tenant": self._pacer.tenant,
             "workers": self.pool.describe(),
         }
 
@@ -198,6 +201,23 @@ class BuiltIn:
             reserve_ratio=config.memory_reserve_ratio,
             pause_seconds=config.pressure_seconds,
         )
+
+
+def _build_environments(config: Config) -> Environments:
+    beside_artifacts = Path(config.disk.cache_dir).expanduser() / "environments"
+    return Environments(config.environments, beside_artifacts)
+
+
+def _build_pacer(tenants: TenantConfig, metrics: Metrics) -> Pacer:
+    def tell(tenant: str | None) -> None:
+        metrics.tenant_paced.set(tenant is not None)
+        if tenant is not None:
+            why = "it has most of all requests, and the server is busy: --pace-above"
+            _log.warning("tenant_paced", tenant=tenant, reason=why)
+        else:
+            _log.info("tenant_not_paced")
+
+    return Pacer(tenants.weights, tenants.pace_above_ratio, wanted_seconds, tell)
 
 
 def _filled(config: Config, *, by_platform: bool, may_poll: bool) -> WorkerConfig:

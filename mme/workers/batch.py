@@ -40,10 +40,11 @@ class Outcome(Struct, frozen=True):
 class Lane:
     """What is queued for one model by one tenant."""
 
-    __slots__ = ("has_turn", "model", "tickets")
+    __slots__ = ("has_turn", "model", "tenant", "tickets")
 
-    def __init__(self, model: str) -> None:
+    def __init__(self, model: str, tenant: str) -> None:
         self.model = model
+        self.tenant = tenant
         self.tickets: list[Ticket] = []  # an empty deque takes ten times as much, a model each
         self.has_turn = False  # to come
 

@@ -3,10 +3,9 @@
 A copy of a model lives in one worker, the one with the fewest resident bytes when it was loaded,
 of those that have no other copy. A worker that ends is replaced with back-off; its models are told
 to `on_lost` and reloaded when asked for; only the batch it was at is lost, what had not begun is
-raised as `WorkerLost(started=False)` so that the caller may ask again. A worker that can't start at
-all stops the server: `start` raises.
-A model with an environment of its own goes to workers of that environment, which are started for
-the first of them and ended when they have had none for a while.
+raised as `WorkerLost(started=False)` so that the caller may ask again. A model with an environment
+of its own goes to workers of that environment, which are started for the first of them and ended
+when they have had none for a while.
 """
 
 from __future__ import annotations
@@ -28,6 +27,7 @@ from mme.workers.batch import Outcome, Ticket
 from mme.workers.deadlines import Deadlines
 from mme.workers.environments import Environment
 from mme.workers.group import Group
+from mme.workers.pacing import Pacer
 from mme.workers.process import WorkerProcess, WorkerStartError
 from mme.workers.protocol import Ask, CallFailed, Loaded
 from mme.workers.recycling import Recycler
@@ -45,6 +45,7 @@ class Pool:
     Args:
         config: how many, with how many threads, and the limits.
         tenants: whose requests are whose.
+        pacer: who holds a tenant back that floods; None: nobody does.
         on_lost: told which residencies went with a worker, and which one of them (if any) was
             running.
         on_recycle: told which residencies have to leave a worker that is being replaced: load them
@@ -61,9 +62,10 @@ class Pool:
         on_lost: Callable[[list[Residency], list[Residency], str], None],
         on_recycle: Callable[[list[Residency]], None] | None = None,
         tenants: TenantConfig = TenantConfig(),  # noqa: B008 - frozen
+        pacer: Pacer | None = None,
     ) -> None:
         self._config, self._look_from = config, look_from(config, workers)
-        self._tenants, self._by_key = tenants, tenants.tenant_by == "key"
+        self._by_key, self._pacer = tenants.tenant_by == "key", pacer or Pacer(tenants.weights)
         self._slot_count, self._threads, self._metrics, self._on_lost = 0, threads, metrics, on_lost
         self._base = Group(workers, partial(self._build_slot, None))
         self._others: dict[str, Group] = {}  # by environment
@@ -238,9 +240,7 @@ class Pool:
             group.loading -= 1
 
     def _group_of(self, slot: Slot) -> Group | None:
-        if slot in self._base.slots:
-            return self._base
-        return next((group for group in self._others.values() if slot in group.slots), None)
+        return next((group for group in self._groups() if slot in group.slots), None)
 
     def _groups(self) -> list[Group]:
         return [self._base, *self._others.values()]
@@ -253,7 +253,7 @@ class Pool:
         return Slot(
             self._slot_count - 1,
             self._config,
-            weights=self._tenants.weights,
+            pacer=self._pacer,
             threads=self._threads,
             environment=environment,
             metrics=self._metrics,

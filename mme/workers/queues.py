@@ -14,13 +14,13 @@ handover by the worker's part alone, which let a flood's large batches go ahead 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from operator import attrgetter
-from types import MappingProxyType
 from typing import Final
 
 from mme.workers.batch import Batch, Lane, Ticket
 from mme.workers.fairness import FairQueue
+from mme.workers.pacing import UNPACED, Pacer
 
 WINDOW: Final = 2  # handovers that the worker may have
 HANDOVER_SECONDS: Final = 0.001  # from which on a handover is full
@@ -41,19 +41,21 @@ class WorkerQueue:
     Args:
         batch_requests: in a batch at most.
         batch_bytes: in a batch at most; a larger request goes alone.
-        weights: of tenants, where they are not 1.
+        pacer: what tenants weigh, and who holds one back that floods; None: all alike.
     """
 
     def __init__(
         self,
         batch_requests: int,
         batch_bytes: int,
-        weights: Mapping[str, float] = MappingProxyType({}),
+        pacer: Pacer | None = None,
     ) -> None:
         self._batch_requests = batch_requests
         self._batch_bytes = batch_bytes
         self._lanes: dict[str, dict[str, Lane]] = {}  # by model, by tenant
-        self._turns: FairQueue[Lane] = FairQueue(weights)
+        self._pacer = pacer or Pacer({})
+        self._turns: FairQueue[Lane] = FairQueue(self._pacer.weights)
+        self._held: list[Lane] = []  # the paced tenant's, until more of it may go
         self._seconds: dict[str, float] = {}  # by model, of one request in its batch
         self._sent: deque[Batch] = deque()
         self._handovers = 0  # that they came in
@@ -74,6 +76,11 @@ class WorkerQueue:
         return self.waiting_count + self.sent_count
 
     @property
+    def held_until(self) -> float:
+        """When more of what waits for being paced may go; 0 where nothing does."""
+        return self._pacer.release_at if self._held else 0.0
+
+    @property
     def running(self) -> Batch | None:
         """The batch that the worker is at."""
         return self._sent[0] if self._sent else None
@@ -84,10 +91,11 @@ class WorkerQueue:
         return self.waiting_for(model) + sent
 
     def crowded(self, limit: int) -> list[str]:
-        """Models with so many unanswered requests or more."""
+        """Models with so many unanswered requests or more, that no pace holds back."""
         if self.backlog < limit:
             return []
         models = {*self._lanes, *(batch.model for batch in self._sent)}
+        models -= {lane.model for lane in self._held}
         return [model for model in models if self.unanswered(model) >= limit]
 
     def waiting_for(self, model: str) -> int:
@@ -98,11 +106,14 @@ class WorkerQueue:
     def drain_seconds(self, model: str, tenant: str) -> float:
         """About how long what is queued for both will take, if others get their due."""
         waiting = min(self._waiting(model, tenant) * len(self._turns), self.waiting_count)
-        return waiting * self._request_seconds(model)
+        paced = self._pacer.drain_seconds(tenant, self._waiting(model, tenant))
+        return max(paced, waiting * self._request_seconds(model))
 
     def least_seconds(self, model: str, tenant: str) -> float:
         """What the queue for both will take at least."""
-        return self._waiting(model, tenant) * self._seconds.get(model, 0.0)
+        waiting = self._waiting(model, tenant)
+        paced = self._pacer.drain_seconds(tenant, waiting)
+        return max(paced, waiting * self._seconds.get(model, 0.0))
 
     def longest(self) -> Lane:
         """The lane that most requests wait in. Only while any waits."""
@@ -151,6 +162,10 @@ class WorkerQueue:
         """The batches to send next, together; none while the worker has all that it may have."""
         if not self.waiting_count or self._handovers >= WINDOW:
             return []
+        if self._held and now >= self._pacer.release_at:
+            for lane in self._held:
+                self._turns.put(lane.tenant, lane)
+            self._held.clear()
         is_mixed = now < self._mixed_until
         sent = self._sent
         if is_mixed and sent and max(map(_charged_seconds, (sent[0], sent[-1]))) > SHORT_SECONDS:
@@ -173,16 +188,21 @@ class WorkerQueue:
         tickets: list[Ticket] = []
         while not tickets and self._turns:  # some may wait for nothing any more
             share, lane = self._turns.take()
+            room = self._pacer.room(share.tenant, now)
+            if not room:
+                self._held.append(lane)
+                continue
             seconds = self._request_seconds(lane.model)
             most = int(SHORT_SECONDS / seconds) or 1 if is_mixed else self._batch_requests
-            tickets = self._take(lane.tickets, most, now)
+            tickets = self._take(lane.tickets, min(most, room), now)
             share.charge(charged_seconds := len(tickets) * seconds)
             lane.has_turn = bool(lane.tickets)
             if lane.has_turn:  # the rest waits for its model's next turn
                 self._turns.put(share.tenant, lane)
         if not tickets:
             return None
-        if now - tickets[0].queued_at > _LATE_SECONDS:
+        self._pacer.took(share.tenant, len(tickets), now)
+        if room == UNPACED and now - tickets[0].queued_at > _LATE_SECONDS:
             self.late_until = now + _LATE_FOR_SECONDS
         self._numbers += 1
         batch = Batch(self._numbers, lane.model, tickets, share, charged_seconds)
@@ -216,6 +236,7 @@ class WorkerQueue:
         self._handovers = 0
         self._lanes.clear()
         self._turns.clear()
+        self._held.clear()
         self.waiting_count = 0
         return started, waiting
 
@@ -228,7 +249,7 @@ class WorkerQueue:
             lanes = self._lanes[model] = {}
         lane = lanes.get(tenant)
         if lane is None:
-            lane = lanes[tenant] = Lane(model)
+            lane = lanes[tenant] = Lane(model, tenant)
         return lane
 
     def _waiting(self, model: str, tenant: str) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Collection, Coroutine, Mapping
+from collections.abc import Callable, Collection, Coroutine
 from dataclasses import replace
 
 import structlog
@@ -18,7 +18,9 @@ from mme.errors import WorkerLost
 from mme.metrics import Metrics
 from mme.workers.backoff import Backoff
 from mme.workers.charging import charge
+from mme.workers.dispatch import Dispatch
 from mme.workers.environments import Environment
+from mme.workers.pacing import Pacer
 from mme.workers.patience import overdue
 from mme.workers.preload import Preload
 from mme.workers.process import WorkerProcess, WorkerStartError
@@ -42,7 +44,7 @@ class Slot:
         index: int,
         config: WorkerConfig,
         *,
-        weights: Mapping[str, float],
+        pacer: Pacer,
         threads: int,
         environment: Environment | None,
         metrics: Metrics,
@@ -51,7 +53,9 @@ class Slot:
         on_lost: Callable[[list[Residency], list[Residency], str], None],
     ) -> None:
         self.index = index
-        self.queue = WorkerQueue(config.batch_requests, config.batch_bytes, weights)
+        self.queue = WorkerQueue(config.batch_requests, config.batch_bytes, pacer)
+        dispatch = Dispatch(self.queue, lambda: self.process, metrics)
+        self.dispatch, self.dispatch_soon = dispatch.now, dispatch.soon
         self.residencies = Residencies()
         self.assigned_bytes = 0  # of loads on their way
         self._preload = Preload(WorkerSpec.of(config, threads, environment), in_use)
@@ -59,7 +63,6 @@ class Slot:
         self._on_ready, self._on_lost = on_ready, on_lost
         self.process: WorkerProcess | None = None  # what serves here now
         self._load_turns = asyncio.Semaphore(_LOADS)
-        self._is_to_dispatch = False  # in this turn of the loop
         self._loading: dict[str, tuple[str, float]] = {}  # names, since when; it is at the first
         self._started_at, self._backoff = 0.0, Backoff()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -193,22 +196,6 @@ class Slot:
             return
         process.private_bytes, process.lost_bytes = answer.private_bytes, answer.lost_bytes
         self._metrics.model_unloading_time.observe(answer.seconds * 1e6)
-
-    def dispatch_soon(self) -> None:
-        """Hands over whatever the worker may have, once for all asked in this turn of the loop."""
-        if not self._is_to_dispatch:
-            self._is_to_dispatch = True
-            asyncio.get_running_loop().call_soon(self.dispatch)
-
-    def dispatch(self) -> None:
-        """Hands over whatever the worker may have now."""
-        self._is_to_dispatch = False
-        if self.process is None:
-            return
-        while batches := self.queue.next_handover(time.monotonic()):
-            for batch in batches:
-                self._metrics.batch_requests.observe(len(batch.tickets))
-            self.process.send([batch.message() for batch in batches])
 
     def describe(self) -> dict[str, object]:
         """This worker's state, for `/state`."""

@@ -22,11 +22,13 @@ from hypothesis import strategies as st
 from load_tests.alarm import Alarm
 from load_tests.answers import Checker
 from load_tests.client import Generator
+from load_tests.measure import GeneratorFailed
 from load_tests.messages import MalformedMessage, MessageParser, write_request
 from load_tests.pace import draw_arrivals
 from load_tests.percentiles import percentile, summarise
 from load_tests.plain_work import work, working
 from load_tests.plan import Plan, Question
+from load_tests.wrk import measure_by_wrk
 
 ROOT = Path(__file__).parents[2]
 RIGHT = b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n0.5"
@@ -184,6 +186,45 @@ async def test_one_bad_answer_among_good_ones_is_counted_by_its_kind(answer, kin
         outcome = await Generator(replace(plan, connections=1, arrivals_per_second=100)).run()
     assert outcome.errors == {kind: 1}
     assert outcome.checked > 5
+
+
+needs_wrk = pytest.mark.skipif(
+    shutil.which("wrk") is None, reason="Debian's package wrk is not installed"
+)
+
+
+@needs_wrk
+async def test_a_flood_comes_at_its_rate_and_its_right_answers_are_counted():
+    async with answering(saying()) as plan:
+        told = replace(plan, arrivals_per_second=200, seconds=2)
+        outcome = await asyncio.to_thread(measure_by_wrk, told)
+    assert outcome.errors == {}
+    assert 300 < outcome.answered <= outcome.checked < 500
+
+
+@needs_wrk
+@pytest.mark.parametrize(
+    ("answer", "kind"),
+    [
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n0.6", "wrong answer"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", "wrong answer"),
+        (b"HTTP/1.1 503 Busy\r\nContent-Length: 4\r\n\r\nbusy", "status 503"),
+        (b"HTTP/1.1 400 Bad\r\nContent-Length: 3\r\n\r\n0.5", "another status"),
+    ],
+)
+async def test_one_bad_answer_to_a_flood_is_counted_by_its_kind(answer, kind):
+    async with answering(saying(RIGHT, RIGHT, answer)) as plan:
+        told = replace(plan, connections=1, arrivals_per_second=100)
+        outcome = await asyncio.to_thread(measure_by_wrk, told)
+    assert outcome.errors == {kind: 1}
+    assert outcome.checked > 5
+
+
+async def test_a_flood_says_what_it_is_missing(monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    async with answering(saying()) as plan:
+        with pytest.raises(GeneratorFailed, match="wrk, which is not installed"):
+            measure_by_wrk(replace(plan, arrivals_per_second=100))
 
 
 async def test_garbage_ends_its_connection_and_the_others_go_on():
@@ -357,7 +398,10 @@ def test_plain_work_is_done_by_a_process_that_ends_with_its_need():
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize(
     ("scenario", "size"),
-    [("flood", ["--tenants=8"]), ("storm", ["--warm=4", "--loads=10"])],
+    [
+        pytest.param("flood", ["--tenants=8"], marks=needs_wrk),
+        ("storm", ["--warm=4", "--loads=10"]),
+    ],
 )
 def test_a_short_look_beside_others_compares_with_noise_and_checks_every_answer(
     scenario, size, tmp_path

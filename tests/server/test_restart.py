@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.engines import drop
+from tests.eventually import wait_for
 from tests.models import booster
 from tests.servers import Served, predict, runtime_client, serving
 
@@ -19,12 +19,6 @@ MODELS = 30
 
 def names(served: Served) -> set[str]:
     return {model["model"] for model in served.state()["models"]}
-
-
-def wait_for(is_true) -> None:
-    """As `eventually`, for what no loop runs in; the test's own timeout ends it."""
-    while not is_true():
-        time.sleep(0.05)
 
 
 def listed(root: Path) -> int:

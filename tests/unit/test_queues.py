@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 
 from mme.workers.batch import Batch, Ticket
+from mme.workers.pacing import Pacer
 from mme.workers.protocol import Ask
 from mme.workers.queues import WorkerQueue
 
@@ -197,7 +199,7 @@ async def test_a_tenant_of_many_models_gets_no_more_turns_than_one_of_a_single_m
 
 
 async def test_turns_are_shared_by_weight():
-    queue = WorkerQueue(1, 1000, {"heavy": 3.0})
+    queue = WorkerQueue(1, 1000, Pacer({"heavy": 3.0}))
     for tenant in ("heavy", "light"):
         for _ in range(40):
             queue.put(owned(tenant, tenant))
@@ -239,3 +241,62 @@ async def test_what_is_too_late_or_unwanted_is_not_started():
     assert next_batch(queue, 0.0).tickets == [wanted]
     assert next_batch(queue, 0.0) is None
     assert queue.waiting_count == 0
+
+
+def queue_with_a_flood() -> tuple[WorkerQueue, float]:
+    """A queue whose tenant `flood` is paced from now on, and now."""
+    now = 0.0
+    pacer = Pacer({}, busy_limit=0.5, wanted_seconds=lambda: now)  # no moment without
+    while pacer.tenant is None:
+        now += 0.01
+        pacer.took("flood", 40, now)
+        for number in range(20):
+            pacer.took(f"quiet {number}", 1, now)
+    return WorkerQueue(64, 1000, pacer), now
+
+
+def handed_over_at(queue: WorkerQueue, now: float) -> Counter[str]:
+    """Requests by model, of all that goes until something is held."""
+    had: Counter[str] = Counter()
+    while batches := queue.next_handover(now):
+        for batch in batches:
+            had[batch.model] += len(batch.tickets)
+            queue.finish(batch.number, now)
+    return had
+
+
+async def test_what_a_pace_holds_waits_in_its_queue_and_all_others_pass():
+    queue, now = queue_with_a_flood()
+    for _ in range(100):
+        queue.put(owned("flood", "flood", queued_at=now))
+    queue.put(owned("quiet", "quiet", queued_at=now))
+    first = handed_over_at(queue, now)
+    assert first["quiet"] == 1
+    assert 1 <= first["flood"] < 100
+    queue.put(owned("flood", "flood", queued_at=now))
+    queue.put(owned("quiet", "quiet", queued_at=now))
+    assert handed_over_at(queue, now) == {"quiet": 1}
+    assert now < queue.held_until < now + 0.01
+    assert queue.drain_seconds("flood", "flood") > queue.drain_seconds("quiet", "quiet")
+    second = handed_over_at(queue, queue.held_until)
+    assert second.keys() == {"flood"}
+    assert queue.waiting_count == 101 - first["flood"] - second["flood"]
+
+
+async def test_what_is_held_is_neither_late_nor_a_crowd():
+    queue, now = queue_with_a_flood()
+    for _ in range(100):
+        queue.put(owned("flood", "flood", queued_at=now))
+    assert queue.crowded(50) == ["flood"]
+    handed_over_at(queue, now + 1)
+    assert (queue.crowded(50), queue.late_until) == ([], 0.0)
+
+
+async def test_what_is_held_when_the_worker_ends_had_not_begun():
+    queue, now = queue_with_a_flood()
+    for _ in range(100):
+        queue.put(owned("flood", "flood", queued_at=now))
+    handed_over_at(queue, now)
+    held = queue.waiting_count
+    started, waiting = queue.abandon()
+    assert (started, len(waiting), queue.held_until) == ([], held, 0.0)

@@ -82,6 +82,7 @@ def gauge(built_in: BuiltIn, metrics: Metrics) -> None:
     workers = pool.describe()
     metrics.queued_requests.set(pool.waiting_count)
     metrics.running_requests.set(sum(int(str(each["running"])) for each in workers))
+    metrics.tenant_paced.set(built_in.paced_tenant() is not None)
     metrics.workers.set(len(workers))
     for state in ("private", "resident", "lost", "excess"):
         held = sum(int(str(each[f"{state}_bytes"])) for each in workers)

@@ -52,7 +52,7 @@ class BuiltIn:
     ) -> None:
         self._config, self._metrics, self._may_evict = config, metrics, may_evict
         self._artifacts, self._records = source.artifacts, Records(time.time)
-        self._limits, self._pacer = Limits(config.tenants), _build_pacer(config.tenants, metrics)
+        self._limits, self._pacer = Limits(config.tenants), _build_pacer(config.tenants)
         cores = allowed_cores()
         workers = config.workers.workers or max(1, cores - 1)
         self._environments = _build_environments(config)
@@ -142,9 +142,13 @@ class BuiltIn:
             **self.cache.describe(),
             "environments": self._environments.describe(),
             "warming": self.warming.describe(),
-            "paced_tenant": self._pacer.tenant,
+            "paced_tenant": self.paced_tenant(),
             "workers": self.pool.describe(),
         }
+
+    def paced_tenant(self) -> str | None:
+        """Who floods and is held back."""
+        return self._pacer.held_lately(time.monotonic())
 
     def explain(self, key: ModelKey) -> dict[str, object]:
         """Why `key` is in memory or is not, as JSON."""
@@ -208,9 +212,8 @@ def _build_environments(config: Config) -> Environments:
     return Environments(config.environments, beside_artifacts)
 
 
-def _build_pacer(tenants: TenantConfig, metrics: Metrics) -> Pacer:
+def _build_pacer(tenants: TenantConfig) -> Pacer:
     def tell(tenant: str | None) -> None:
-        metrics.tenant_paced.set(tenant is not None)
         if tenant is not None:
             why = "it has most of all requests, and the server is busy: --pace-above"
             _log.warning("tenant_paced", tenant=tenant, reason=why)

@@ -79,6 +79,10 @@ class Pacer:
         if now >= self._look_at:
             self._look(now)
 
+    def held_lately(self, now: float) -> str | None:
+        """The tenant that had to wait within the last second, which an idle server forgets, too."""
+        return self.tenant if now - self._held_at <= _FREE_SECONDS else None
+
     def drain_seconds(self, tenant: str, count: int) -> float:
         """What so many of a tenant's requests take at least for being paced."""
         return count / self._rate if tenant == self.tenant else 0.0
@@ -87,6 +91,7 @@ class Pacer:
         seconds, wanted = now - self._looked_at, self._wanted_seconds()
         if seconds > _FRESH_SECONDS:
             self._busy, self._counts, self._judge_at = 0.0, {}, now + _JUDGED_SECONDS
+            self._pace(None, now)
         else:
             self._busy += _LEARNT * ((wanted - self._wanted) / seconds - self._busy)
         self._looked_at, self._wanted, self._look_at = now, wanted, now + _TICK_SECONDS
@@ -94,10 +99,12 @@ class Pacer:
             change = (self._limit / max(self._busy, 0.01)) ** 0.5
             self._rate = max(self._least_rate, self._rate * min(_FASTER, max(_SLOWER, change)))
         if now >= self._judge_at:
+            self._judge_at = now + _JUDGED_SECONDS
             if self.tenant is not None or self._busy > self._limit:
                 self._judge(now)
-            self._counts = {name: n / 2 for name, n in self._counts.items() if n > _FORGOTTEN}
-            self._judge_at = now + _JUDGED_SECONDS
+                self._counts = {name: n / 2 for name, n in self._counts.items() if n > _FORGOTTEN}
+            else:
+                self._counts.clear()
 
     def _judge(self, now: float) -> None:
         counts, weight = self._counts, self.weights.get
@@ -107,11 +114,12 @@ class Pacer:
         self._least_rate = _DUES * due * total / _COUNTED_SECONDS
         if self.tenant is not None:
             if now - self._held_at > _FREE_SECONDS:
-                self._pace(None)
+                self._pace(None, now)
         elif counts[tenant] > total * max(_DUES * due, _MOST):
             self._rate = counts[tenant] / _COUNTED_SECONDS
-            self._pace(tenant)
+            self._pace(tenant, now)
 
-    def _pace(self, tenant: str | None) -> None:
-        self.tenant, self.release_at, self._room = tenant, 0.0, 0.0
-        self._on_change(tenant)
+    def _pace(self, tenant: str | None, now: float) -> None:
+        if tenant != self.tenant:
+            self.tenant, self.release_at, self._room, self._held_at = tenant, 0.0, 0.0, now
+            self._on_change(tenant)

@@ -124,6 +124,21 @@ def test_what_was_seen_before_a_quiet_time_says_nothing_of_now():
     assert server.changes == []
 
 
+def test_who_was_held_is_told_for_a_second_even_when_nobody_asks_any_more():
+    server = Server()
+    server.run(2, {"flood": 9000, **server.others(20)})
+    assert server.pacer.held_lately(server.now + 0.9) == "flood"
+    assert server.pacer.held_lately(server.now + 1.1) is None
+
+
+def test_a_pace_does_not_outlast_a_quiet_time():
+    server = Server()
+    server.run(2, {"flood": 9000, **server.others(20)})
+    server.now += 10
+    server.run(0.1, server.others(20))
+    assert server.changes == ["flood", None]
+
+
 def test_what_waits_for_its_pace_takes_so_long():
     server = Server()
     server.run(3, {"flood": 9000, **server.others(20)})

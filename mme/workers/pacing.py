@@ -3,10 +3,10 @@
 Decision: taking turns keeps a flood from taking others' places, but a server that is busy all the
 time answers nobody at once. So while the event loop wants a core for more than a part of its time,
 one tenant that has most of all requests, and many times its due, goes on at a rate that brings it
-back to that part; its other requests wait in their queue, which is bounded. A tenant is
-never held to less than those many times its due, and nobody is held who asks alone. It goes on in
-bursts: many at once cost less than as many one by one. Rejected: to hold several tenants, which
-would take the uneven load of any large server for a flood.
+back to that part; its other requests wait in their queue, which is bounded. It begins with those
+many times its due, never gets less, and nobody is held who asks alone. It goes on in bursts: many
+at once cost less than as many one by one. Rejected: to hold several tenants, which would take the
+uneven load of any large server for a flood.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ UNPACED: Final = 1 << 30  # requests
 RELEASE_SECONDS: Final = 0.004  # between two bursts of the paced tenant's
 _DUES: Final = 10  # times its due, which is by weight, make a flood ...
 _MOST: Final = 2 / 3  # ... if they are so much of all
-_JUDGED_SECONDS: Final = 0.25  # between two verdicts; what was counted before then counts half
+_JUDGED_SECONDS: Final = 0.1  # between two verdicts; what was counted before then counts half
 _COUNTED_SECONDS: Final = 2 * _JUDGED_SECONDS  # in all, so far back as it counts
 _FREE_SECONDS: Final = 1.0  # without anything held back, and it is no flood any more
-_FORGOTTEN: Final = 0.25  # of a request: who had that much
+_FORGOTTEN: Final = 0.01  # of a request: who had that much
 _TICK_SECONDS: Final = 0.05  # between two looks at how busy the loop is
 _FRESH_SECONDS: Final = 0.25  # what a look saw further back says nothing of now
 _LEARNT: Final = 0.3  # of what is thought, by each look
@@ -116,7 +116,7 @@ class Pacer:
             if now - self._held_at > _FREE_SECONDS:
                 self._pace(None, now)
         elif counts[tenant] > total * max(_DUES * due, _MOST):
-            self._rate = counts[tenant] / _COUNTED_SECONDS
+            self._rate = self._least_rate
             self._pace(tenant, now)
 
     def _pace(self, tenant: str | None, now: float) -> None:

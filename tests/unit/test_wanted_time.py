@@ -21,8 +21,9 @@ def compute(seconds: float) -> None:
 def test_what_a_thread_uses_it_has_wanted(monkeypatch, book):
     monkeypatch.setattr(wanted_time, "_SCHEDULED", book)
     before, began = wanted_seconds(), time.monotonic()
-    compute(0.05)
-    assert 0.045 <= wanted_seconds() - before <= time.monotonic() - began + 0.01
+    compute(0.1)
+    # its book may be a scheduler tick old
+    assert 0.08 <= wanted_seconds() - before <= time.monotonic() - began + 0.01
 
 
 def test_a_thread_that_sleeps_wants_nothing():

@@ -1,14 +1,12 @@
-"""Whether one more request may wait: places in the queues, and time enough.
+"""Whether one more request may wait: places in the queues, and time enough. Pure.
 
 Decision: where all places are taken, the newest of the longest queue goes for another's request, so
 that no tenant can fill the whole; a request that its own queue would keep past its deadline is
-refused at once, since it would only be in the way. But a tenant that floods and was refused at once
-would ask again at once, over as many connections as it has: it is told a second later.
+refused at once, since it would only be in the way.
 """
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 
 from mme.config import WorkerConfig
@@ -17,7 +15,6 @@ from mme.workers.batch import Ticket
 from mme.workers.queues import WorkerQueue
 from mme.workers.residency import Residency
 
-_REFUSAL_SECONDS = 1.0  # until a paced tenant is refused; `Retry-After` is no less
 _UNCROWDED = 32  # waiting in front of one worker: not worth a look
 
 
@@ -25,27 +22,6 @@ def look_from(config: WorkerConfig, workers: int) -> int:
     """So many wait in front of a worker before it is worth asking `admit`."""
     least = min(config.queue_per_model, config.queue_total // max(1, workers))
     return min(_UNCROWDED, least)
-
-
-async def let_in(  # noqa: PLR0913 - as `admit`
-    config: WorkerConfig,
-    queues: Sequence[WorkerQueue],
-    residency: Residency,
-    tenant: str,
-    left_seconds: float,
-    *,
-    is_paced: bool,
-) -> None:
-    """As `admit`; but a tenant that is paced is refused no faster than it may ask again.
-
-    Cancellation: it is not told.
-    """
-    try:
-        admit(config, queues, residency, tenant, left_seconds)
-    except Overloaded:
-        if is_paced:
-            await asyncio.sleep(min(_REFUSAL_SECONDS, left_seconds))
-        raise
 
 
 def admit(

@@ -22,7 +22,7 @@ import structlog
 from mme.config import TenantConfig, WorkerConfig
 from mme.errors import LoadFailed, WorkerLost
 from mme.metrics import Metrics
-from mme.workers.admission import let_in, look_from
+from mme.workers.admission import admit, look_from
 from mme.workers.batch import Outcome, Ticket
 from mme.workers.deadlines import Deadlines
 from mme.workers.environments import Environment
@@ -31,7 +31,7 @@ from mme.workers.pacing import Pacer
 from mme.workers.process import WorkerProcess, WorkerStartError
 from mme.workers.protocol import Ask, CallFailed, Loaded
 from mme.workers.recycling import Recycler
-from mme.workers.residency import LoadedModel, LoadRequest, Residency
+from mme.workers.residency import LoadedModel, LoadRequest, Residency, shared
 from mme.workers.slot import Slot
 
 __all__ = ["LoadRequest", "LoadedModel", "Pool"]
@@ -139,7 +139,15 @@ class Pool:
             raise LoadFailed(fault.message, fault.status)
         residency, answer = loaded
         self._metrics.model_loading_time.observe(answer.seconds * 1e6)
-        return LoadedModel.of(residency, answer)
+        return LoadedModel(
+            residency=residency,
+            resident_bytes=answer.resident_bytes,
+            load_seconds=answer.seconds,
+            framework=answer.framework,
+            signature=shared(answer.signature),
+            peak_bytes=answer.peak_bytes,
+            file_bytes=answer.file_bytes,
+        )
 
     async def unload(self, residencies: list[Residency]) -> None:
         """Returns when the memory of all is back: confirmed by the worker, or by its end."""
@@ -165,8 +173,7 @@ class Pool:
             key: the name of the API key that asks, if any.
 
         Raises:
-            Overloaded: the queues are full, or too long for the deadline; in a second, where the
-                tenant is paced.
+            Overloaded: the queues are full, or too long for the deadline.
             TimeoutError: no answer by the deadline; as with cancellation.
             WorkerLost: the worker ended; `started` tells whether the request may have run.
         Cancellation: a request not yet handed over is dropped; one that runs, runs unheard.
@@ -177,7 +184,9 @@ class Pool:
             raise WorkerLost("The worker has ended.", started=False)
         loop = asyncio.get_running_loop()
         if queue.waiting_count >= self._look_from:
-            await self._let_in(residency, tenant, deadline - loop.time())
+            residency.slot.dispatch()  # what may go need not be refused for
+            queues = [each.queue for each in self._slots]
+            admit(self._config, queues, residency, tenant, deadline - loop.time())
         outcome: asyncio.Future[Outcome] = loop.create_future()
         ticket = Ticket(residency.model, ask, outcome, time.monotonic(), tenant)
         waiting = self._deadlines.until(deadline) if deadline < math.inf else set()
@@ -202,7 +211,8 @@ class Pool:
 
     def peers(self, slot: Slot) -> list[Slot]:
         """The ready workers, `slot` perhaps among them, that could have taken its models."""
-        return next((group.takers() for group in self._groups() if slot in group.slots), [])
+        group = self._group_of(slot)
+        return group.takers() if group else []
 
     def lent_of(self, artifact: Path) -> list[Path]:
         """What workers have of an artifact that leaves the disk: the caller's to remove."""
@@ -214,11 +224,6 @@ class Pool:
 
     def _processes(self) -> list[WorkerProcess]:
         return [slot.process for slot in self._slots if slot.process is not None]
-
-    async def _let_in(self, residency: Residency, tenant: str, left_seconds: float) -> None:
-        residency.slot.dispatch()  # what may go need not be refused for
-        queues, is_paced = [each.queue for each in self._slots], tenant == self._pacer.tenant
-        await let_in(self._config, queues, residency, tenant, left_seconds, is_paced=is_paced)
 
     async def _load(self, wanted: LoadRequest) -> tuple[Residency, Loaded] | CallFailed:
         environment = wanted.environment
@@ -233,6 +238,9 @@ class Pool:
                 slot.assigned_bytes -= wanted.size_bytes
         finally:
             group.loading -= 1
+
+    def _group_of(self, slot: Slot) -> Group | None:
+        return next((group for group in self._groups() if slot in group.slots), None)
 
     def _groups(self) -> list[Group]:
         return [self._base, *self._others.values()]

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from mme.usage.account import Account
     from mme.workers.environments import Environment
     from mme.workers.process import WorkerProcess
-    from mme.workers.protocol import Loaded
     from mme.workers.slot import Slot
 
 
@@ -111,19 +110,6 @@ class LoadedModel(Struct, frozen=True, kw_only=True):
     signature: Signature | None = None
     peak_bytes: int = 0  # private, at most, while it was loaded
     file_bytes: int = 0  # of its own files, mapped: page cache, nobody's alone
-
-    @classmethod
-    def of(cls, residency: Residency, answer: Loaded) -> LoadedModel:
-        """As its worker has told."""
-        return cls(
-            residency=residency,
-            resident_bytes=answer.resident_bytes,
-            load_seconds=answer.seconds,
-            framework=answer.framework,
-            signature=shared(answer.signature),
-            peak_bytes=answer.peak_bytes,
-            file_bytes=answer.file_bytes,
-        )
 
 
 @functools.lru_cache

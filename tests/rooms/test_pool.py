@@ -6,7 +6,6 @@ import asyncio
 import os
 import signal
 import sys
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -16,22 +15,18 @@ import pytest
 from mme.config import WorkerConfig
 from mme.errors import LoadFailed, Overloaded, WorkerLost
 from mme.metrics import Metrics
-from mme.workers.pacing import Pacer
 from mme.workers.pool import LoadedModel, LoadRequest, Pool
 from mme.workers.process import WorkerStartError
 from mme.workers.protocol import Answered, Ask, Faulted
 from mme.workers.spec import worker_environment
 from tests.eventually import eventually
 from tests.models import CSV, booster, spinner
-from tests.pacers import flood, watchful
 
 SPIN = b"[[1000000000.0]]"  # longer than any test
 
 
 @asynccontextmanager
-async def running_pool(
-    workers: int = 1, pacer: Pacer | None = None, **settings: object
-) -> AsyncIterator[Pool]:
+async def running_pool(workers: int = 1, **settings: object) -> AsyncIterator[Pool]:
     lost: list[str] = []
     pool = Pool(
         WorkerConfig(**{"heartbeat_seconds": 0.1, **settings}),
@@ -39,7 +34,6 @@ async def running_pool(
         threads=1,
         metrics=Metrics("e", "v"),
         on_lost=lambda residencies, running, cause: lost.append(cause),
-        pacer=pacer,
     )
     await pool.start()
     try:
@@ -227,28 +221,6 @@ async def test_a_full_queue_refuses_instead_of_growing(tmp_path):
         await running(pool)
         with pytest.raises(Overloaded):
             await pool.predict(spin.residency, Ask(SPIN, "application/json"))
-        os.kill(worker_pid(pool), signal.SIGKILL)
-        await asyncio.wait(tasks)
-        assert {type(task.exception()) for task in tasks} == {WorkerLost}
-
-
-async def test_who_is_paced_is_refused_no_faster_than_it_is_told_to_ask_again(tmp_path):
-    pacer = watchful()
-    async with running_pool(pacer=pacer, queue_per_model=2, batch_requests=1) as pool:
-        spin = await load_spinner(pool, tmp_path)
-        ask = Ask(SPIN, "application/json")
-        tasks = [asyncio.create_task(pool.predict(spin.residency, ask)) for _ in range(4)]
-        await running(pool)
-        flood(pacer, spin.residency.tenant, time.monotonic())
-        began = time.monotonic()
-        with pytest.raises(Overloaded):
-            await pool.predict(spin.residency, ask)
-        assert time.monotonic() - began >= 0.99
-        leaving = asyncio.create_task(pool.predict(spin.residency, ask))
-        await asyncio.sleep(0)
-        leaving.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await leaving
         os.kill(worker_pid(pool), signal.SIGKILL)
         await asyncio.wait(tasks)
         assert {type(task.exception()) for task in tasks} == {WorkerLost}

@@ -9,7 +9,6 @@ from mme.workers.batch import Batch, Ticket
 from mme.workers.pacing import Pacer
 from mme.workers.protocol import Ask
 from mme.workers.queues import WorkerQueue
-from tests.pacers import flood, watchful
 
 
 def ticket(model: str, body: bytes = b"x") -> Ticket:
@@ -246,8 +245,13 @@ async def test_what_is_too_late_or_unwanted_is_not_started():
 
 def queue_with_a_flood() -> tuple[WorkerQueue, float]:
     """A queue whose tenant `flood` is paced from now on, and now."""
-    pacer = watchful()
-    now = flood(pacer, "flood", 0.0)
+    now = 0.0
+    pacer = Pacer({}, busy_limit=0.5, wanted_seconds=lambda: now)  # no moment without
+    while pacer.tenant is None:
+        now += 0.01
+        pacer.took("flood", 40, now)
+        for number in range(20):
+            pacer.took(f"quiet {number}", 1, now)
     return WorkerQueue(64, 1000, pacer), now
 
 

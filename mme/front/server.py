@@ -19,7 +19,7 @@ import structlog
 
 from mme import logs
 from mme.config import LogConfig, ServerConfig
-from mme.errors import Draining, InvalidRequest, MmeError
+from mme.errors import Draining, InvalidRequest, MmeError, Overloaded
 from mme.front.access import Action
 from mme.front.bodies import Bodies
 from mme.front.connection import Answering, Connections
@@ -30,6 +30,7 @@ from mme.front.fronts import Fronts
 from mme.front.gate import Gate
 from mme.front.listen import Listener
 from mme.front.record import CLIENT_GONE_STATUS, Recorder
+from mme.front.refusals import Refusals
 from mme.front.routes import NoMatch, Route, RouteTable
 from mme.front.runtime_errors import clean
 from mme.front.tls import Tls
@@ -93,6 +94,7 @@ class Front:
         self._emptied = asyncio.Event()
         self._draining = self._failing = False
         self._is_guarded = self._gate is not None  # not everyone gets in
+        self._refusals = Refusals()
 
     async def start(self) -> None:
         """Listens; whether it is ready is the service's to say.
@@ -206,7 +208,11 @@ class Front:
         try:
             if self._is_guarded:
                 await self._admit(route, exchange)
-            answer = await route.answer(exchange)
+            try:
+                answer = await route.answer(exchange)
+            except Overloaded:
+                await asyncio.sleep(self._refusals.wait_seconds(self._clock()))
+                raise
         except asyncio.CancelledError as gone:
             if not exchange.given_up or request.client.task.uncancel():
                 self._recorder.answered(route, CLIENT_GONE_STATUS, exchange, gone)
@@ -214,16 +220,18 @@ class Front:
             failure = Draining("The server shut down before the request was answered.")
             answer = route.refuse(failure, exchange)
         except Exception as error:  # noqa: BLE001 - the door: a client gets an answer, whatever broke
-            failure = error
-            if not isinstance(error, MmeError):
-                self._recorder.internal_error(exchange, error)
-            answer = route.refuse(error, exchange)
+            failure, answer = error, self._refusal(route, exchange, error)
         finally:
             self._leave(exchange)
         self._respond(request, answer)
         self._recorder.answered(route, answer.status, exchange, failure)
         if answer.pieces is not None:
             await self._send_pieces(exchange, answer.pieces)
+
+    def _refusal(self, route: Route, exchange: Exchange, error: Exception) -> Answer:
+        if not isinstance(error, MmeError):
+            self._recorder.internal_error(exchange, error)
+        return route.refuse(error, exchange)
 
     def _leave(self, exchange: Exchange) -> None:
         self._in_flight.discard(exchange)

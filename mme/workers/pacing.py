@@ -23,8 +23,8 @@ _COUNTED_SECONDS: Final = 2 * _JUDGED_SECONDS  # in all, so far back as it count
 _FREE_SECONDS: Final = 1.0  # without anything held back, and it is no flood any more
 _FORGOTTEN: Final = 0.01  # of a request: who had that much
 _TICK_SECONDS: Final = 0.05  # between two looks at how busy the loop is
-_FRESH_SECONDS: Final = 0.25  # what a look saw further back says nothing of now
-_LEARNT: Final = 0.3  # of what is thought, by each look
+_FRESH_SECONDS: Final = 1.0  # what was counted further back says nothing of now
+_LEARNT_SECONDS: Final = 0.15  # after which all of what is thought is new
 _SLOWER, _FASTER = 0.7, 1.1  # the rate at a look, by the one before
 
 
@@ -89,11 +89,11 @@ class Pacer:
 
     def _look(self, now: float) -> None:
         seconds, wanted = now - self._looked_at, self._wanted_seconds()
+        learnt = min(1.0, seconds / _LEARNT_SECONDS)
+        self._busy += learnt * ((wanted - self._wanted) / seconds - self._busy)
         if seconds > _FRESH_SECONDS:
-            self._busy, self._counts, self._judge_at = 0.0, {}, now + _JUDGED_SECONDS
+            self._counts, self._judge_at = {}, now + _JUDGED_SECONDS
             self._pace(None, now)
-        else:
-            self._busy += _LEARNT * ((wanted - self._wanted) / seconds - self._busy)
         self._looked_at, self._wanted, self._look_at = now, wanted, now + _TICK_SECONDS
         if self.tenant is not None:
             change = (self._limit / max(self._busy, 0.01)) ** 0.5

@@ -11,8 +11,9 @@ from __future__ import annotations
 import struct
 from collections.abc import Collection, Hashable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
-from typing import Any, Final, NamedTuple, TypeAlias
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,7 +34,8 @@ _MARKS = {dtype: mark for mark, (_, dtype) in NUMBERS.items()}
 _LONG = struct.Struct(">q")
 _NONE = _LONG.pack(0)
 _read_long = _LONG.unpack_from
-_PATTERNS_KEPT, _LAYOUTS_KEPT = 8, 512
+_NUMBER_MARKS = frozenset(bytes((mark,)) for mark in NUMBERS)
+_PATTERNS_KEPT, _LAYOUTS_KEPT, _VALUES_KEPT = 8, 512, 4096
 _known: dict[Hashable, Pattern] = {}
 
 
@@ -50,41 +52,20 @@ class Alike:
     values: dict[str, list[Any]]  # a number or a text an object
 
 
-class _Array(NamedTuple):
-    key: str
-    before: bytes  # its mark, and what is between it and what was before it
-    dtype: np.dtype[Any]
-
-
-class _Value(NamedTuple):
-    """A number or a text, of a size that nobody knows before."""
+class _Field(NamedTuple):
+    """A value of its own in each object; what they have in common stands between the fields."""
 
     key: str
-    before: bytes
+    before: bytes  # what is between it and what was before it
+    dtype: np.dtype[Any] | None  # of an array; None: a number or a text
     is_text: bool
 
 
-@dataclass(slots=True)
-class _Stretch:
-    """Arrays one behind another, and the values behind them."""
-
-    arrays: list[_Array] = field(default_factory=list)
-    values: list[_Value] = field(default_factory=list)
-    after: bytes = b""  # the last value; or the arrays, without one
-    # What was last behind arrays of a length, and its values: mostly the same the next time.
-    behind: dict[int, tuple[bytes, list[Any]]] = field(default_factory=dict)
-
-
 class _Layout(NamedTuple):
-    """Where the arrays of a stretch are if they are of one length: read in one call."""
+    """Where the fields of an object are, whose arrays are of one length: read in one call."""
 
-    form: struct.Struct  # what stands before an array, and the array, by turns; what is behind
+    form: struct.Struct  # what stands before a field, and the field, by turns; what is behind
     before: tuple[bytes, ...]
-    is_number: bool  # that one value is behind it, and nothing more
-
-
-# The arrays and the values of a stretch, an object each.
-_Read: TypeAlias = "tuple[_Stretch, list[tuple[bytes, ...]], list[list[Any]]]"
 
 
 class Pattern:
@@ -101,27 +82,24 @@ class Pattern:
     def __init__(self, like: Mapping[str, Any], wanted: Collection[str]) -> None:
         self.wanted = wanted
         self._keys: set[str] = set()
-        self._stretches = [_Stretch()]
+        self._fields: list[_Field] = []
         self._length: int | None = None  # of the first array, and so of all that are not empty
         self._before = b"{"
         self._add(like)
-        self._stretches[-1].after = self._before
-        if not self._stretches[0].arrays:
+        if self._length is None or self._fields[0].dtype is None:
             raise Differs
+        # By the arrays' length. Values are mostly as long as those of an earlier object like that.
         self._layouts: dict[int, list[_Layout]] = {}
 
     @property
     def head(self) -> bytes:
         """What objects begin with."""
-        return self._stretches[0].arrays[0].before
+        return self._fields[0].before
 
     @property
     def signature(self) -> Hashable:
         """All that there is to a pattern."""
-        return tuple(
-            (tuple(stretch.arrays), tuple(stretch.values), stretch.after)
-            for stretch in self._stretches
-        )
+        return (*self._fields, self._before)
 
     def read(self, data: bytes, at: int, count: int) -> tuple[Alike, int]:
         """Reads `count` objects, the first one's mark at `at`: them, and where they end.
@@ -129,73 +107,56 @@ class Pattern:
         Raises:
             Differs: one of them is not like the pattern, or cut short.
         """
-        first = len(self.head)
+        first, layouts = len(self.head), self._layouts
         lengths: list[int] = []
-        reads: list[_Read] = [(stretch, [], []) for stretch in self._stretches]
+        found: list[tuple[bytes, ...]] = []
         try:
             for _ in range(count):
                 length = _read_long(data, at + first)[0]
-                layouts = self._layouts.get(length) or self._lay_out(length)
+                for form, before in layouts.get(length, ()):
+                    pieces = form.unpack_from(data, at)
+                    if pieces[::2] == before:
+                        break
+                else:
+                    form = self._lay_out(data, at, length).form
+                    pieces = form.unpack_from(data, at)
                 lengths.append(length)
-                for (stretch, arrays, values), (form, before, is_number) in zip(
-                    reads, layouts, strict=True
-                ):
-                    found = form.unpack_from(data, at)
-                    if found[::2] != before:
-                        raise Differs
-                    arrays.append(found[1::2])
-                    at += form.size
-                    if is_number:  # another one each object
-                        value, at = _number(data, at)
-                        values.append([value])
-                        continue
-                    known = stretch.behind.get(length)
-                    if known is None or not data.startswith(known[0], at):
-                        known = stretch.behind[length] = _read_behind(data, at, stretch)
-                    at += len(known[0])
-                    values.append(known[1])
+                found.append(pieces[1::2])
+                at += form.size
         except struct.error as exc:
             raise Differs from exc
-        return self._join(lengths, reads), at
+        return self._join(lengths, found), at
 
-    def _lay_out(self, length: int) -> list[_Layout]:
-        if length < 0:
-            raise Differs
-        if len(self._layouts) > _LAYOUTS_KEPT:
+    def _lay_out(self, data: bytes, at: int, length: int) -> _Layout:
+        """Of the object at `at`, which is compared with the pattern. Raises Differs."""
+        if sum(map(len, self._layouts.values())) > _LAYOUTS_KEPT:
             self._layouts.clear()
-            for stretch in self._stretches:
-                stretch.behind.clear()
-        counted, layouts = _LONG.pack(length), []
-        for stretch in self._stretches:
-            values = stretch.values
-            end = values[0].before if values else stretch.after
-            is_number = len(values) == 1 and not values[0].is_text and not stretch.after
-            form = "".join(
-                f"{len(before) + len(counted)}s"
-                + (
-                    f"{length * dtype.itemsize}s"
-                    if key in self.wanted
-                    else f"0s{length * dtype.itemsize}x"
-                )
-                for key, before, dtype in stretch.arrays
-            )
-            pieces = *(before + counted for _, before, _ in stretch.arrays), end
-            layouts.append(_Layout(struct.Struct(f"{form}{len(end)}s"), pieces, is_number))
-        self._layouts[length] = layouts
-        return layouts
+        counted, form, pieces = _LONG.pack(length), "", []
+        for key, before, dtype, is_text in self._fields:
+            expected = before if dtype is None else before + counted
+            at = _passed(data, at, expected)
+            pieces.append(expected)
+            size = _size(data, at, is_text=is_text) if dtype is None else length * dtype.itemsize
+            is_read = dtype is None or key in self.wanted
+            form += f"{len(expected)}s" + (f"{size}s" if is_read else f"0s{size}x")
+            at += size
+        _passed(data, at, self._before)
+        pieces.append(self._before)
+        layout = _Layout(struct.Struct(f"{form}{len(self._before)}s"), tuple(pieces))
+        self._layouts.setdefault(length, []).append(layout)
+        return layout
 
-    def _join(self, lengths: list[int], reads: list[_Read]) -> Alike:
+    def _join(self, lengths: list[int], found: list[tuple[bytes, ...]]) -> Alike:
         columns: dict[str, NDArray[Any]] = {}
         values: dict[str, list[Any]] = {}
-        for stretch, parts, rows in reads:
-            for (key, _, dtype), column in zip(
-                stretch.arrays, zip(*parts, strict=True), strict=True
-            ):
-                if key in self.wanted:
-                    found = np.frombuffer(b"".join(column), dtype)
-                    columns[key] = found.astype(dtype.newbyteorder("="))
-            names = (value.key for value in stretch.values)
-            values.update(zip(names, map(list, zip(*rows, strict=True)), strict=True))
+        for (key, _, dtype, is_text), column in zip(
+            self._fields, zip(*found, strict=True), strict=True
+        ):
+            if dtype is None:
+                values[key] = list(map(_text if is_text else _number, column))
+            elif key in self.wanted:
+                joined = np.frombuffer(b"".join(column), dtype)
+                columns[key] = joined.astype(dtype.newbyteorder("="))
         return Alike(lengths=lengths, columns=columns, values=values)
 
     def _add(self, members: Mapping[str, Any]) -> None:
@@ -212,7 +173,9 @@ class Pattern:
             elif isinstance(value, np.ndarray):
                 self._add_array(key, value)
             elif type(value) in {int, float, str}:
-                self._add_value(key, is_text=type(value) is str)
+                is_text = type(value) is str
+                self._before += b"S" if is_text else b""
+                self._put(key, None, is_text=is_text)
             else:
                 raise Differs
         self._before += b"}"
@@ -226,14 +189,10 @@ class Pattern:
             return
         if len(value) != self._length:
             raise Differs
-        if self._stretches[-1].values:
-            self._stretches.append(_Stretch())
-        self._stretches[-1].arrays.append(_Array(key, self._before, value.dtype))
-        self._before = b""
+        self._put(key, value.dtype)
 
-    def _add_value(self, key: str, *, is_text: bool) -> None:
-        before = self._before + (b"S" if is_text else b"")
-        self._stretches[-1].values.append(_Value(key, before, is_text))
+    def _put(self, key: str, dtype: np.dtype[Any] | None, *, is_text: bool = False) -> None:
+        self._fields.append(_Field(key, self._before, dtype, is_text))
         self._before = b""
 
 
@@ -256,37 +215,33 @@ def read_known(
     return None
 
 
-def _read_behind(data: bytes, at: int, stretch: _Stretch) -> tuple[bytes, list[Any]]:
-    """The values of a stretch; `at` is behind what stands before the first one."""
-    start, values = at, []
-    for place, (_, before, is_text) in enumerate(stretch.values):
-        if place:
-            at = _passed(data, at, before)
-        value, at = (_text if is_text else _number)(data, at)
-        values.append(value)
-    if stretch.values:
-        at = _passed(data, at, stretch.after)
-    return data[start:at], values
-
-
 def _passed(data: bytes, at: int, expected: bytes) -> int:
     if not data.startswith(expected, at):
         raise Differs
     return at + len(expected)
 
 
-def _text(data: bytes, at: int) -> tuple[str, int]:
-    if data[at : at + 1] != b"L" or len(data) - at <= _LONG.size:
+def _size(data: bytes, at: int, *, is_text: bool) -> int:
+    """How many bytes a value takes, with its mark or its length. Raises Differs, struct.error."""
+    if is_text:
+        size: int = 1 + _LONG.size + _read_long(data, at + 1)[0]
+    else:
+        size = 1 + NUMBERS[data[at]][0].size if data[at : at + 1] in _NUMBER_MARKS else 0
+    if not 0 < size <= len(data) - at:
         raise Differs
-    start = at + 1 + _LONG.size
-    stop = start + _read_long(data, at + 1)[0]
-    if not start <= stop <= len(data):
-        raise Differs
-    return data[start:stop].decode(), stop
+    return size
 
 
-def _number(data: bytes, at: int) -> tuple[Any, int]:
-    layout, _ = NUMBERS.get(data[at], (None, None)) if at < len(data) else (None, None)
-    if layout is None or (stop := at + 1 + layout.size) > len(data):
+@lru_cache(maxsize=_VALUES_KEPT)
+def _text(field: bytes) -> str:
+    if field[:1] != b"L" or _read_long(field, 1)[0] != len(field) - 1 - _LONG.size:
         raise Differs
-    return layout.unpack_from(data, at + 1)[0], stop
+    return field[1 + _LONG.size :].decode()
+
+
+@lru_cache(maxsize=_VALUES_KEPT)
+def _number(field: bytes) -> Any:  # noqa: ANN401 - int or float
+    layout, _ = NUMBERS.get(field[0], (None, None))
+    if layout is None or layout.size != len(field) - 1:
+        raise Differs
+    return layout.unpack_from(field, 1)[0]

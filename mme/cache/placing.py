@@ -8,19 +8,23 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Mapping
 from itertools import count
 from weakref import WeakValueDictionary
+
+from msgspec.structs import replace
 
 from mme.cache.churn import Churn
 from mme.cache.entry import Entry
 from mme.cache.quota import Quota
 from mme.cache.residents import Residents
-from mme.cache.sizes import SizeEstimates, likeness, likeness_of_few
+from mme.cache.sizes import SizeEstimates, likeness, likeness_of_files
 from mme.domain import ModelKey
 from mme.errors import WorkerLost
 from mme.store.base import Artifact
 from mme.tracing import stage
 from mme.workers.environments import Environment, Environments
+from mme.workers.few_files import few_files
 from mme.workers.pool import LoadedModel, LoadRequest, Pool
 from mme.workers.slot import Slot
 
@@ -69,18 +73,21 @@ class Placing:
             ModelError: it can't be loaded; WorkerLost when two workers ended at it.
         Cancellation: nothing is left behind.
         """
-        environment = await self._environments.obtain(artifact.directory, self._pool.environments)
-        like: str | None = ""
-        if not self._sizes.is_known(artifact.version):
-            like = likeness_of_few(artifact.directory)
-        if like is None:
-            like = await asyncio.to_thread(likeness, artifact.directory)
-        gate = self._gate(environment)
+        files, environment = few_files(artifact.directory), None
+        if files is None:  # else it asks for none
+            at, in_use = artifact.directory, self._pool.environments
+            environment = await self._environments.obtain(at, in_use)
+        like, gate = await self._like(artifact, files), self._gate(environment)
+        request = LoadRequest(
+            model="", name=artifact.version.key, content=artifact.version.digest, tenant=tenant,
+            directory=str(artifact.directory), files=None if files is None else tuple(files),
+            size_bytes=0, environment=environment, avoid=avoid,
+        )  # fmt: skip
         worker_losses = 0
         while True:
             try:
                 async with gate:
-                    loaded = await self._attempt(artifact, tenant, environment, avoid, like)
+                    loaded = await self._attempt(artifact, like, request)
             except WorkerLost as lost:
                 worker_losses += lost.started
                 if worker_losses > 1:  # the first may have been a neighbour's doing
@@ -103,10 +110,8 @@ class Placing:
     async def _attempt(
         self,
         artifact: Artifact,
-        tenant: str,
-        environment: Environment | None,
-        avoid: tuple[Slot, ...],
         like: str,
+        request: LoadRequest,
     ) -> LoadedModel | None:
         """None where it took more than it had reserved and than can be had without waiting."""
         version, residents = artifact.version, self._residents
@@ -115,13 +120,9 @@ class Placing:
             version, artifact.unpacked_bytes, residents.ledger.budget_bytes, like
         )
         self._refuse_churn(version.key, wanted_bytes)
-        request = LoadRequest(
-            model=copy_id, name=version.key, content=version.digest, tenant=tenant,
-            directory=str(artifact.directory), size_bytes=wanted_bytes,
-            environment=environment, avoid=avoid,
-        )  # fmt: skip
-        with self._quota.loading(tenant, wanted_bytes):
-            await self._quota.make_room(tenant, wanted_bytes)
+        request = replace(request, model=copy_id, size_bytes=wanted_bytes)
+        with self._quota.loading(request.tenant, wanted_bytes):
+            await self._quota.make_room(request.tenant, wanted_bytes)
             with stage("make room"):
                 await residents.reserve(copy_id, version.key, wanted_bytes)
             try:
@@ -136,6 +137,14 @@ class Placing:
                 raise
             residents.release(copy_id)
             return None
+
+    async def _like(self, artifact: Artifact, files: Mapping[str, int] | None) -> str:
+        """What is to be known of it; nothing where its size is."""
+        if self._sizes.is_known(artifact.version):
+            return ""
+        if files is None:
+            return await asyncio.to_thread(likeness, artifact.directory)
+        return likeness_of_files(files)
 
     def _learn(self, artifact: Artifact, loaded: LoadedModel, like: str) -> None:
         self._sizes.learn(

@@ -8,8 +8,7 @@ moment. Which framework will load an artifact is learned from the name of its la
 
 from __future__ import annotations
 
-import os
-from itertools import islice
+from collections.abc import Mapping
 from pathlib import Path, PurePath
 
 from mme.domain import ArtifactVersion
@@ -20,7 +19,6 @@ _MARGIN = 1.2
 _KNOWN_MARGIN = 1.02  # two measurements of one model differ a little
 _FLOOR_BYTES = 64 * 1024
 _LEARNED_LIMIT = 100_000
-_FEW = 16
 _ANY = ""  # in place of a framework's name: all of them
 
 
@@ -31,13 +29,9 @@ def likeness(directory: Path) -> str:
     return largest.suffix or largest.name
 
 
-def likeness_of_few(directory: Path) -> str | None:
-    """As `likeness`, in a moment; None where that can't be: it is more than a few files."""
-    with os.scandir(directory) as found:
-        entries = list(islice(found, _FEW + 1))
-    if not 0 < len(entries) <= _FEW or not all(entry.is_file() for entry in entries):
-        return None
-    largest = PurePath(max(entries, key=lambda entry: entry.stat().st_size).name)
+def likeness_of_files(sizes: Mapping[str, int]) -> str:
+    """As `likeness`, of files whose sizes are known, by their names."""
+    largest = PurePath(max(sizes, key=sizes.__getitem__))
     return largest.suffix or largest.name
 
 

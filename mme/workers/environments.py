@@ -25,7 +25,7 @@ from uv import find_uv_bin
 
 from mme.config import EnvironmentConfig
 from mme.errors import DiskUnavailable, LoadFailed
-from mme.workers.requirements import Requirements, find_requirements, may_ask
+from mme.workers.requirements import Requirements, find_requirements
 from mme.workers.wording import without_paths
 
 _log = structlog.get_logger()
@@ -104,7 +104,7 @@ class Environments:
         if path in self._plain:
             return None
         try:
-            wanted = await asyncio.to_thread(find_requirements, artifact) if may_ask(path) else None
+            wanted = await asyncio.to_thread(find_requirements, artifact)
         except (ValueError, OSError) as error:
             reason = error.strerror if isinstance(error, OSError) else error  # it holds a path
             raise LoadFailed(f"The model's requirements can't be read: {reason}.") from error

@@ -30,9 +30,10 @@ class Lending:
             DiskUnavailable: they could not be put there.
         Cancellation: what has begun goes on; to be taken back, as after any other error.
         """
-        model, directory = wanted.model, wanted.directory
+        model, directory, lent = wanted.model, wanted.directory, None
         try:
-            lent = self._scratch.lend_few(model, directory)
+            if wanted.files is not None:
+                lent = self._scratch.lend_few(model, directory, wanted.files)
             if self._scratch.is_low:
                 asyncio.get_running_loop().run_in_executor(None, self._scratch.stock)
             if lent is not None:

@@ -8,7 +8,6 @@ archive's own, shared with nobody.
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 import sys
 import sysconfig
@@ -31,12 +30,6 @@ class Requirements:
     path: Path
     digest: str
     lines: tuple[str, ...]  # what is asked for, without comments; for people
-
-
-def may_ask(directory: str) -> bool:
-    """Whether an artifact can ask for anything: not without a directory in it. In a moment."""
-    with os.scandir(directory) as entries:
-        return any(entry.is_dir() for entry in entries)
 
 
 def find_requirements(directory: Path) -> Requirements | None:

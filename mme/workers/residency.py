@@ -93,6 +93,7 @@ class LoadRequest(Struct, frozen=True, kw_only=True):
     model: str  # an opaque id, unique to this copy of the artifact's content
     name: str  # for the log
     directory: str  # the extracted artifact
+    files: tuple[str, ...] | None = None  # all that is in it, where it is a few plain files
     size_bytes: int  # reserved for it; counts for placement while it loads
     content: str = ""  # what is of one content takes the same memory each time; "": nobody knows
     tenant: str = ""  # for whom; its model's requests are that tenant's, unless an API key's are

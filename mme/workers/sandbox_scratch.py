@@ -21,12 +21,10 @@ import threading
 import uuid
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 
 _UNLINKABLE = (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP, errno.ENOSYS)
 _PREFIX = "mme-worker-"
-_FEW = 16  # files
 _EMPTY_KEPT = 64
 _EMPTY_LOW, _EMPTY_STOCKED = 8, 24  # directories
 
@@ -97,13 +95,11 @@ class Scratch:
             shutil.copytree(artifact, lent, copy_function=_link)
         return lent
 
-    def lend_few(self, model: str, artifact: str) -> str | None:
-        """As `lend`, at once; None where that can't be: it is in use, or more than a few files."""
+    def lend_few(self, model: str, artifact: str, files: tuple[str, ...]) -> str | None:
+        """As `lend` of what is a few files, at once; None where that can't be: it is in use."""
         if not self._turn.acquire(blocking=False):
             return None
         try:
-            if (files := _few_files(artifact)) is None:
-                return None
             lent = self._begin(model, artifact, files)
             try:
                 self._make(lent)
@@ -193,17 +189,6 @@ class Scratch:
             if self._lock is not None:
                 os.close(self._lock)
                 self._lock = None
-
-
-def _few_files(directory: str) -> tuple[str, ...] | None:
-    """What is in it; None where that is nothing, much, or not all of it plain files."""
-    with os.scandir(directory) as found:
-        entries = list(islice(found, _FEW + 1))
-    if not 0 < len(entries) <= _FEW or not all(
-        entry.is_file(follow_symlinks=False) for entry in entries
-    ):
-        return None
-    return tuple(entry.name for entry in entries)
 
 
 def _link(source: str, target: str) -> None:

@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 
 from mme.cache.failures import Failures
 from mme.cache.pressure import MemoryReading, budget_now, read_memory, reserve
-from mme.cache.sizes import SizeEstimates, likeness, likeness_of_few
+from mme.cache.sizes import SizeEstimates, likeness, likeness_of_files
 from mme.domain import ArtifactVersion, ModelKey
 from mme.errors import LoadFailed
 from mme.workers.cores import allowed_cores
+from mme.workers.few_files import few_files
 
 KEY = ModelKey("m.tar.gz")
 BROKEN = LoadFailed("broken")
@@ -111,20 +112,14 @@ def test_artifacts_are_alike_by_their_largest_file(tmp_path: Path):
 
 
 def test_a_few_files_are_alike_in_the_same_way(tmp_path: Path):
-    assert likeness_of_few(tmp_path) is None  # there is nothing to tell by
-    (tmp_path / "notes.txt").write_bytes(bytes(10))
-    assert likeness_of_few(tmp_path) == likeness(tmp_path) == ".txt"
-    (tmp_path / "xgboost-model").write_bytes(bytes(100))
-    assert likeness_of_few(tmp_path) == likeness(tmp_path) == "xgboost-model"
-    (tmp_path / "code").mkdir()
-    assert likeness_of_few(tmp_path) is None
-
-
-def test_what_many_files_are_like_takes_longer_than_a_moment(tmp_path: Path):
-    for number in range(17):
-        (tmp_path / f"{number}.bin").touch()
-    assert likeness_of_few(tmp_path) is None
-    assert likeness(tmp_path) == ".bin"
+    for name, size_bytes, like in (
+        ("notes.txt", 10, ".txt"),
+        ("xgboost-model", 100, "xgboost-model"),
+    ):
+        (tmp_path / name).write_bytes(bytes(size_bytes))
+        files = few_files(tmp_path)
+        assert files is not None
+        assert likeness_of_files(files) == likeness(tmp_path) == like
 
 
 @given(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from mme.workers.requirements import find_requirements, may_ask
+from mme.workers.few_files import few_files
+from mme.workers.requirements import find_requirements
 
 
 def written(root, text, **others):
@@ -55,10 +56,11 @@ def test_an_archive_without_the_file_has_none(tmp_path):
 
 def test_an_archive_without_directories_can_not_ask(tmp_path):
     (tmp_path / "requirements.txt").write_text("six==1.16.0")  # not where it counts
-    assert not may_ask(str(tmp_path))
+    assert few_files(tmp_path) is not None  # where nobody looks for any
     assert find_requirements(tmp_path) is None
     written(tmp_path, "six==1.16.0")
-    assert may_ask(str(tmp_path))
+    assert few_files(tmp_path) is None
+    assert find_requirements(tmp_path) is not None
 
 
 def test_a_folder_packed_whole_is_looked_into(tmp_path):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from mme.workers.few_files import few_files
 from mme.workers.sandbox_scratch import Scratch, ScratchDeleted
 
 
@@ -26,8 +27,12 @@ def artifact(tmp_path: Path) -> Path:
     return tmp_path / "artifact"
 
 
+def names(artifact: Path) -> tuple[str, ...]:
+    return tuple(few_files(artifact) or ())
+
+
 def lend_few(scratch: Scratch, model: str, artifact: Path) -> Path:
-    lent = scratch.lend_few(model, str(artifact))
+    lent = scratch.lend_few(model, str(artifact), names(artifact))
     assert lent is not None
     return Path(lent)
 
@@ -68,7 +73,7 @@ def test_what_is_not_just_a_few_files_takes_a_thread(
             (artifact / "other").symlink_to("model")
         case "nothing":
             (artifact / "model").unlink()
-    assert scratch.lend_few("m", str(artifact)) is None
+    assert few_files(artifact) is None
     lent = Path(scratch.lend("m", str(artifact)))
     assert {file.name for file in lent.iterdir()} == {file.name for file in artifact.iterdir()}
     assert not scratch.take_back_few("m")
@@ -83,7 +88,7 @@ def test_nobody_waits_for_a_thread_that_lends(
     tried: list[object] = []
 
     def meanwhile(source: str, target: str) -> None:
-        tried.append(scratch.lend_few("o", str(artifact)))
+        tried.append(scratch.lend_few("o", str(artifact), names(artifact)))
         tried.append(scratch.take_back_few("m"))
         os.link(source, target)
 
@@ -117,13 +122,13 @@ def test_nothing_is_lent_to_a_worker_whose_directory_was_deleted(
 ) -> None:
     shutil.rmtree(scratch.models)
     with pytest.raises(ScratchDeleted):
-        scratch.lend_few("m", str(artifact))
+        scratch.lend_few("m", str(artifact), names(artifact))
 
 
 def test_nothing_is_lent_once_it_was_removed(scratch: Scratch, artifact: Path) -> None:
     scratch.remove()
     with pytest.raises(FileNotFoundError):
-        scratch.lend_few("m", str(artifact))
+        scratch.lend_few("m", str(artifact), names(artifact))
     assert scratch.lent_of(artifact) == []
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
 from fnmatch import filter as fnfilter
 from importlib import import_module
@@ -118,8 +119,10 @@ def find_loader(directory: Path) -> Found:
     Raises:
         LoadRefused: nothing here is recognised; lists what was found and what would be accepted.
     """
-    if _is_flat(directory):
-        return find_framework(directory)
+    with os.scandir(directory) as found:
+        entries = list(found)
+    if _is_flat(entries):
+        return _find(directory, [entry.name for entry in entries if entry.is_file()])
     directory = directory.resolve()
     inner = _root(directory)
     roots = (directory,) if inner is directory else (directory, inner.resolve())
@@ -134,7 +137,11 @@ def find_loader(directory: Path) -> Found:
 
 def find_framework(root: Path) -> Found:
     """Looks for the loader of what lies in `root` besides a script. Raises LoadRefused."""
-    kinds = {path.name: sniff(path) for path in _visible(root) if path.is_file()}
+    return _find(root, [path.name for path in _visible(root) if path.is_file()])
+
+
+def _find(root: Path, files: Iterable[str]) -> Found:
+    kinds = {name: sniff(root / name) for name in sorted(files) if not _is_hidden(name)}
     for look in (_by_contents, _by_name, _by_place):
         for row in ROWS:
             if took_for := look(row, root, kinds):
@@ -179,10 +186,9 @@ def _found(row: Row, root: Path, took_for: str) -> Found:
     return Found(loader=loader_by_name(row.framework), root=root, took_for=took_for)
 
 
-def _is_flat(directory: Path) -> bool:
+def _is_flat(entries: Iterable[os.DirEntry[str]]) -> bool:
     """Whether a script, or another root, would have to lie in a folder that is not there."""
-    with os.scandir(directory) as entries:
-        return SUBMIT_DIRECTORY not in os.environ and not any(entry.is_dir() for entry in entries)
+    return SUBMIT_DIRECTORY not in os.environ and not any(entry.is_dir() for entry in entries)
 
 
 def _root(directory: Path) -> Path:
@@ -191,9 +197,13 @@ def _root(directory: Path) -> Path:
 
 
 def _visible(directory: Path) -> list[Path]:
-    """Entries but dot-files and what macOS adds to archives."""
-    names = (name for name in os.listdir(directory) if name[0] != "." and name != "__MACOSX")  # noqa: PTH208 - at every load
+    names = (name for name in os.listdir(directory) if not _is_hidden(name))  # noqa: PTH208 - at every load
     return [directory / name for name in sorted(names)]
+
+
+def _is_hidden(name: str) -> bool:
+    """Says so of dot-files and of what macOS adds to archives."""
+    return name[0] == "." or name == "__MACOSX"
 
 
 def _listing(root: Path, kinds: dict[str, str]) -> str:

@@ -48,7 +48,7 @@ class _Decompressor(Protocol):
 
 def first_bytes(path: Path) -> bytes:
     """The head of a file, of its contents if it is compressed; b"" where it can't be unpacked."""
-    with path.open("rb") as file:
+    with path.open("rb", buffering=0) as file:
         head = file.read(HEAD_BYTES)
     try:
         decompressor = _decompressor(head)

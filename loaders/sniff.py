@@ -38,9 +38,9 @@ def sniff(path: Path) -> str:
         "pickle of CLASS" (joblib's files too, compressed or not), "pickle", "zip", "json", "empty"
         or "unknown".
     """
-    if not path.stat().st_size:
-        return "empty"
     head = first_bytes(path)
+    if not head and not path.stat().st_size:
+        return "empty"
     for first, kind in _FIRST_BYTES.items():
         if head.startswith(first):
             return kind

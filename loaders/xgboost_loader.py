@@ -233,9 +233,11 @@ class XgboostModel:
 
 
 def _model_files(directory: Path) -> list[Path]:
-    paths = sorted(
-        path for path in directory.iterdir() if path.is_file() and not path.name.startswith(".")
-    )
+    with os.scandir(directory) as found:
+        names = sorted(
+            entry.name for entry in found if entry.is_file() and not entry.name.startswith(".")
+        )
+    paths = [directory / name for name in names]
     if not paths:
         raise LoadRefused("Unable to load model: there is no file at the root of the archive.")
     if len(paths) == 1:

@@ -71,6 +71,11 @@ class Feed(io.RawIOBase):
             self._pending = memoryview(bytes(self._pending) + chunk)
         return bytes(self._pending[:size_bytes])
 
+    def whole(self) -> memoryview | None:
+        """All there is, where it is here and none of it was taken yet."""
+        is_whole = self._ended and len(self._pending) == self.taken_bytes
+        return self._pending if is_whole else None
+
     def readable(self) -> bool:
         """Always."""
         return True

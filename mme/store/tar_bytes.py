@@ -8,6 +8,7 @@ declares.
 from __future__ import annotations
 
 import io
+import struct
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
@@ -25,7 +26,9 @@ if TYPE_CHECKING:
 _BUFFER_BYTES = 256 * 1024
 _RATIO_EXEMPT_BYTES = 64 * 1024**2  # small models of zeros compress a thousandfold and hurt nobody
 _ZSTD_WINDOW_BYTES = 128 * 1024**2  # what `zstd --long` makes
-_GZIP = b"\x1f\x8b"
+_GZIP, _GZIP_WINDOW = b"\x1f\x8b", 16 + 15
+_GZIP_END = struct.Struct("<I")  # how much it holds, modulo 2^32
+_SMALL_BYTES = 4 * 1024**2
 _ZSTD = b"\x28\xb5\x2f\xfd"
 _FOREIGN = {
     b"PK\x03\x04": "a zip file",
@@ -96,7 +99,7 @@ class TarBytes:
 def _decompressor(feed: Feed) -> Readable:
     head = feed.head(6)
     if head.startswith(_GZIP):
-        return igzip.IGzipFile(fileobj=feed, mode="rb")  # type: ignore[no-untyped-call]
+        return _small_gzip(feed) or igzip.IGzipFile(fileobj=feed, mode="rb")  # type: ignore[no-untyped-call]
     if head.startswith(_ZSTD):
         return io.BufferedReader(_ZstdReader(feed), _BUFFER_BYTES)
     for magic, name in _FOREIGN.items():
@@ -107,6 +110,26 @@ def _decompressor(feed: Feed) -> Readable:
     if not head:
         raise ArtifactRefused("The object is empty; it must be a tarball (.tar.gz).")
     return io.BufferedReader(feed, _BUFFER_BYTES)
+
+
+def _small_gzip(feed: Feed) -> Readable | None:
+    """What a gzip holds, at once; None where that is not little, or there is more than one of it.
+
+    How much it says it holds is believed only as the most that is decompressed.
+    """
+    data = feed.whole()
+    if data is None or len(data) < _GZIP_END.size:
+        return None
+    [size_bytes] = _GZIP_END.unpack(data[-_GZIP_END.size :])
+    if size_bytes > _SMALL_BYTES:
+        return None
+    frame = isal_zlib.decompressobj(wbits=_GZIP_WINDOW)
+    try:
+        plain = frame.decompress(data, max_length=size_bytes + 1)
+    except _DAMAGE:  # damaged: told of by who reads it piece by piece
+        return None
+    is_all = frame.eof and not frame.unused_data and len(plain) == size_bytes
+    return io.BytesIO(plain) if is_all else None
 
 
 class _ZstdReader(io.RawIOBase):

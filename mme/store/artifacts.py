@@ -33,7 +33,7 @@ from mme.errors import (
 )
 from mme.metrics import Metrics
 from mme.store.base import Artifact, ArtifactStream, Pause, Store
-from mme.store.disk_files import DiskFiles, Stored, note_beside, remove
+from mme.store.disk_files import DiskFiles, Stored, remove
 from mme.store.disk_index import DiskIndex, Entry
 from mme.store.disk_takeover import TakeOver
 from mme.store.unpack import unpack
@@ -84,6 +84,7 @@ class ArtifactCache:
         """
         debris = await asyncio.to_thread(self._files.open)
         self._sweeper.submit(self._left.run, debris)
+        await asyncio.to_thread(self._files.stock)
 
     @property
     def is_taken_over(self) -> bool:
@@ -238,13 +239,15 @@ class ArtifactCache:
             # No await from here to the entry being pinned: nobody could evict or forget it between.
             entry = self._index.publish(incoming, version, claim)
         except BaseException as error:
-            remove(note_beside(incoming))
+            self._files.give_up(incoming)
             if not isinstance(error, OSError):
                 raise
             await asyncio.to_thread(remove, incoming)
             raise DiskUnavailable(f"The disk tier can't take it: {error.strerror}.") from error
         finally:
             claim.end()
+        if self._files.is_low:
+            self._sweeper.submit(self._files.stock)
         self._metrics.model_downloading_time.observe((loop.time() - began) * 1e6)
         self._metrics.fetched_bytes.inc(version.size_bytes)
         return entry

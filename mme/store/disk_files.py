@@ -1,10 +1,12 @@
 """How the disk tier lies on disk: `models/DIGEST` and `models/DIGEST.json`, `incoming/`, a lock.
 
 An artifact appears by one rename, its json by one before it; it goes by one into `incoming/`.
-At start everything else of ours is debris; `open` looks into `incoming/` only, so that a start
-costs the same whatever lies there. Decision: nothing is synced while serving; after a power cut an
-artifact whose sizes don't add up is debris too. Only names that we make are ever removed: a
-`cache_dir` set to some directory in use loses nothing; one deleted under us is made anew.
+What it appears from is made ahead where possible, empty, in `ahead/`: to make a directory and a
+file takes ext4 as long as to write a small model. At start everything else of ours is debris;
+`open` looks into `incoming/` and `ahead/` only, so that a start costs the same whatever lies there.
+Decision: nothing is synced while serving; after a power cut an artifact whose sizes don't add up is
+debris too. Only names that we make are ever removed: a `cache_dir` set to some directory in use
+loses nothing; one deleted under us is made anew.
 """
 
 from __future__ import annotations
@@ -17,7 +19,9 @@ import shutil
 import sys
 import time
 import uuid
+from collections import deque
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import msgspec
@@ -27,6 +31,7 @@ from mme.errors import ConfigError
 from mme.store.unpack import DIRECTORY_BYTES, whole_blocks
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
+_STOCK_LOW, _STOCKED = 4, 16
 _INCOMING = re.compile(r"[0-9a-f]{32}(\.json)?")
 
 
@@ -53,6 +58,8 @@ class DiskFiles:
         self._cache_dir = cache_dir
         self._models = cache_dir / "models"
         self._incoming = cache_dir / "incoming"
+        self._ahead = cache_dir / "ahead"
+        self._stock: deque[Path] = deque()
         self._lock = -1
 
     def open(self) -> list[Path]:
@@ -64,7 +71,8 @@ class DiskFiles:
         try:
             self._make()
             self._take_lock()
-            return [path for path in self._incoming.iterdir() if _INCOMING.fullmatch(path.name)]
+            left = chain(self._incoming.iterdir(), self._ahead.iterdir())
+            return [path for path in left if _INCOMING.fullmatch(path.name)]
         except OSError as error:
             self.close()
             raise ConfigError(
@@ -74,6 +82,8 @@ class DiskFiles:
     def close(self) -> None:
         """Lets another server have it."""
         if self._lock >= 0:
+            while self._stock:
+                self.give_up(self._stock.popleft())
             os.close(self._lock)
             self._lock = -1
 
@@ -85,7 +95,7 @@ class DiskFiles:
             OSError: it can't be made.
         """
         locked = self._is_locked()
-        if locked and all(map(os.path.isdir, (self._models, self._incoming))):
+        if locked and all(map(os.path.isdir, (self._models, self._incoming, self._ahead))):
             return False
         self._make()
         if not locked:
@@ -109,8 +119,32 @@ class DiskFiles:
         return {name for name in digests if _DIGEST.fullmatch(name)}
 
     def incoming(self) -> Path:
-        """A path for an extraction; nothing is there yet."""
-        return self._incoming / uuid.uuid4().hex
+        """A path for an extraction; nothing is there yet, or an empty directory and json."""
+        try:
+            return self._stock.popleft()
+        except IndexError:
+            return self._incoming / uuid.uuid4().hex
+
+    @property
+    def is_low(self) -> bool:
+        """Whether it is time to `stock`."""
+        return len(self._stock) < _STOCK_LOW
+
+    def give_up(self, incoming: Path) -> None:
+        """Removes what lay at a path of `incoming` before its extraction began."""
+        with contextlib.suppress(OSError):  # in use, or not there
+            incoming.rmdir()
+        with contextlib.suppress(OSError):
+            note_beside(incoming).unlink()
+
+    def stock(self) -> None:
+        """Makes directories ahead, with a json each; takes a while."""
+        with contextlib.suppress(OSError):  # who needs one makes it, and learns of it
+            while len(self._stock) < _STOCKED and self._lock >= 0:
+                path = self._ahead / uuid.uuid4().hex
+                path.mkdir()
+                note_beside(path).touch()
+                self._stock.append(path)
 
     def artifact(self, version: ArtifactVersion) -> Path:
         """Where `version` lies, or will."""
@@ -127,7 +161,7 @@ class DiskFiles:
             version.location, version.key, version.etag, version.size_bytes, stored.unpacked_bytes
         )
         path = f"{incoming}.json"
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT, 0o666)
         try:
             os.write(descriptor, msgspec.json.encode(note))
         finally:
@@ -145,7 +179,7 @@ class DiskFiles:
 
     def withdraw(self, digest: str) -> Path:
         """Takes an artifact out in one step. Returns where it waits for its removal."""
-        path = self.incoming()
+        path = self._incoming / uuid.uuid4().hex
         with contextlib.suppress(OSError):  # gone already, or the disk fails: the next start sweeps
             (self._models / digest).rename(path)
         with contextlib.suppress(OSError):
@@ -197,7 +231,7 @@ class DiskFiles:
         return self._models / f"{digest}.json"
 
     def _make(self) -> None:
-        for directory in (self._models, self._incoming):
+        for directory in (self._models, self._incoming, self._ahead):
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def _is_locked(self) -> bool:

@@ -10,6 +10,7 @@ received whole first: handing over each piece of it took longer than unpacking i
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import os
 import shutil
@@ -55,14 +56,14 @@ async def unpack(  # noqa: PLR0913 - from where, to where, and the four things t
     end: Callable[[int], None] = _free,
     size_bytes: int | None = None,
 ) -> int:
-    """Unpacks a tarball into `directory`, which must not exist yet.
+    """Unpacks a tarball into `directory`, which does not exist yet or is empty.
 
     Returns the bytes on disk: files in whole blocks of 4 KiB, and one block a directory.
     Cancelling ends the thread at its next read and leaves nothing behind.
 
     Args:
         chunks: the object's bytes as they arrive.
-        directory: made here; exists afterwards only if this returned.
+        directory: made here, if need be; exists afterwards only if this returned.
         limits: the caps.
         executor: one of its threads is busy from the first byte to the last.
         claim: called in that thread with a number of bytes before so many are written; may raise.
@@ -128,7 +129,8 @@ def _unpack(  # noqa: PLR0913, PLR0917 - as `unpack`
     try:
         feed.check()
         begin()
-        directory.mkdir()
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(directory)  # noqa: PTH102 - for each fetch
         try:
             unpacked_bytes = _Extraction(directory, claim).run(feed, limits)
             feed.check()

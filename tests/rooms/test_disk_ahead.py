@@ -1,0 +1,127 @@
+"""What the disk tier makes ahead for extractions: used, made again, and never left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from pathlib import Path
+
+import pytest
+
+from mme.config import DiskConfig
+from mme.domain import ModelKey
+from mme.errors import ArtifactRefused
+from mme.metrics import Metrics
+from mme.store.artifacts import ArtifactCache
+from mme.store.disk_files import DiskFiles
+from mme.store.files import FilesStore
+from tests.eventually import eventually
+from tests.tarballs import tarball
+
+MODELS = 30  # more than are made ahead
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> FilesStore:
+    (tmp_path / "store").mkdir()
+    for number in range(MODELS):
+        (tmp_path / "store" / f"{number}").write_bytes(tarball({"model": b"%d" % number}))
+    return FilesStore(tmp_path / "store")
+
+
+@pytest.fixture
+def cache(tmp_path: Path, store: FilesStore) -> ArtifactCache:
+    config = DiskConfig(cache_dir=str(tmp_path / "cache"), disk_bytes=2**30)
+    return ArtifactCache(store, config, Metrics("e", "v"))
+
+
+def ahead(tmp_path: Path) -> set[str]:
+    return {path.name for path in (tmp_path / "cache" / "ahead").iterdir()}
+
+
+async def fetched(cache: ArtifactCache, key: str) -> bytes:
+    async with cache.lease(ModelKey(key)) as artifact:
+        return (artifact.directory / "model").read_bytes()
+
+
+async def test_extractions_use_what_was_made_ahead_and_more_is_made(
+    tmp_path: Path, cache: ArtifactCache
+) -> None:
+    await cache.start()
+    made = ahead(tmp_path)
+    assert made
+    for number in range(MODELS):
+        assert await fetched(cache, f"{number}") == b"%d" % number
+    assert not made & ahead(tmp_path)
+    await eventually(lambda: len(ahead(tmp_path)) > 0)
+    assert not list((tmp_path / "cache" / "incoming").iterdir())
+    await cache.close()
+    assert ahead(tmp_path) == set()
+
+
+async def test_models_that_were_extracted_into_what_was_made_ahead_outlive_a_restart(
+    tmp_path: Path, store: FilesStore, cache: ArtifactCache
+) -> None:
+    await cache.start()
+    await fetched(cache, "1")
+    await cache.close()
+    config = DiskConfig(cache_dir=str(tmp_path / "cache"), disk_bytes=2**30)
+    again = ArtifactCache(store, config, Metrics("e", "v"))
+    await again.start()
+    async with again.lease(ModelKey("1")) as artifact:
+        assert artifact.fetched_bytes == 0
+    await again.close()
+
+
+async def test_what_is_refused_leaves_nothing_of_what_was_made_ahead(
+    tmp_path: Path, cache: ArtifactCache
+) -> None:
+    (tmp_path / "store" / "bad").write_bytes(b"no tarball")
+    await cache.start()
+    made = ahead(tmp_path)
+    with pytest.raises(ArtifactRefused):
+        await fetched(cache, "bad")
+    assert len(made - ahead(tmp_path)) == 2  # a directory and its json
+    await cache.close()
+    assert ahead(tmp_path) == set()
+
+
+async def test_who_is_cancelled_before_a_thread_began_leaves_nothing_of_it(
+    tmp_path: Path, cache: ArtifactCache
+) -> None:
+    await cache.start()
+    waiting = [asyncio.create_task(fetched(cache, f"{number}")) for number in range(MODELS)]
+    await asyncio.sleep(0)
+    for task in waiting:
+        task.cancel()
+    await asyncio.wait(waiting)
+    await cache.close()
+    assert ahead(tmp_path) == set()
+    assert not list((tmp_path / "cache" / "incoming").iterdir())
+
+
+@pytest.mark.parametrize("deleted", ["", "ahead"])
+async def test_what_was_made_ahead_and_deleted_under_us_is_made_anew(
+    tmp_path: Path, cache: ArtifactCache, deleted: str
+) -> None:
+    await cache.start()
+    shutil.rmtree(tmp_path / "cache" / deleted)
+    assert await fetched(cache, "2") == b"2"
+    await cache.close()
+
+
+async def test_what_a_killed_server_had_made_ahead_is_removed_and_nothing_else(
+    tmp_path: Path, cache: ArtifactCache
+) -> None:
+    files = DiskFiles(tmp_path / "cache")
+    files.open()
+    files.stock()
+    left = ahead(tmp_path)
+    (tmp_path / "cache" / "ahead" / "notes").touch()
+    files._stock.clear()  # killed: nobody removes them
+    files.close()
+    assert ahead(tmp_path) == {*left, "notes"}
+    await cache.start()
+    await eventually(lambda: not left & ahead(tmp_path))
+    await cache.close()
+    assert ahead(tmp_path) == {"notes"}

@@ -19,6 +19,7 @@ from http.client import HTTPConnection
 from pathlib import Path
 from statistics import median
 
+from load_tests.backed_memory import backed_memory
 from load_tests.cold_parts import Bench, WrongPart, middle
 from load_tests.findings import Finding, Findings
 from load_tests.measure import measure
@@ -35,6 +36,7 @@ REPORT = Findings
 _WORKED = 32  # models that the work floor is the median of
 _S3_CONNECTIONS = 32  # as `mme serve` has by default
 _LIMIT_SECONDS = 120.0
+_MODEL_BYTES = 1024**2  # what a model takes, on disk and in memory, and while it is fetched
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -53,7 +55,8 @@ def run(options: argparse.Namespace, report: Findings) -> None:
         objects.mkdir()
         questions = make_replicas(objects, options.models + 1, options.boosters, distinct=True)
         flags = [f"--workers={options.workers}"] if options.workers else []
-        with object_store(objects, scratch / "rclone.log") as store:
+        spare_bytes = _MODEL_BYTES * options.models * (options.rounds + 1)
+        with backed_memory(spare_bytes), object_store(objects, scratch / "rclone.log") as store:
             fetched, herds = [], []
             for number in range(options.rounds):
                 fetched.append(_fetch_all(store, [each.target for each in questions[1:]]))

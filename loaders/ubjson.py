@@ -13,16 +13,13 @@ from typing import Any
 
 import numpy as np
 
-from loaders.ubjson_alike import NUMBERS, Differs, pattern_of, read_known
+from loaders.ubjson_alike import NUMBERS, Differs, counted_numbers, pattern_of, read_known
 
 _CONSTANTS = {ord("Z"): None, ord("T"): True, ord("F"): False}
 _OBJECT, _OBJECT_END, _ARRAY, _ARRAY_END, _TEXT, _TYPE, _COUNT = b"{}[]S$#"
 _LONG = ord("L")
 _read_long = NUMBERS[_LONG][0].unpack_from
 _DEPTH_LIMIT = 32
-_MARKED = {  # numbers behind their marks, without gaps
-    mark: np.dtype([("mark", np.uint8), ("number", dtype)]) for mark, (_, dtype) in NUMBERS.items()
-}
 
 
 def decode(data: bytes, alike: Collection[str] = ()) -> Any:  # noqa: ANN401 - a document is what it is
@@ -134,7 +131,8 @@ class _Reader:
 
     def _counted(self, count: int, depth: int) -> Any:  # noqa: ANN401 - a list, or Alike
         found: list[Any] = []
-        if count and (numbers := self._numbers(count)) is not None:
+        if count and (counted := counted_numbers(self.data, self.at, count)) is not None:
+            numbers, self.at = counted
             return numbers
         if count and (known := read_known(self.data, self.at, count, self.alike)) is not None:
             columns, self.at = known
@@ -148,20 +146,6 @@ class _Reader:
                     columns, self.at = pattern.read(self.data, start, count)
                     return columns
         return found
-
-    def _numbers(self, count: int) -> list[Any] | None:
-        """So many numbers of one type; None where it is something else."""
-        mark = self.data[self.at]
-        if mark not in _MARKED:
-            return None
-        start, size = self.at, _MARKED[mark].itemsize
-        stop = start + count * size
-        if stop > len(self.data) or self.data[start:stop:size] != count * bytes((mark,)):
-            return None
-        self.at = stop
-        found = np.frombuffer(self.data, _MARKED[mark], count, start)
-        numbers: list[Any] = found["number"].tolist()
-        return numbers
 
     def _typed_array(self) -> Any:  # noqa: ANN401 - numpy's array of any number type
         mark = self.data[self.at]

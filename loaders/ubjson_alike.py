@@ -12,7 +12,6 @@ import struct
 from collections.abc import Collection, Hashable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -31,11 +30,14 @@ NUMBERS: Final = {
     )
 }
 _MARKS = {dtype: mark for mark, (_, dtype) in NUMBERS.items()}
+_MARKED = {  # numbers behind their marks, without gaps
+    mark: np.dtype([("mark", np.uint8), ("number", dtype)]) for mark, (_, dtype) in NUMBERS.items()
+}
 _LONG = struct.Struct(">q")
 _NONE = _LONG.pack(0)
 _read_long = _LONG.unpack_from
 _NUMBER_MARKS = frozenset(bytes((mark,)) for mark in NUMBERS)
-_PATTERNS_KEPT, _LAYOUTS_KEPT, _VALUES_KEPT = 8, 512, 4096
+_PATTERNS_KEPT, _LENGTHS_KEPT, _LAYOUTS_A_LENGTH = 8, 512, 4
 _known: dict[Hashable, Pattern] = {}
 
 
@@ -129,7 +131,9 @@ class Pattern:
 
     def _lay_out(self, data: bytes, at: int, length: int) -> _Layout:
         """Of the object at `at`, which is compared with the pattern. Raises Differs."""
-        if sum(map(len, self._layouts.values())) > _LAYOUTS_KEPT:
+        if length < 0:
+            raise Differs
+        if len(self._layouts) > _LENGTHS_KEPT:
             self._layouts.clear()
         counted, form, pieces = _LONG.pack(length), "", []
         for key, before, dtype, is_text in self._fields:
@@ -143,7 +147,9 @@ class Pattern:
         _passed(data, at, self._before)
         pieces.append(self._before)
         layout = _Layout(struct.Struct(f"{form}{len(self._before)}s"), tuple(pieces))
-        self._layouts.setdefault(length, []).append(layout)
+        kept = self._layouts.setdefault(length, [])
+        kept.insert(0, layout)
+        del kept[_LAYOUTS_A_LENGTH:]
         return layout
 
     def _join(self, lengths: list[int], found: list[tuple[bytes, ...]]) -> Alike:
@@ -153,7 +159,7 @@ class Pattern:
             self._fields, zip(*found, strict=True), strict=True
         ):
             if dtype is None:
-                values[key] = list(map(_text if is_text else _number, column))
+                values[key] = (_texts if is_text else _numbers)(column)
             elif key in self.wanted:
                 joined = np.frombuffer(b"".join(column), dtype)
                 columns[key] = joined.astype(dtype.newbyteorder("="))
@@ -232,14 +238,41 @@ def _size(data: bytes, at: int, *, is_text: bool) -> int:
     return size
 
 
-@lru_cache(maxsize=_VALUES_KEPT)
+def _texts(column: tuple[bytes, ...]) -> list[Any]:
+    read = {field: _text(field) for field in set(column)}
+    return [read[field] for field in column]
+
+
 def _text(field: bytes) -> str:
     if field[:1] != b"L" or _read_long(field, 1)[0] != len(field) - 1 - _LONG.size:
         raise Differs
     return field[1 + _LONG.size :].decode()
 
 
-@lru_cache(maxsize=_VALUES_KEPT)
+def _numbers(column: tuple[bytes, ...]) -> list[Any]:
+    if len(set(map(len, column))) == 1:
+        joined = b"".join(column)
+        found = counted_numbers(joined, 0, len(column))
+        if found is not None and found[1] == len(joined):
+            return found[0]
+    return list(map(_number, column))
+
+
+def counted_numbers(data: bytes, at: int, count: int) -> tuple[list[Any], int] | None:
+    """So many numbers of one type, each behind its mark, without gaps; and where they end.
+
+    None where they are something else, or cut short.
+    """
+    mark = data[at]
+    if mark not in _MARKED:
+        return None
+    size = _MARKED[mark].itemsize
+    stop = at + count * size
+    if stop > len(data) or data[at:stop:size] != count * bytes((mark,)):
+        return None
+    return np.frombuffer(data, _MARKED[mark], count, at)["number"].tolist(), stop
+
+
 def _number(field: bytes) -> Any:  # noqa: ANN401 - int or float
     layout, _ = NUMBERS.get(field[0], (None, None))
     if layout is None or layout.size != len(field) - 1:

@@ -87,3 +87,51 @@ def test_counted_numbers_are_read_whatever_their_types(document, found):
     for cut in range(1, len(document)):
         with pytest.raises(ValueError, match=r"cut short|length"):
             ubjson.decode(document[:cut])
+
+
+def _tree(identity, note):
+    """An object of one array, a number and a text, as XGBoost writes such."""
+    return (
+        b"{L" + (7).to_bytes(8, "big") + b"parents[$l#L" + (2).to_bytes(8, "big") + bytes(8)
+        + b"L" + (2).to_bytes(8, "big") + b"id" + identity
+        + b"L" + (4).to_bytes(8, "big") + b"noteSL" + len(note).to_bytes(8, "big") + note + b"}"
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "identities",
+    [
+        [b"i\x01", b"i\x02", b"i\x03"],
+        [b"i\x7f", b"I\x00\x80", b"i\x05"],  # of another length
+        [b"i\x01", b"U\x02", b"i\x03"],  # of another type
+        [b"i\x01", b"Z", b"i\x03"],  # no number
+        [b"i\x01", b"Zi", b"i\x03"],
+        [b"i\x01", b"Ii", b"I\x03\x03"],  # cut short
+    ],
+)
+@pytest.mark.parametrize("notes", [[b"1", b"2", b"3"], [b"9", b"10", b""], [b"a", b"\xff", b"b"]])
+def test_whatever_values_are_like_both_ways_agree(identities, notes):
+    objects = b"".join(map(_tree, identities, notes))
+    listed = b"[#L" + (3).to_bytes(8, "big") + objects
+    outcomes = []
+    for alike in ((), INDICES, INDICES):  # the third one knows the pattern
+        try:
+            found = ubjson.decode(listed, alike)
+        except ValueError as error:
+            outcomes.append(str(error))
+            continue
+        if isinstance(found, Alike):
+            values = [found.values[name] for name in ("id", "note")]
+        else:
+            values = [[tree[name] for tree in found] for name in ("id", "note")]
+        outcomes.append(str(values))
+    assert outcomes[0] == outcomes[1] == outcomes[2]
+
+
+def test_a_text_of_many_lengths_keeps_few_ways_to_read_it():
+    objects = b"".join(_tree(b"i\x01", b"x" * number) for number in range(200))
+    found = ubjson.decode(b"[#L" + (200).to_bytes(8, "big") + objects, ("parents", "other"))
+    assert found.values["note"] == ["x" * number for number in range(200)]
+    pattern = Pattern({"parents": np.zeros(2, ">i4"), "id": 1, "note": ""}, ("parents", "other"))
+    pattern.read(objects, 0, 200)
+    assert all(len(kept) <= 4 for kept in pattern._layouts.values())

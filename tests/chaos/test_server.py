@@ -143,9 +143,10 @@ def test_a_disk_that_turns_read_only_is_told_and_passes(tmp_path: Path) -> None:
             (disk.fill if mode == "ro" else disk.free)(served.process.pid)
             return
         inside = ["nsenter", "-t", str(served.process.pid), "-U", "-m", "--preserve-credentials"]
-        incoming = str(tmp_path / "cache" / "incoming")  # the rest is busy: its lock is open
         mount = ["mount", "-t", "tmpfs", "-o", "ro", "none"] if mode == "ro" else ["umount"]
-        subprocess.run([*inside, *mount, incoming], check=True, timeout=10)
+        for name in ("incoming", "ahead"):  # the rest is busy: its lock is open
+            place = str(tmp_path / "cache" / name)
+            subprocess.run([*inside, *mount, place], check=True, timeout=10)
 
     with (
         serving(

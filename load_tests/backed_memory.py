@@ -11,17 +11,24 @@ from __future__ import annotations
 
 import mmap
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
+
+import psutil
 
 _STRETCH_BYTES = 1024**2
 
 
 @contextmanager
 def backed_memory(size_bytes: int) -> Iterator[None]:
-    """While entered, so much of the free memory is the machine's own; as much again is held."""
+    """While entered, so much of the free memory is the machine's own; as much again is held.
+
+    At most an eighth of what is available.
+    """
+    size_bytes = min(size_bytes, psutil.virtual_memory().available // 8)
     both_bytes = -(-size_bytes // _STRETCH_BYTES) * 2 * _STRETCH_BYTES
     with closing(mmap.mmap(-1, both_bytes, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)) as held:
-        held.madvise(mmap.MADV_NOHUGEPAGE)  # which would be freed whole, or not at all
+        with suppress(OSError):  # a kernel that has none
+            held.madvise(mmap.MADV_NOHUGEPAGE)  # which would be freed whole, or not at all
         for start in range(0, both_bytes, mmap.PAGESIZE):
             held[start] = 1
         for start in range(0, both_bytes, 2 * _STRETCH_BYTES):

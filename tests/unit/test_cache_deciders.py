@@ -120,6 +120,17 @@ def test_a_few_files_are_alike_in_the_same_way(tmp_path: Path):
         files = few_files(tmp_path)
         assert files is not None
         assert likeness_of_files(files) == likeness(tmp_path) == like
+    (tmp_path / "code").mkdir()
+    assert few_files(tmp_path) is None
+
+
+def test_what_many_files_are_like_takes_longer_than_a_moment(tmp_path: Path):
+    assert few_files(tmp_path) is None  # there is nothing to tell by
+    assert few_files(tmp_path / "gone") is None
+    for number in range(17):
+        (tmp_path / f"{number}.bin").touch()
+    assert few_files(tmp_path) is None
+    assert likeness(tmp_path) == ".bin"
 
 
 @given(

@@ -84,7 +84,7 @@ class ArtifactCache:
         """
         debris = await asyncio.to_thread(self._files.open)
         self._sweeper.submit(self._left.run, debris)
-        await asyncio.to_thread(self._files.stock)
+        self._sweeper.submit(self._files.stock)
 
     @property
     def is_taken_over(self) -> bool:

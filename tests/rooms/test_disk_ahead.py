@@ -39,6 +39,13 @@ def ahead(tmp_path: Path) -> set[str]:
     return {path.name for path in (tmp_path / "cache" / "ahead").iterdir()}
 
 
+async def started(cache: ArtifactCache, tmp_path: Path) -> set[str]:
+    """Starts it; what it has made ahead: directories, and a json each."""
+    await cache.start()
+    await eventually(lambda: len(ahead(tmp_path)) == 2 * 16)
+    return ahead(tmp_path)
+
+
 async def fetched(cache: ArtifactCache, key: str) -> bytes:
     async with cache.lease(ModelKey(key)) as artifact:
         return (artifact.directory / "model").read_bytes()
@@ -47,9 +54,7 @@ async def fetched(cache: ArtifactCache, key: str) -> bytes:
 async def test_extractions_use_what_was_made_ahead_and_more_is_made(
     tmp_path: Path, cache: ArtifactCache
 ) -> None:
-    await cache.start()
-    made = ahead(tmp_path)
-    assert made
+    made = await started(cache, tmp_path)
     for number in range(MODELS):
         assert await fetched(cache, f"{number}") == b"%d" % number
     assert not made & ahead(tmp_path)
@@ -62,7 +67,7 @@ async def test_extractions_use_what_was_made_ahead_and_more_is_made(
 async def test_models_that_were_extracted_into_what_was_made_ahead_outlive_a_restart(
     tmp_path: Path, store: FilesStore, cache: ArtifactCache
 ) -> None:
-    await cache.start()
+    await started(cache, tmp_path)
     await fetched(cache, "1")
     await cache.close()
     config = DiskConfig(cache_dir=str(tmp_path / "cache"), disk_bytes=2**30)
@@ -77,8 +82,7 @@ async def test_what_is_refused_leaves_nothing_of_what_was_made_ahead(
     tmp_path: Path, cache: ArtifactCache
 ) -> None:
     (tmp_path / "store" / "bad").write_bytes(b"no tarball")
-    await cache.start()
-    made = ahead(tmp_path)
+    made = await started(cache, tmp_path)
     with pytest.raises(ArtifactRefused):
         await fetched(cache, "bad")
     assert len(made - ahead(tmp_path)) == 2  # a directory and its json
@@ -89,7 +93,7 @@ async def test_what_is_refused_leaves_nothing_of_what_was_made_ahead(
 async def test_who_is_cancelled_before_a_thread_began_leaves_nothing_of_it(
     tmp_path: Path, cache: ArtifactCache
 ) -> None:
-    await cache.start()
+    await started(cache, tmp_path)
     waiting = [asyncio.create_task(fetched(cache, f"{number}")) for number in range(MODELS)]
     await asyncio.sleep(0)
     for task in waiting:
@@ -104,7 +108,7 @@ async def test_who_is_cancelled_before_a_thread_began_leaves_nothing_of_it(
 async def test_what_was_made_ahead_and_deleted_under_us_is_made_anew(
     tmp_path: Path, cache: ArtifactCache, deleted: str
 ) -> None:
-    await cache.start()
+    await started(cache, tmp_path)
     shutil.rmtree(tmp_path / "cache" / deleted)
     assert await fetched(cache, "2") == b"2"
     await cache.close()

@@ -12,9 +12,13 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import msgspec
+
+_Asked = TypeVar("_Asked")
+_Read = TypeVar("_Read")
+_Found = TypeVar("_Found")
 
 
 class Payload(msgspec.Struct, frozen=True):
@@ -195,14 +199,26 @@ class NativeLoader(Protocol):
         ...
 
 
-def each(
-    payloads: Sequence[Payload], answer: Callable[[Payload], Answer]
-) -> list[Answer | ModelFault]:
-    """Answers payloads one by one: what a model does whose rows are not known to be independent."""
-    results: list[Answer | ModelFault] = []
-    for payload in payloads:
-        try:
-            results.append(answer(payload))
-        except ModelFault as fault:
-            results.append(fault)
-    return results
+def settle(call: Callable[..., _Found], *arguments: Any) -> _Found | ModelFault:  # noqa: ANN401
+    """What a call gives, or the fault that it raises."""
+    try:
+        return call(*arguments)
+    except ModelFault as fault:
+        return fault
+
+
+def each(asked: Sequence[_Asked], answer: Callable[[_Asked], _Found]) -> list[_Found | ModelFault]:
+    """Answers one by one: what a model does whose rows are not known to be independent."""
+    return [settle(answer, one) for one in asked]
+
+
+def read_and_run(
+    asked: Sequence[_Asked],
+    read: Callable[[_Asked], _Read],
+    run: Callable[[list[_Read]], Sequence[_Found | ModelFault]],
+) -> list[_Found | ModelFault]:
+    """Reads each, and runs together what could be read; who could not be read fails alone."""
+    found = each(asked, read)
+    ready = [one for one in found if not isinstance(one, ModelFault)]
+    answers = iter(run(ready) if ready else ())
+    return [one if isinstance(one, ModelFault) else next(answers) for one in found]

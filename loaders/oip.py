@@ -11,13 +11,22 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import msgspec
 import numpy as np
 
 from loaders.codecs import Array
-from loaders.contract import Answer, BadPayload, Model, ModelFault, Payload, each
+from loaders.contract import (
+    Answer,
+    BadPayload,
+    Model,
+    ModelFault,
+    Payload,
+    read_and_run,
+    settle,
+)
 from loaders.oip_values import read_binary, read_values, write_binary, write_values
 from loaders.signatures import OIP_TYPE, TensorModel, Tensors, datatype_of
 
@@ -47,13 +56,16 @@ class _Request(msgspec.Struct):
     parameters: dict[str, Any] = {}
 
 
+_Asked = tuple[_Request, dict[str, Array]]
+
+
 def is_oip(payload: Payload) -> bool:
     """Whether a payload is a request of this protocol."""
     return payload.content_type is not None and payload.content_type.startswith(OIP_TYPE)
 
 
 def predict_any(model: Model, name: str, payloads: Sequence[Payload]) -> list[Answer | ModelFault]:
-    """Predicts a batch of which some are this protocol's, each of those on its own.
+    """Predicts a batch of which some are this protocol's, all of those together.
 
     Args:
         model: what is asked; one without `tensors` gets all payloads as they are.
@@ -62,28 +74,36 @@ def predict_any(model: Model, name: str, payloads: Sequence[Payload]) -> list[An
     """
     if not any(map(is_oip, payloads)) or not isinstance(model, TensorModel):
         return model.predict(payloads)  # nearly always: asking a protocol class is the dear part
-    tensors = model.tensors
-    others = [payload for payload in payloads if not is_oip(payload)]
-    plain = iter(model.predict(others) if others else [])
-    results: list[Answer | ModelFault] = []
-    for payload in payloads:
-        if is_oip(payload):
-            results += each([payload], lambda asked: _answer(tensors, name, asked))
-        else:
-            results.append(next(plain))
-    return results
+    tensors, are = model.tensors, [is_oip(payload) for payload in payloads]
+    others = [payload for payload, is_ours in zip(payloads, are, strict=True) if not is_ours]
+    plain = iter(model.predict(others) if others else ())
+    ours = iter(
+        read_and_run(
+            [payload for payload, is_ours in zip(payloads, are, strict=True) if is_ours],
+            partial(_read_any, tensors),
+            partial(_infer, tensors, name),
+        )
+    )
+    return [next(ours if is_ours else plain) for is_ours in are]
 
 
-def _answer(model: Tensors, name: str, payload: Payload) -> Answer:
+def _infer(model: Tensors, name: str, asked: Sequence[_Asked]) -> list[Answer | ModelFault]:
+    found = model.infer([feed for _request, feed in asked])
+    return [
+        one if isinstance(one, ModelFault) else settle(_write, one, request, name)
+        for one, (request, _feed) in zip(found, asked, strict=True)
+    ]
+
+
+def _read_any(model: Tensors, payload: Payload) -> _Asked:
     match = _HEADER_SIZE.search(payload.content_type or "")
     if match is None or int(match[1]) > len(payload.body):
         raise BadPayload("The JSON header's length is missing, or more than the body has.")
     size = int(match[1])
-    request, feed = _read(payload.body, size) if size else _read_raw(model, payload.body)
-    return _write(model.infer(feed), request, name)
+    return _read(payload.body, size) if size else _read_raw(model, payload.body)
 
 
-def _read(body: bytes, size: int) -> tuple[_Request, dict[str, Array]]:
+def _read(body: bytes, size: int) -> _Asked:
     try:
         request = msgspec.json.decode(body[:size], type=_Request)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
@@ -127,7 +147,7 @@ def _values(tensor: _Input, binary: memoryview) -> tuple[Array, memoryview]:
     return read_binary(binary[:size], tensor.datatype), binary[size:]
 
 
-def _read_raw(model: Tensors, body: bytes) -> tuple[_Request, dict[str, Array]]:
+def _read_raw(model: Tensors, body: bytes) -> _Asked:
     """A body that is nothing but the one tensor of a model that says of what shape it is."""
     inputs = model.signature().inputs
     if len(inputs) != 1 or inputs[0].shape.count(-1) > 1:

@@ -9,14 +9,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 
 import numpy as np
 from numpy.typing import DTypeLike
 
 from loaders.codecs import DECODERS, ENCODERS, Array, Decoder, Encoder, as_floats, decode
 from loaders.content_types import Accept, choose_accept, read_content_type
-from loaders.contract import Answer, BadPayload, ModelFault, Payload, PredictionRaised, each
+from loaders.contract import (
+    Answer,
+    BadPayload,
+    ModelFault,
+    Payload,
+    PredictionRaised,
+    each,
+    read_and_run,
+    settle,
+)
 from loaders.lone_row import LoneReader
 from loaders.payload_faults import feature_mismatch
 from loaders.plain_rows import PlainReader
@@ -82,20 +90,7 @@ class RowPredictor:
         answers = self._fast(payloads)
         if answers is not None:
             return answers
-        if len(payloads) == 1 or not self.joins:
-            return each(payloads, self._alone)
-        results: list[Answer | ModelFault] = []
-        ready: dict[int, tuple[Array, Accept]] = {}
-        for position, payload in enumerate(payloads):
-            try:
-                ready[position] = self._read(payload)
-                results.append(PredictionRaised("not run"))  # replaced below
-            except ModelFault as fault:
-                results.append(fault)
-        if ready:
-            for position, result in zip(ready, self._together(list(ready.values())), strict=True):
-                results[position] = result
-        return results
+        return read_and_run(payloads, self._read, self._together)
 
     def signature(self) -> Signature:
         """One table of numbers, and what is known of the outputs."""
@@ -104,8 +99,12 @@ class RowPredictor:
         table = TensorSpec(name=INPUT_NAME, datatype=kind, shape=shape)
         return Signature(inputs=(table,), outputs=self.outputs)
 
-    def infer(self, feed: Mapping[str, Array]) -> dict[str, Array]:
-        """Runs the only tensor of `feed`, whatever its name. Raises ModelFault."""
+    def infer(self, feeds: Sequence[Mapping[str, Array]]) -> list[dict[str, Array] | ModelFault]:
+        """Runs the only tensor of each feed, whatever its name, as Tensors."""
+        found = read_and_run(feeds, self._table, self._run_all)
+        return [one if isinstance(one, ModelFault) else {OUTPUT_NAME: one} for one in found]
+
+    def _table(self, feed: Mapping[str, Array]) -> Array:
         if len(feed) != 1:
             raise BadPayload(f"The model takes one input, a table of numbers; given: {len(feed)}.")
         [rows] = feed.values()
@@ -116,7 +115,7 @@ class RowPredictor:
             raise BadPayload(_EMPTY)
         if self.width is not None and rows.shape[1] != self.width:
             raise feature_mismatch("tensor", rows.shape[1], self.width)
-        return {OUTPUT_NAME: self._run(rows)}
+        return rows
 
     def _fast(self, payloads: Sequence[Payload]) -> list[Answer | ModelFault] | None:
         if len(payloads) > 1:
@@ -152,20 +151,22 @@ class RowPredictor:
         except ModelFault:
             return None  # whose it is, the slow way finds out
 
-    def _alone(self, payload: Payload) -> Answer:
-        return self._answer(*self._read(payload))
-
     def _together(self, ready: list[tuple[Array, Accept]]) -> list[Answer | ModelFault]:
-        try:
-            outputs = self._run(_joined([rows for rows, _ in ready]))
-        except ModelFault:
-            return [_settle(partial(self._answer, rows, accept)) for rows, accept in ready]
-        ends = np.cumsum([len(rows) for rows, _ in ready])
-        parts = zip(np.split(outputs, ends[:-1]), ready, strict=True)
-        return [_settle(partial(self._write, part, accept)) for part, (_, accept) in parts]
+        found = zip(self._run_all([rows for rows, _ in ready]), ready, strict=True)
+        return [
+            one if isinstance(one, ModelFault) else settle(self._write, one, accept)
+            for one, (_, accept) in found
+        ]
 
-    def _answer(self, rows: Array, accept: Accept) -> Answer:
-        return self._write(self._run(rows), accept)
+    def _run_all(self, tables: list[Array]) -> Sequence[Array | ModelFault]:
+        """What each table gets: all run as one, or each alone where they can't be."""
+        if len(tables) == 1 or not self.joins:
+            return each(tables, self._run)
+        try:
+            outputs = self._run(_joined(tables))
+        except ModelFault:  # whose it is, each alone finds out
+            return each(tables, self._run)
+        return np.split(outputs, np.cumsum([len(table) for table in tables[:-1]]))
 
     def _run(self, rows: Array) -> Array:
         outputs = self.run(rows)
@@ -202,10 +203,3 @@ def _joined(tables: list[Array]) -> Array:
     if len({(table.dtype, table.shape[1:]) for table in tables}) > 1:
         raise BadPayload("The payloads differ in shape or type.")  # each is then run alone
     return np.concatenate(tables)
-
-
-def _settle(answer: Callable[[], Answer]) -> Answer | ModelFault:
-    try:
-        return answer()
-    except ModelFault as fault:
-        return fault

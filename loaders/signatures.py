@@ -6,12 +6,17 @@ signature; any other, such as a script, is asked with payloads only.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
+from loaders.contract import ModelFault
+
 if TYPE_CHECKING:
     import numpy as np
+
+    Tensor = np.ndarray[Any, Any]
+    Named = Mapping[str, Any]
 
 OIP_TYPE = "application/vnd.sagemaker-triton.binary+json"  # Triton's own, for SageMaker
 INPUT_NAME, OUTPUT_NAME = "input__0", "output__0"  # where a model names none: Triton's names
@@ -47,11 +52,11 @@ class Tensors(Protocol):
         """What it takes and gives."""
         ...
 
-    def infer(self, feed: Mapping[str, np.ndarray[Any, Any]]) -> Mapping[str, Any]:
-        """Arrays by input -> arrays by output; texts are arrays of objects.
+    def infer(self, feeds: Sequence[Mapping[str, Tensor]]) -> Sequence[Named | ModelFault]:
+        """Arrays by input of each request -> arrays by output, or the fault, of each in order.
 
-        Raises:
-            ModelFault: not what the model takes, or it failed.
+        Texts are arrays of objects. A fault is one request's: not what the model takes, or it
+        failed.
         """
         ...
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from loaders.codecs import Array
 from loaders.content_types import Accept, ContentType, choose_accept
-from loaders.contract import Answer, BadPayload, ModelFault, Payload, PredictionRaised, each
+from loaders.contract import Answer, BadPayload, ModelFault, Payload, each, read_and_run, settle
 from loaders.input_specs import Feed, InputSpec, check_shape, typed
 from loaders.lone_row import LoneReader
 from loaders.named_inputs import Request, main_input, read_inputs
@@ -85,20 +85,7 @@ class TensorPredictor:
         plain = self._read_plain(payloads)
         if plain is not None:
             return self._together(*plain)
-        if len(payloads) == 1 or not self.independent:
-            return each(payloads, self._alone)
-        results: list[Answer | ModelFault] = []
-        ready: dict[int, tuple[Request, Accept]] = {}
-        for position, payload in enumerate(payloads):
-            try:
-                ready[position] = self._read(payload)
-                results.append(PredictionRaised("not run"))  # replaced below
-            except ModelFault as fault:
-                results.append(fault)
-        if ready:
-            for position, result in zip(ready, self._together(list(ready.values())), strict=True):
-                results[position] = result
-        return results
+        return read_and_run(payloads, self._read, self._together)
 
     def signature(self) -> Signature:
         """What the model declares."""
@@ -108,14 +95,17 @@ class TensorPredictor:
         )
         return Signature(inputs=inputs, outputs=self.outputs)
 
-    def infer(self, feed: Mapping[str, Array]) -> Outputs:
-        """Runs the model on arrays by name. Raises ModelFault."""
+    def infer(self, feeds: Sequence[Mapping[str, Array]]) -> list[Outputs | ModelFault]:
+        """Runs the model on arrays by name, as Tensors."""
+        return read_and_run(feeds, self._taken, self._run_all)
+
+    def _taken(self, feed: Mapping[str, Array]) -> Feed:
         required = {spec.name for spec in self.specs if not spec.optional}
         if not required <= set(feed) <= {spec.name for spec in self.specs}:
             wanted = ", ".join(spec.name for spec in self.specs)[:200]
             given = ", ".join(feed)[:200]
             raise BadPayload(f"The model's inputs are {wanted}; given: {given}.")
-        return self.run({s.name: _taken(feed[s.name], s) for s in self.specs if s.name in feed})
+        return {s.name: _taken(feed[s.name], s) for s in self.specs if s.name in feed}
 
     def _one(self, payload: Payload, main: InputSpec) -> Answer | ModelFault | None:
         """The shortest way, of one plain row; None where it is not that."""
@@ -129,10 +119,9 @@ class TensorPredictor:
             check_shape(row, main, _LONE)
         except ModelFault:
             return None  # the slow way says it in words
-        return self._settle(Request(feed={main.name: row}), found[1], None)
+        return settle(self._answer, Request(feed={main.name: row}), found[1])
 
-    def _alone(self, payload: Payload) -> Answer:
-        request, accept = self._read(payload)
+    def _answer(self, request: Request, accept: Accept) -> Answer:
         return self._write(self.run(request.feed), request, accept)
 
     def _read_plain(self, payloads: Sequence[Payload]) -> tuple[list[Asked], Feed] | None:
@@ -152,11 +141,19 @@ class TensorPredictor:
         return list(zip(requests, plain.accepts, strict=True)), {main.name: table}
 
     def _together(self, ready: list[Asked], whole: Feed | None = None) -> list[Answer | ModelFault]:
-        feeds = [request.feed for request, _ in ready]
-        joined = self.independent and len(ready) > 1
+        found = self._run_all([request.feed for request, _ in ready], whole)
+        return [
+            one if isinstance(one, ModelFault) else settle(self._write, one, *pair)
+            for one, pair in zip(found, ready, strict=True)
+        ]
+
+    def _run_all(
+        self, feeds: list[Feed], whole: Feed | None = None
+    ) -> Sequence[Outputs | ModelFault]:
+        """What each feed gets: all run as one, or each alone where they can't be."""
+        joined = self.independent and len(feeds) > 1
         joint = self._joint_run(feeds, whole) if joined else None
-        parts: Sequence[Outputs | None] = joint or [None] * len(ready)
-        return [self._settle(*pair, part) for pair, part in zip(ready, parts, strict=True)]
+        return joint or each(feeds, self.run)
 
     def _joint_run(self, feeds: list[Feed], whole: Feed | None) -> list[Outputs] | None:
         """Gives each feed's part of a run of all, or None where they have to be run alone."""
@@ -180,19 +177,12 @@ class TensorPredictor:
         if not all(_has_free_rows(spec, array) for spec, array in given):
             raise BadPayload("The payloads have no rows to join.")  # each is then run alone
         counts = [{len(array) for array in feed.values()} for feed in feeds]
-        shapes = [{name: array.shape[1:] for name, array in feed.items()} for feed in feeds]
-        if any(len(count) > 1 for count in counts) or any(shape != shapes[0] for shape in shapes):
-            raise BadPayload("The payloads differ in shape.")
+        kinds = [
+            {name: (array.dtype, array.shape[1:]) for name, array in feed.items()} for feed in feeds
+        ]
+        if any(len(count) > 1 for count in counts) or any(kind != kinds[0] for kind in kinds):
+            raise BadPayload("The payloads differ in shape or type.")
         return {name: np.concatenate([feed[name] for feed in feeds]) for name in feeds[0]}
-
-    def _settle(
-        self, request: Request, accept: Accept, outputs: Outputs | None
-    ) -> Answer | ModelFault:
-        try:
-            found = self.run(request.feed) if outputs is None else outputs
-            return self._write(found, request, accept)
-        except ModelFault as fault:
-            return fault
 
     def _read(self, payload: Payload) -> tuple[Request, Accept]:
         request = read_inputs(payload, self.specs)

@@ -69,11 +69,13 @@ class Kind:
         finally:
             self._here.asked = None
 
-    def infer(self, asked: Asked, feed: Mapping[str, Array]) -> dict[str, Array]:
+    def infer(
+        self, asked: Asked, feeds: Sequence[Mapping[str, Array]]
+    ) -> list[dict[str, Array] | ModelFault]:
         """As RowPredictor."""
         self._here.asked = asked
         try:
-            return self._rows.infer(feed)
+            return self._rows.infer(feeds)
         finally:
             self._here.asked = None
 

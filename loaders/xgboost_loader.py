@@ -137,9 +137,9 @@ class XgboostModel:
         """As Tensors."""
         return self._kind.signature
 
-    def infer(self, feed: Mapping[str, Array]) -> Mapping[str, Array]:
+    def infer(self, feeds: Sequence[Mapping[str, Array]]) -> list[dict[str, Array] | ModelFault]:
         """As Tensors."""
-        return self._kind.infer(self, feed)
+        return self._kind.infer(self, feeds)
 
     def nbytes(self) -> int:
         """What the trees take; of XGBoost's own, about the size of the files."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as some
 from multidict import CIMultiDict
 
-from loaders.contract import Answer, BadPayload, ModelFault, Payload
+from loaders.contract import Answer, BadPayload, ModelFault, Payload, PredictionRaised
 from loaders.oip import predict_any
 from loaders.rows import RowPredictor
 from loaders.signatures import OIP_TYPE
@@ -82,6 +83,95 @@ def test_binary_tensors_are_little_endian_both_ways(datatype, kind):
     assert json.loads(answer.body[:size])["outputs"][0]["parameters"] == {"binary_data_size": 4}
     assert isinstance(asked(head + data + b"?", len(head)), BadPayload)
     assert isinstance(asked(head + data[:-1], len(head)), BadPayload)
+
+
+def table(*rows, name="x", **more):
+    """A request of this protocol for so many rows."""
+    shape = [len(rows), len(rows[0])]
+    tensor = {"name": name, "shape": shape, "datatype": "FP64", "data": rows}
+    body = json.dumps({"inputs": [tensor], **more}).encode()
+    return Payload(body, f"{OIP_TYPE};json-header-size={len(body)}")
+
+
+def data_of(answer):
+    told = json.loads(answer.body)
+    return told.get("id"), told["outputs"][0]["shape"], told["outputs"][0]["data"]
+
+
+def counted(model):
+    """The number of rows that each run of the model was given, as it goes on."""
+    run, counts = model.run, []
+
+    def counting(rows):
+        counts.append(len(rows))
+        return run(rows)
+
+    model.tensors = replace(model.tensors, run=counting)
+    return counts
+
+
+def test_requests_of_a_batch_run_as_one_table_and_each_gets_its_own_rows_back():
+    model = Sums()
+    counts = counted(model)
+    payloads = [table([1, 2], [3, 4], id="a"), Payload(b"1,2", "text/csv"), table([5, 6])]
+    answers = predict_any(model, "m", payloads)
+    assert counts == [3]
+    assert data_of(answers[0]) == ("a", [2], [3.0, 7.0])
+    assert answers[1].body == b"plain"
+    assert data_of(answers[2]) == (None, [1], [11.0])
+
+
+def test_in_a_batch_a_request_that_can_t_be_read_or_taken_fails_alone():
+    model = Sums()
+    counts = counted(model)
+    wide, empty = table([1, 2, 3]), Payload(b"", f"{OIP_TYPE};json-header-size=0")
+    named = table([7, 8], outputs=[{"name": "none"}])
+    answers = predict_any(model, "m", [wide, table([1, 2]), empty, named, table([3, 4])])
+    assert counts == [3]
+    assert [isinstance(answer, BadPayload) for answer in answers] == [
+        True,
+        False,
+        True,
+        True,
+        False,
+    ]
+    assert [data_of(answers[position])[2] for position in (1, 4)] == [[3.0], [7.0]]
+
+
+def test_where_a_batch_can_t_be_run_each_request_is_run_and_only_the_culprit_fails():
+    model = Sums()
+    sums = model.run
+
+    def run(rows):
+        if (rows < 0).any():
+            raise PredictionRaised("negative")
+        return sums(rows)
+
+    model.run = run
+    counts = counted(model)
+    answers = predict_any(model, "m", [table([1, 2]), table([-1, 2]), table([3, 4])])
+    assert counts == [3, 1, 1, 1]
+    assert str(answers[1]) == "negative"
+    assert [data_of(answers[position])[2] for position in (0, 2)] == [[3.0], [7.0]]
+
+
+def test_a_model_whose_rows_depend_on_each_other_runs_each_request_of_a_batch():
+    model = Sums()
+    model.tensors = replace(model.tensors, joins=False)
+    counts = counted(model)
+    answers = predict_any(model, "m", [table([1, 2]), table([3, 4])])
+    assert counts == [1, 1]
+    assert [data_of(answer)[2] for answer in answers] == [[3.0], [7.0]]
+
+
+@given(some.lists(some.lists(some.lists(some.floats(-9, 9), min_size=1, max_size=3), max_size=3)))
+def test_a_batch_gives_what_each_request_gets_alone(asked_for):
+    payloads = [table(*rows) if rows else table([]) for rows in asked_for]
+    together = predict_any(Sums(), "m", payloads)
+    alone = [predict_any(Sums(), "m", [payload])[0] for payload in payloads]
+    assert [getattr(one, "body", str(one)) for one in together] == [
+        getattr(one, "body", str(one)) for one in alone
+    ]
 
 
 JSON = some.recursive(

@@ -116,6 +116,7 @@ class WorkerConfig:
     queue_per_model: int = 1_000
     queue_total: int = 10_000
     batch_requests: int = 64
+    batch_rows: int = 1024
     batch_bytes: int = 4 * 1024**2
     recycle_bytes: int = 64 * 1024**2  # or a quarter of what its models take, if that is more
     recycle_seconds: float = 60.0

@@ -112,6 +112,7 @@ SETTINGS: tuple[Setting, ...] = (
     _setting("tenant_by", "tenants.tenant_by", "tenant", "Whose a request is, where tenants share: its model's, its API key's (key), or that of so many leading segments of the model's path."),
     _setting("pace_above", "tenants.pace_above_ratio", "share", "While the server's event loop wants a core for more than this share of its time, a tenant with most of all requests and over ten times its due is paced; 1: nobody is."),
     _setting("batch_requests", "workers.batch_requests", "count", "Requests of a model that are predicted at once, at most."),
+    _setting("batch_rows", "workers.batch_rows", "count", "Rows of requests that are predicted at once, about; a larger one goes alone."),
     _setting("batch_bytes", "workers.batch_bytes", "bytes", "Bytes of requests that are predicted at once; a larger one goes alone."),
     _setting("recycle", "workers.recycle_bytes", "bytes", "A worker that keeps this much of what models left, or comes to hold this much beyond what its models are charged, and over a quarter of that, is replaced."),
     _setting("recycle_seconds", "workers.recycle_seconds", "seconds", "... but not until it has been up for this long."),

@@ -19,6 +19,7 @@ from operator import attrgetter
 from typing import Final
 
 from mme.workers.batch import Batch, Lane, Ticket
+from mme.workers.batch_limits import BatchLimits
 from mme.workers.fairness import FairQueue
 from mme.workers.pacing import UNPACED, Pacer
 
@@ -39,19 +40,12 @@ class WorkerQueue:
     """The queues in front of one worker, and the batches it has.
 
     Args:
-        batch_requests: in a batch at most.
-        batch_bytes: in a batch at most; a larger request goes alone.
+        limits: of a batch.
         pacer: what tenants weigh, and who holds one back that floods; None: all alike.
     """
 
-    def __init__(
-        self,
-        batch_requests: int,
-        batch_bytes: int,
-        pacer: Pacer | None = None,
-    ) -> None:
-        self._batch_requests = batch_requests
-        self._batch_bytes = batch_bytes
+    def __init__(self, limits: BatchLimits, pacer: Pacer | None = None) -> None:
+        self._limits = limits
         self._lanes: dict[str, dict[str, Lane]] = {}  # by model, by tenant
         self._pacer = pacer or Pacer({})
         self._turns: FairQueue[Lane] = FairQueue(self._pacer.weights)
@@ -193,8 +187,9 @@ class WorkerQueue:
                 self._held.append(lane)
                 continue
             seconds = self._request_seconds(lane.model)
-            most = int(SHORT_SECONDS / seconds) or 1 if is_mixed else self._batch_requests
-            tickets = self._take(lane.tickets, min(most, room), now)
+            most = int(SHORT_SECONDS / seconds) or 1 if is_mixed else UNPACED
+            tickets, taken = self._limits.take(lane.tickets, min(most, room), now)
+            self.waiting_count -= taken
             share.charge(charged_seconds := len(tickets) * seconds)
             lane.has_turn = bool(lane.tickets)
             if lane.has_turn:  # the rest waits for its model's next turn
@@ -267,21 +262,3 @@ class WorkerQueue:
         known = self._seconds.get(batch.model)
         each = seconds / count
         self._seconds[batch.model] = each if known is None else known + _LEARNT * (each - known)
-
-    def _take(self, queue: list[Ticket], most: int, now: float) -> list[Ticket]:
-        most = min(most, self._batch_requests)
-        tickets: list[Ticket] = []
-        size_bytes = taken = 0
-        for ticket in queue:
-            if len(tickets) == most:
-                break
-            if not ticket.outcome.done():  # else too late, or whoever asked has gone
-                size_bytes += len(ticket.ask.body)
-                if tickets and size_bytes > self._batch_bytes:
-                    break
-                ticket.sent_at = now
-                tickets.append(ticket)
-            taken += 1
-        del queue[:taken]
-        self.waiting_count -= taken
-        return tickets

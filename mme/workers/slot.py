@@ -17,6 +17,7 @@ from mme.config import WorkerConfig
 from mme.errors import WorkerLost
 from mme.metrics import Metrics
 from mme.workers.backoff import Backoff
+from mme.workers.batch_limits import BatchLimits
 from mme.workers.charging import charge
 from mme.workers.dispatch import Dispatch
 from mme.workers.environments import Environment
@@ -53,7 +54,10 @@ class Slot:
         on_lost: Callable[[list[Residency], list[Residency], str], None],
     ) -> None:
         self.index = index
-        self.queue = WorkerQueue(config.batch_requests, config.batch_bytes, pacer)
+        limits = BatchLimits(
+            requests=config.batch_requests, rows=config.batch_rows, bytes=config.batch_bytes
+        )
+        self.queue = WorkerQueue(limits, pacer)
         dispatch = Dispatch(self.queue, lambda: self.process, metrics)
         self.dispatch, self.dispatch_soon = dispatch.now, dispatch.soon
         self.residencies = Residencies()

@@ -11,6 +11,7 @@ from mme.config import WorkerConfig
 from mme.errors import Overloaded
 from mme.workers.admission import admit, look_from
 from mme.workers.batch import Ticket
+from mme.workers.batch_limits import BatchLimits
 from mme.workers.protocol import Ask
 from mme.workers.queues import WorkerQueue
 
@@ -29,7 +30,10 @@ def ask(queue: WorkerQueue, model: str, config: WorkerConfig, left_seconds: floa
 
 
 async def test_a_model_may_have_so_many_waiting_and_others_still_may():
-    queue, config = WorkerQueue(64, 1000), WorkerConfig(queue_per_model=3)
+    queue, config = (
+        WorkerQueue(BatchLimits()),
+        WorkerConfig(queue_per_model=3),
+    )
     fill(queue, "a", 3)
     with pytest.raises(Overloaded):
         ask(queue, "a", config)
@@ -37,7 +41,7 @@ async def test_a_model_may_have_so_many_waiting_and_others_still_may():
 
 
 async def test_the_newest_of_the_longest_queue_goes_for_another():
-    queue, config = WorkerQueue(64, 1000), WorkerConfig(queue_total=5)
+    queue, config = WorkerQueue(BatchLimits()), WorkerConfig(queue_total=5)
     tickets = fill(queue, "a", 5)
     ask(queue, "b", config)
     assert isinstance(tickets[-1].outcome.exception(), Overloaded)
@@ -46,7 +50,7 @@ async def test_the_newest_of_the_longest_queue_goes_for_another():
 
 
 async def test_who_fills_the_queue_is_refused_itself():
-    queue, config = WorkerQueue(64, 1000), WorkerConfig(queue_total=5)
+    queue, config = WorkerQueue(BatchLimits()), WorkerConfig(queue_total=5)
     tickets = fill(queue, "a", 5)
     with pytest.raises(Overloaded):
         ask(queue, "a", config)
@@ -54,7 +58,7 @@ async def test_who_fills_the_queue_is_refused_itself():
 
 
 async def test_what_cannot_be_answered_in_time_is_refused_at_once_and_told_when_to_come():
-    queue, config = WorkerQueue(64, 1000), WorkerConfig()
+    queue, config = WorkerQueue(BatchLimits()), WorkerConfig()
     fill(queue, "a", 1)
     [batch] = queue.next_handover(0.0)
     queue.finish(batch.number, 0.0, 0.5)

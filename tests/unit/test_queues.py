@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 
+import pytest
+
 from mme.workers.batch import Batch, Ticket
+from mme.workers.batch_limits import BatchLimits, count_rows
 from mme.workers.pacing import Pacer
 from mme.workers.protocol import Ask
 from mme.workers.queues import WorkerQueue
@@ -37,14 +40,14 @@ def taught(queue: WorkerQueue, models: str, seconds: float) -> None:
 
 
 async def test_a_batch_is_what_is_queued_for_one_model_at_that_moment():
-    queue = WorkerQueue(64, 1000)
+    queue = WorkerQueue(BatchLimits(requests=64, bytes=1000))
     tickets = fill(queue, "aab")
     assert next_batch(queue, 1.0).tickets == tickets[:2]
     assert next_batch(queue, 1.0).tickets == tickets[2:]
 
 
 async def test_the_worker_has_one_batch_and_at_most_the_next():
-    queue = WorkerQueue(64, 1000)
+    queue = WorkerQueue(BatchLimits(requests=64, bytes=1000))
     fill(queue, "abc")
     first, second = next_batch(queue, 1.0), next_batch(queue, 1.0)
     assert next_batch(queue, 1.0) is None
@@ -59,7 +62,7 @@ def handed_over(queue: WorkerQueue) -> str:
 
 
 async def test_what_takes_little_is_handed_over_together():
-    queue = WorkerQueue(64, 1000)
+    queue = WorkerQueue(BatchLimits(requests=64, bytes=1000))
     taught(queue, "abcdefgh", seconds=0.0003)  # and a tenth of ours each
     fill(queue, "abcdefgh")
     first = queue.next_handover(1.0)
@@ -74,7 +77,7 @@ async def test_what_takes_little_is_handed_over_together():
 
 
 async def test_a_batch_that_nobody_knows_the_time_of_is_the_last_of_its_handover():
-    queue = WorkerQueue(64, 1000)
+    queue = WorkerQueue(BatchLimits(requests=64, bytes=1000))
     taught(queue, "acd", seconds=0.0001)
     fill(queue, "abcd")
     assert handed_over(queue) == "ab"
@@ -82,7 +85,7 @@ async def test_a_batch_that_nobody_knows_the_time_of_is_the_last_of_its_handover
 
 
 async def test_what_was_on_its_way_to_a_worker_that_ended_holds_nothing_back():
-    queue = WorkerQueue(64, 1000)
+    queue = WorkerQueue(BatchLimits(requests=64, bytes=1000))
     fill(queue, "abc")
     assert handed_over(queue) == "a"
     assert handed_over(queue) == "b"
@@ -93,7 +96,7 @@ async def test_what_was_on_its_way_to_a_worker_that_ended_holds_nothing_back():
 
 
 async def test_a_request_that_waited_long_makes_its_queue_late_for_a_while():
-    queue = WorkerQueue(64, 1000)
+    queue = WorkerQueue(BatchLimits(requests=64, bytes=1000))
     fill(queue, "ab")
     next_batch(queue, 0.001)
     assert queue.late_until == 0.0
@@ -102,7 +105,7 @@ async def test_a_request_that_waited_long_makes_its_queue_late_for_a_while():
 
 
 async def test_what_a_forgotten_model_takes_is_not_learnt_from_a_batch_that_ran_on():
-    queue = WorkerQueue(64, 1000)
+    queue = WorkerQueue(BatchLimits(requests=64, bytes=1000))
     fill(queue, "a")
     batch = next_batch(queue, 0.0)
     queue.forget("a")
@@ -111,7 +114,7 @@ async def test_what_a_forgotten_model_takes_is_not_learnt_from_a_batch_that_ran_
 
 
 async def test_who_waits_for_a_withdrawn_model_is_handed_over_and_the_others_go_on():
-    queue = WorkerQueue(64, 1000)
+    queue = WorkerQueue(BatchLimits(requests=64, bytes=1000))
     tickets = fill(queue, "aab")
     another = ticket("a")
     another.tenant = "other"
@@ -125,7 +128,7 @@ async def test_who_waits_for_a_withdrawn_model_is_handed_over_and_the_others_go_
 
 
 async def test_models_take_turns_however_much_one_of_them_asks():
-    queue = WorkerQueue(2, 1000)
+    queue = WorkerQueue(BatchLimits(requests=2, bytes=1000))
     fill(queue, "aaaaaab")
     turns = []
     while (batch := next_batch(queue, 0.0)) is not None:
@@ -135,7 +138,7 @@ async def test_models_take_turns_however_much_one_of_them_asks():
 
 
 async def test_a_batch_stops_at_the_limit_of_bytes_but_a_large_request_goes_alone():
-    queue = WorkerQueue(64, 10)
+    queue = WorkerQueue(BatchLimits(requests=64, bytes=10))
     for size in (20, 6, 4, 1):
         queue.put(ticket("a", b"x" * size))
     sizes = []
@@ -145,8 +148,45 @@ async def test_a_batch_stops_at_the_limit_of_bytes_but_a_large_request_goes_alon
     assert sizes == [[20], [6, 4], [1]]
 
 
+async def test_a_batch_stops_at_the_limit_of_rows_but_a_large_request_goes_alone():
+    queue = WorkerQueue(BatchLimits(rows=100))
+    line, lists = b"1,2,3,4,5,6,7,8\n", b"[1,2,3,4,5,6,7,8],"
+    asked = [
+        line * 200,
+        line * 60,
+        b"[" + lists * 39 + b"[1]]",
+        line * 30,
+        b"1,2\n",
+        b"\x93" * 3000,
+    ]
+    tickets = [ticket("a", body) for body in asked]
+    for one in tickets:
+        queue.put(one)
+    batches = []
+    while (batch := next_batch(queue, 0.0)) is not None:
+        batches.append([tickets.index(one) for one in batch.tickets])
+        queue.finish(batch.number, 0.0, 0.01)
+    assert batches == [[0], [1], [2, 3, 4, 5]]
+    assert queue.waiting_count == 0
+
+
+@pytest.mark.parametrize(
+    ("body", "rows"),
+    [
+        (b"", 1),
+        (b"1,2\n3,4\n", 2),
+        (b'{"instances": [[1, 2], [3, 4], [5, 6]]}', 4),
+        (b'{"instances": [{"x": 1}, {"x": 2}]}', 3),
+        (b'{"x": 1}\n{"x": 2}\n{"x": 3}\n', 3),
+        (b"\x93NUMPY\x01", 1),
+    ],
+)
+def test_rows_are_counted_as_what_parts_them_rather_too_many_than_too_few(body, rows):
+    assert count_rows(body) == rows
+
+
 async def test_a_request_nobody_waits_for_is_not_sent():
-    queue = WorkerQueue(64, 1000)
+    queue = WorkerQueue(BatchLimits(requests=64, bytes=1000))
     first, second = fill(queue, "aa")
     queue.discard(first)
     assert next_batch(queue, 0.0).tickets == [second]
@@ -154,7 +194,7 @@ async def test_a_request_nobody_waits_for_is_not_sent():
 
 
 async def test_what_had_not_begun_when_the_worker_ended_is_told_from_what_had():
-    queue = WorkerQueue(1, 1000)
+    queue = WorkerQueue(BatchLimits(requests=1, bytes=1000))
     tickets = fill(queue, "abcc")
     next_batch(queue, 0.0)
     next_batch(queue, 0.0)
@@ -165,7 +205,7 @@ async def test_what_had_not_begun_when_the_worker_ended_is_told_from_what_had():
 
 
 async def test_an_answer_to_a_batch_it_was_not_at_is_noticed():
-    queue = WorkerQueue(64, 1000)
+    queue = WorkerQueue(BatchLimits(requests=64, bytes=1000))
     fill(queue, "ab")
     next_batch(queue, 0.0)
     second = next_batch(queue, 0.0)
@@ -188,7 +228,7 @@ def work(queue: WorkerQueue, turns: int, seconds: float) -> list[str]:
 
 
 async def test_a_tenant_of_many_models_gets_no_more_turns_than_one_of_a_single_model():
-    queue = WorkerQueue(1, 1000)
+    queue = WorkerQueue(BatchLimits(requests=1, bytes=1000))
     for model in "abcd" * 5:
         queue.put(owned(model, "many"))
     for _ in range(20):
@@ -199,7 +239,7 @@ async def test_a_tenant_of_many_models_gets_no_more_turns_than_one_of_a_single_m
 
 
 async def test_turns_are_shared_by_weight():
-    queue = WorkerQueue(1, 1000, Pacer({"heavy": 3.0}))
+    queue = WorkerQueue(BatchLimits(requests=1, bytes=1000), Pacer({"heavy": 3.0}))
     for tenant in ("heavy", "light"):
         for _ in range(40):
             queue.put(owned(tenant, tenant))
@@ -207,7 +247,7 @@ async def test_turns_are_shared_by_weight():
 
 
 async def test_who_asks_little_waits_for_short_batches_only_while_others_flood():
-    queue = WorkerQueue(64, 1000)
+    queue = WorkerQueue(BatchLimits(requests=64, bytes=1000))
     queue.put(owned("flood", "flood"))
     work(queue, 1, 0.001)  # a millisecond a request
     for _ in range(100):
@@ -221,7 +261,7 @@ async def test_who_asks_little_waits_for_short_batches_only_while_others_flood()
 
 
 async def test_nothing_is_handed_over_behind_a_long_batch_while_several_ask():
-    queue = WorkerQueue(64, 1000)
+    queue = WorkerQueue(BatchLimits(requests=64, bytes=1000))
     queue.put(owned("slow", "slow"))
     work(queue, 1, 0.5)
     for model in ("slow", "slow", "quick"):
@@ -233,7 +273,7 @@ async def test_nothing_is_handed_over_behind_a_long_batch_while_several_ask():
 
 
 async def test_what_is_too_late_or_unwanted_is_not_started():
-    queue = WorkerQueue(64, 1000)
+    queue = WorkerQueue(BatchLimits(requests=64, bytes=1000))
     late, gone, wanted = fill(queue, "aab")
     late.outcome.set_exception(TimeoutError())
     late.outcome.exception()
@@ -252,7 +292,7 @@ def queue_with_a_flood() -> tuple[WorkerQueue, float]:
         pacer.took("flood", 40, now)
         for number in range(20):
             pacer.took(f"quiet {number}", 1, now)
-    return WorkerQueue(64, 1000, pacer), now
+    return WorkerQueue(BatchLimits(requests=64, bytes=1000), pacer), now
 
 
 def handed_over_at(queue: WorkerQueue, now: float) -> Counter[str]:

@@ -25,6 +25,7 @@ _PARAMETERS: Mapping[str, tuple[str, ...]] = {
     "output_fn": ("prediction", "accept"),
     "transform_fn": ("model", "input_data", "content_type", "accept"),
 }
+_INDEPENDENT = "rows_independent"  # ours: SageMaker knows no batches of requests
 _REPLACED = ("input_fn", "predict_fn", "output_fn")
 _TENSORFLOW_ONLY = ("handler", "input_handler", "output_handler")
 _BY_POSITION = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
@@ -41,6 +42,7 @@ class Handlers:
     predict_fn: Handler | None
     output_fn: Handler | None
     transform_fn: Handler | None
+    rows_independent: bool  # several requests' rows may be predicted at once
 
 
 def read_handlers(module: ModuleType) -> Handlers:
@@ -49,12 +51,18 @@ def read_handlers(module: ModuleType) -> Handlers:
     Raises:
         LoadRefused: they can't be called as SageMaker calls them, or exclude each other.
     """
-    handlers = Handlers(**{name: _handler(module, name) for name in _PARAMETERS})
+    functions = {name: _handler(module, name) for name in _PARAMETERS}
+    handlers = Handlers(**functions, rows_independent=_are_independent(module))
     both = [name for name in _REPLACED if getattr(handlers, name)]
     if handlers.transform_fn and both:
         raise LoadRefused(
             f"Unable to load model: its script defines transform_fn and {', '.join(both)}, which "
             "transform_fn replaces: define either."
+        )
+    if handlers.transform_fn and handlers.rows_independent:
+        raise LoadRefused(
+            f"Unable to load model: its script says {_INDEPENDENT}, but transform_fn is given "
+            f"whole requests: define {', '.join(_REPLACED)} instead, or leave that out."
         )
     foreign = [name for name in _TENSORFLOW_ONLY if callable(getattr(module, name, None))]
     if foreign and not any(getattr(handlers, name) for name in ("transform_fn", *_REPLACED)):
@@ -82,6 +90,16 @@ def _handler(module: ModuleType, name: str) -> Handler | None:
     raise LoadRefused(
         f"Unable to load model: {name} in its script takes {count} parameters; wanted are "
         f"{name}({listed}) or {name}({listed}, context)."
+    )
+
+
+def _are_independent(module: ModuleType) -> bool:
+    said = getattr(module, _INDEPENDENT, False)
+    if isinstance(said, bool):
+        return said
+    raise LoadRefused(
+        f"Unable to load model: {_INDEPENDENT} in its script is a {type(said).__name__}: it has to "
+        "be True, where rows of several requests may be predicted together, or False."
     )
 
 

@@ -1,9 +1,10 @@
 """A model's own script: SageMaker's `inference.py`, with the defaults for what it leaves out.
 
-Decisions: a script is asked one payload at a time. Whatever it raises, even SystemExit, is the
-answer to that request: with the status and message that it carries, else 500 with
-`TypeName: message`; the traceback goes to the model's own log. While loading, it is why the model
-can't be loaded.
+Decisions: a script is asked one payload at a time, unless it says that rows are independent: then
+`predict_fn` gets those of a batch together, and each request's alone where that fails. Whatever it
+raises, even SystemExit, is the answer to that request: with the status and message that it carries,
+else 500 with `TypeName: message`; the traceback goes to the model's own log. While loading, it is
+why the model can't be loaded.
 """
 
 from __future__ import annotations
@@ -12,8 +13,10 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from loaders.contract import (
     Answer,
@@ -25,9 +28,13 @@ from loaders.contract import (
     PredictionRaised,
     ScriptFault,
     Trust,
+    each,
+    read_and_run,
+    settle,
 )
 from loaders.find import find_framework
 from loaders.script_answers import ERRORS, as_answer, asked_accept, body_for_script
+from loaders.script_batch import join, part
 from loaders.script_context import Context
 from loaders.script_defaults import default_input, default_output, default_predict, memory_bytes
 from loaders.script_doors import open_doors
@@ -105,6 +112,15 @@ def _load_native(directory: Path, trust: Trust) -> object:
     return loader.load_native(directory, trust)
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Read:
+    """One request, and what `input_fn` made of it."""
+
+    payload: Payload
+    context: Context
+    data: Any
+
+
 class ScriptModel:
     """What `model_fn` gave, and the functions around it."""
 
@@ -117,8 +133,11 @@ class ScriptModel:
         self._model = model
 
     def predict(self, payloads: Sequence[Payload]) -> list[Answer | ModelFault]:
-        """Answers in the order of `payloads`, one by one."""
-        return [self._settle(payload) for payload in payloads]
+        """Answers in the order of `payloads`, one by one where nothing says that they may join."""
+        handlers = self._handlers
+        if len(payloads) > 1 and handlers and handlers.rows_independent:
+            return read_and_run(payloads, partial(self._guarded, self._read), self._together)
+        return each(payloads, partial(self._guarded, self._answer))
 
     def nbytes(self) -> int:
         """Bytes of a torch module; of what else a script has made nobody can tell."""
@@ -130,35 +149,66 @@ class ScriptModel:
         self._handlers = None
         self._space.close()
 
-    def _settle(self, payload: Payload) -> Answer | ModelFault:
+    def _guarded(self, call: Callable[..., _T], *arguments: Any) -> _T:  # noqa: ANN401 - a call's
+        """What it gives; all that the script raises is a ModelFault."""
         try:
             with self._space.active():
-                return self._answer(payload)
-        except ModelFault as fault:
-            return fault
-        except BaseException as error:  # noqa: BLE001 - the script's door: what it raises is its answer
-            return _fault(error, self._space)
+                return call(*arguments)
+        except ModelFault:
+            raise
+        except BaseException as error:
+            raise _fault(error, self._space) from error
 
     def _answer(self, payload: Payload) -> Answer:
-        handlers, model = self._handlers, self._model
-        if handlers is None:
-            raise PredictionRaised("The model has been closed.")
-        context = Context(self._directory, payload)
-        accept = asked_accept(payload)
+        handlers = self._open()
         if handlers.transform_fn:
-            output = handlers.transform_fn(model, *body_for_script(payload), accept, context)
-            return as_answer(output, accept, context)
+            context, accept = Context(self._directory, payload), asked_accept(payload)
+            asked = (self._model, *body_for_script(payload), accept, context)
+            return as_answer(handlers.transform_fn(*asked), accept, context)
+        return self._alone(self._read(payload))
+
+    def _together(self, asked: Sequence[_Read]) -> list[Answer | ModelFault]:
+        """Predicts all rows at once; each request's alone where that can't be."""
+        parts = [read.data for read in asked]
+        outputs = settle(self._guarded, self._predict_joined, parts) if len(parts) > 1 else None
+        if outputs is None or isinstance(outputs, ModelFault):
+            return each(asked, partial(self._guarded, self._alone))
+        return [
+            settle(self._guarded, self._write, output, read)
+            for output, read in zip(outputs, asked, strict=True)
+        ]
+
+    def _predict_joined(self, parts: Sequence[Any]) -> list[Any] | None:
+        joined = join(parts)
+        return None if joined is None else part(self._predict(joined, None), parts)
+
+    def _alone(self, read: _Read) -> Answer:
+        return self._write(self._predict(read.data, read.context), read)
+
+    def _read(self, payload: Payload) -> _Read:
+        handlers, context = self._open(), Context(self._directory, payload)
         if handlers.input_fn:
             data = handlers.input_fn(*body_for_script(payload), context)
         else:
-            data = default_input(payload, model)
+            data = default_input(payload, self._model)
+        return _Read(payload=payload, context=context, data=data)
+
+    def _predict(self, data: Any, context: Context | None) -> Any:  # noqa: ANN401 - the script's own
+        handlers = self._open()
         if handlers.predict_fn:
-            output = handlers.predict_fn(data, model, context)
-        else:
-            output = default_predict(data, model)
+            return handlers.predict_fn(data, self._model, context or Context(self._directory))
+        return default_predict(data, self._model)
+
+    def _write(self, output: Any, read: _Read) -> Answer:  # noqa: ANN401 - the script's own
+        handlers, context, accept = self._open(), read.context, asked_accept(read.payload)
         if handlers.output_fn:
             return as_answer(handlers.output_fn(output, accept, context), accept, context)
-        return as_answer(default_output(output, payload.accept), accept, context)
+        return as_answer(default_output(output, read.payload.accept), accept, context)
+
+    def _open(self) -> Handlers:
+        if self._handlers is None:
+            raise PredictionRaised("The model has been closed.")
+        return self._handlers
 
 
 def _step(space: ScriptSpace, name: str, call: Callable[[], _T]) -> _T:

@@ -165,11 +165,8 @@ class Generator:
 
 
 def _message(plan: Plan, question: Question) -> bytes:
-    headers = question.headers or {"Content-Type": "text/csv", "Accept": "text/csv"}
-    if question.target:
-        headers = {**headers, "X-Amzn-SageMaker-Target-Model": question.target}
-    host = f"{_HOST}:{plan.port}"
-    return write_request(host, question.path or plan.path, headers, question.body.encode())
+    host, path = f"{_HOST}:{plan.port}", question.path or plan.path
+    return write_request(host, path, question.sent_headers, question.body.encode())
 
 
 async def _run(plan: Plan) -> Outcome:

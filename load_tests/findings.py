@@ -63,7 +63,11 @@ class Findings:
     def failures(self) -> dict[str, int]:
         """Wrong answers by kind, and targets that were missed."""
         missed = [finding for finding in self.findings if finding.is_missed]
-        return {**self._errors, **{f"{each.subject}: {each.figure}": 1 for each in missed}}
+        return {**self.wrong_answers(), **{f"{each.subject}: {each.figure}": 1 for each in missed}}
+
+    def wrong_answers(self) -> dict[str, int]:
+        """By kind."""
+        return dict(self._errors)
 
     def print_tables(self) -> None:
         """All figures beside their targets."""
@@ -81,10 +85,9 @@ class Findings:
 
     def write(self, directory: Path, arguments: Mapping[str, Any]) -> Path:
         """Writes the run's file; `arguments` are those that a figure depends on."""
-        content = {
-            "arguments": arguments,
-            "failures": self.failures(),
-            "findings": [asdict(each) for each in self.findings],
-            "raw": self._raw,
-        }
+        content = {"arguments": arguments, "failures": self.failures(), **self.told()}
         return write_result(directory, self._scenario, self._started, content)
+
+    def told(self) -> dict[str, Any]:
+        """For the file: all figures, and what they were made of."""
+        return {"findings": [asdict(each) for each in self.findings], "raw": self._raw}

@@ -42,13 +42,8 @@ class Operator:
 
     def ask(self, question: Question) -> str | None:
         """What is wrong with the answer, in words; None where it is right."""
-        headers = {
-            "Content-Type": "text/csv",
-            "Accept": "text/csv",
-            "X-Amzn-SageMaker-Target-Model": question.target,
-        }
         path = "/endpoints/mme/invocations"
-        status, body = self._call("POST", path, question.body.encode(), headers)
+        status, body = self._call("POST", path, question.body.encode(), question.sent_headers)
         if status != http.HTTPStatus.OK:
             return f"status {status}"
         return None if Checker(question.expected).is_right(body) else "wrong answer"

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 
+_CSV = {"Content-Type": "text/csv", "Accept": "text/csv"}
+
 
 @dataclass(frozen=True, kw_only=True)
 class Question:
@@ -16,6 +18,14 @@ class Question:
     path: str = ""  # empty: the plan's
     headers: dict[str, str] | None = None  # None: csv in and out
     numbers: str = ""  # a pattern whose group 1 holds the answer's numbers; empty: all of it
+
+    @property
+    def sent_headers(self) -> dict[str, str]:
+        """Those of its request."""
+        headers = self.headers or _CSV
+        if self.target:
+            return {**headers, "X-Amzn-SageMaker-Target-Model": self.target}
+        return headers
 
 
 @dataclass(frozen=True, kw_only=True)

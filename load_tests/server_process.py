@@ -10,9 +10,9 @@ import re
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -31,6 +31,7 @@ class RunningServer:
 
     port: int
     pid: int
+    loads: Mapping[str, tuple[str, str]] = field(default_factory=dict)  # as `peers.base.Start`
 
 
 @contextmanager

@@ -29,14 +29,33 @@ class PeerModel:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ModelSet:
+    """The models of one phase: as files for the peers, and packed for ours."""
+
+    models: Sequence[PeerModel]
+    tarballs: Path
+    loaded: int  # the first so many are when a peer serves; ours loads what is asked for
+
+
+@dataclass(frozen=True, kw_only=True)
 class Site:
     """Where a peer is started."""
 
     directory: Path  # its own, empty
     python: Path  # of its environment
     port: int  # free; and those after it
-    models: Sequence[PeerModel]
+    chosen: ModelSet
     room: int  # models that may be in memory at once, for a peer that evicts
+
+    @property
+    def models(self) -> Sequence[PeerModel]:
+        """All that it is to serve."""
+        return self.chosen.models
+
+    @property
+    def loaded(self) -> int:
+        """The first so many are in memory when it serves, where it doesn't load what is asked."""
+        return self.chosen.loaded
 
     @property
     def bin(self) -> Path:
@@ -60,7 +79,9 @@ class Start:
     port: int  # that it answers on
     ready_path: str  # answers 200
     environment: Mapping[str, str] = field(default_factory=dict)
-    loads: Sequence[tuple[str, str]] = ()  # method and path that load a model, sent in turn
+    # method and path that load a model, by its name; a model without is there from the start on, or
+    # its first request loads it
+    loads: Mapping[str, tuple[str, str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import argparse
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,8 +18,10 @@ import psutil
 
 from load_tests.measure import GeneratorFailed, measure
 from load_tests.operator import Operator
-from load_tests.peers.contestants import OURS, Contestant, ModelSet, make_models
+from load_tests.peers.base import ModelSet
+from load_tests.peers.contestants import OURS, Contestant, make_models
 from load_tests.peers.environments import PeerUnavailable
+from load_tests.peers.first_answers import time_first_answers
 from load_tests.peers.report import PeersReport
 from load_tests.peers.verdicts import ALL_RESIDENT, ROOM_FOR_HALF, warm_mode
 from load_tests.plan import Plan, Question
@@ -97,6 +101,37 @@ class Comparison:
                 able = [each for each in contestants if each.evicts or room == options.models]
                 self._take_turns(able, chosen, room, (load,), number)
 
+    def run_cold(self, contestants: list[Contestant]) -> None:
+        """First answers of models that no server has loaded yet, by framework."""
+        options = self._options
+        for framework in options.frameworks.split(","):
+            place = self._scratch / f"cold-{framework}"
+            chosen = make_models(place, options.first_models + 1, framework, loaded=1)
+            for contestant in tuple(each for each in contestants if each.serves_models):
+                with self._leaving_out(contestant, contestants):
+                    self._time_first_answers(contestant, chosen, framework)
+
+    def _time_first_answers(self, contestant: Contestant, chosen: ModelSet, framework: str) -> None:
+        names = [model.name for model in chosen.models]
+        questions = [contestant.question(model) for model in chosen.models]
+        directory = self._scratch / "turn"
+        try:
+            with contestant.start(chosen, len(names), directory) as server:
+                seconds = time_first_answers(server, names, questions)
+        finally:
+            shutil.rmtree(directory, ignore_errors=True)
+        self._report.add_first_answers(contestant.name, framework, seconds)
+
+    @contextmanager
+    def _leaving_out(self, contestant: Contestant, contestants: list[Contestant]) -> Iterator[None]:
+        try:
+            yield
+        except (PeerUnavailable, GeneratorFailed) as error:
+            if contestant.name == OURS:
+                raise
+            self._report.leave_out(contestant.name, str(error))
+            contestants.remove(contestant)
+
     def _take_turns(
         self,
         contestants: list[Contestant],
@@ -107,13 +142,8 @@ class Comparison:
     ) -> None:
         for contestant in tuple(contestants):
             turn = Turn(contestant=contestant, chosen=chosen, room=room, loads=loads, round=number)
-            try:
+            with self._leaving_out(contestant, contestants):
                 self._take_turn(turn)
-            except (PeerUnavailable, GeneratorFailed) as error:
-                if contestant.name == OURS:
-                    raise
-                self._report.leave_out(contestant.name, str(error))
-                contestants.remove(contestant)
 
     def _take_turn(self, turn: Turn) -> None:
         directory = self._scratch / "turn"

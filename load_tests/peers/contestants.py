@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from load_tests.operator import Operator
-from load_tests.peers.base import Peer, PeerModel
+from load_tests.peers.base import ModelSet, Peer, PeerModel
 from load_tests.peers.running import running
 from load_tests.plan import Question
 from load_tests.server_process import RunningServer, mme_server, null_server
@@ -19,23 +18,23 @@ OURS, COMPILED, NULL = "mme", "mme --compile-trees on", "null server"
 _SUFFIXES = {"xgboost": ".ubj", "torch": ".pt"}
 
 
-@dataclass(frozen=True, kw_only=True)
-class ModelSet:
-    """The models of one phase: as files for the peers, and packed for ours."""
+def make_models(
+    directory: Path, count: int, frameworks: str, loaded: int | None = None
+) -> ModelSet:
+    """Trains `count` models, the frameworks taking turns; all count as loaded, or `loaded`.
 
-    models: Sequence[PeerModel]
-    tarballs: Path
-
-
-def make_models(directory: Path, count: int, frameworks: str) -> ModelSet:
-    """Trains `count` models, the frameworks taking turns. Raises TrainingFailed."""
+    Raises:
+        TrainingFailed: that failed.
+    """
     trained, files, tarballs = (directory / name for name in ("trained", "files", "tarballs"))
     for each in (trained, files, tarballs):
         each.mkdir(parents=True)
     train(trained, count, frameworks)
     tenants = pack(trained, tarballs)
     return ModelSet(
-        models=[_as_peer_model(tenant, trained, files) for tenant in tenants], tarballs=tarballs
+        models=[_as_peer_model(tenant, trained, files) for tenant in tenants],
+        tarballs=tarballs,
+        loaded=count if loaded is None else loaded,
     )
 
 
@@ -137,7 +136,7 @@ class Other:
     @contextmanager
     def start(self, chosen: ModelSet, room: int, directory: Path) -> Iterator[RunningServer]:
         """As Contestant. Raises PeerUnavailable."""
-        with running(self._peer, self._python, chosen.models, room, directory) as server:
+        with running(self._peer, self._python, chosen, room, directory) as server:
             yield server
 
     def question(self, model: PeerModel) -> Question:

@@ -13,11 +13,11 @@ import numpy, uvloop
 from aiohttp import web
 from model_code import Resident
 
-port, directory, room, processes = sys.argv[1:]
+port, directory, room, loaded, processes = sys.argv[1:]
 for _ in range(int(processes) - 1):
     if not os.fork():
         break
-models = Resident(directory, int(room))
+models = Resident(directory, int(room), int(loaded))
 
 async def predict(request):
     row = numpy.array([(await request.text()).split(",")], dtype=numpy.float32)
@@ -35,7 +35,7 @@ web.run_app(app, host="127.0.0.1", port=int(port), reuse_port=True, **quiet)
 def _prepare(site: Site, *, processes: int) -> Start:
     server = site.directory / "server.py"
     server.write_text(_SERVER)
-    arguments = map(str, (site.port, site.link_models(), site.room, processes))
+    arguments = map(str, (site.port, site.link_models(), site.room, site.loaded, processes))
     return Start(
         command=[site.python, "-W", "ignore", server, *arguments],
         port=site.port,

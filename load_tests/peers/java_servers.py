@@ -95,10 +95,13 @@ def _prepare(site: Site, *, is_torchserve: bool) -> Start:
             "TMPDIR": str(site.directory),
             "OMP_NUM_THREADS": "1",
         },
-        loads=[
-            ("POST", f"/models?url={store / model.name}&model_name={model.name}&{workers}")
+        loads={
+            model.name: (
+                "POST",
+                f"/models?url={store / model.name}&model_name={model.name}&{workers}",
+            )
             for model in site.models
-        ],
+        },
     )
 
 

@@ -14,7 +14,7 @@ from model_code import Resident
 
 class Models(litserve.LitAPI):
     def setup(self, device):
-        self.models = Resident(sys.argv[2], int(sys.argv[3]))
+        self.models = Resident(sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))
 
     def decode_request(self, request):
         return request["model"], numpy.array([request["row"]], dtype=numpy.float32)
@@ -36,8 +36,9 @@ if __name__ == "__main__":
 def _prepare(site: Site) -> Start:
     server = site.directory / "server.py"
     server.write_text(_SERVER)
+    numbers = map(str, (site.room, site.loaded))
     return Start(
-        command=[site.python, server, str(site.port), site.link_models(), str(site.room)],
+        command=[site.python, server, str(site.port), site.link_models(), *numbers],
         port=site.port,
         ready_path="/health",
         environment={"OMP_NUM_THREADS": "1"},

@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from statistics import median
 
+from load_tests.findings import Finding
 from load_tests.peers.verdicts import ALL_RESIDENT, ROOM_FOR_HALF, Cells, Figures, Verdict
-from load_tests.processes import MEGABYTE
+
+# by the table's title, the column and the server
+ByServer = Mapping[str, Mapping[str, Mapping[str, str]]]
 
 
 def write_markdown(
-    cells: Cells,
-    verdicts: Iterable[Verdict],
-    memory_bytes: Mapping[str, Mapping[str, Sequence[int]]],
+    cells: Cells, by_server: ByServer, alone: Sequence[Finding], verdicts: Iterable[Verdict]
 ) -> str:
-    """What was measured by server and load; memory; goals."""
-    servers = list(dict.fromkeys(server for server, _mode in cells))
+    """What was measured by server and load; what else is told of servers; ours alone; goals."""
     modes = list(dict.fromkeys(mode for _server, mode in cells))
     mixes = [mode for mode in modes if mode in {ALL_RESIDENT, ROOM_FOR_HALF}]
     warm = [mode for mode in modes if mode not in mixes]
-    held = (
-        [server, *(_megabytes(found.get(server)) for found in memory_bytes.values())]
-        for server in servers
-    )
+    found = ([f"{each.subject}: {each.figure}", f"{each.value:,.2f}"] for each in alone)
     goals = (
         [each.goal, _number(each.measured), f"{'<=' if each.is_at_most else '>='} {each.target:g}",
          each.word]
@@ -30,10 +26,24 @@ def write_markdown(
     )  # fmt: skip
     tables = (
         *(_figures(cells, group) for group in (warm, mixes) if group),
-        _table(["memory, MiB", *memory_bytes], held),
+        *(_told(title, columns) for title, columns in by_server.items()),
+        *([_table(["mme alone", "measured"], found)] if alone else []),
         _table(["goal", "measured", "target", ""], goals),
     )
     return "\n\n".join(tables) + "\n"
+
+
+def servers_of(columns: Mapping[str, Mapping[str, str]]) -> list[str]:
+    """Who is in any of the columns, in the order of appearance."""
+    return list(dict.fromkeys(server for told in columns.values() for server in told))
+
+
+def _told(title: str, columns: Mapping[str, Mapping[str, str]]) -> str:
+    rows = (
+        [server, *(told.get(server, "-") for told in columns.values())]
+        for server in servers_of(columns)
+    )
+    return _table([title, *columns], rows)
 
 
 def _figures(cells: Cells, modes: Sequence[str]) -> str:
@@ -56,10 +66,6 @@ def _cell(figures: Figures | None) -> str:
         return "-"
     latencies = f"{figures.p50_ms:.2f} / {figures.p99_ms:.1f}"
     return f"{figures.per_second:,.0f} / {latencies} / {figures.server_us:,.0f}"
-
-
-def _megabytes(found: Sequence[int] | None) -> str:
-    return f"{median(found) / MEGABYTE:,.0f}" if found else "-"
 
 
 def _number(value: float | None) -> str:

@@ -37,6 +37,7 @@ def _prepare(site: Site) -> Start:
         "metrics_port": site.port + 2,
         "parallel_workers": 2,
         "debug": False,
+        "load_models_at_startup": False,
     }
     (root / "settings.json").write_text(json.dumps(settings))
     for model in site.models:
@@ -53,6 +54,10 @@ def _prepare(site: Site) -> Start:
         port=site.port,
         ready_path="/v2/health/ready",
         environment={"PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"},
+        loads={
+            model.name: ("POST", f"/v2/repository/models/{model.name}/load")
+            for model in site.models
+        },
     )
 
 

@@ -42,13 +42,14 @@ class Resident:
     Args:
         directory: holds a file a model.
         room: how many may be in memory.
+        loaded: how many of them are from the start on, the first ones.
     """
 
-    def __init__(self, directory: str | Path, room: int) -> None:
+    def __init__(self, directory: str | Path, room: int, loaded: int) -> None:
         self._paths = {path.stem: path for path in sorted(Path(directory).iterdir())}
         self._room = room
         self._models: OrderedDict[str, Predict] = OrderedDict()
-        for name in list(self._paths)[:room]:
+        for name in list(self._paths)[: min(room, loaded)]:
             self.get(name)
 
     def get(self, name: str) -> Predict:

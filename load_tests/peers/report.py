@@ -13,9 +13,17 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from load_tests.findings import Findings
 from load_tests.peers.contestants import COMPILED, NULL, OURS
-from load_tests.peers.markdown import write_markdown
-from load_tests.peers.verdicts import Verdict, judge, losses, work_out
+from load_tests.peers.markdown import ByServer, servers_of, write_markdown
+from load_tests.peers.verdicts import (
+    Verdict,
+    judge,
+    judge_alone,
+    late_losses,
+    losses,
+    work_out,
+)
 from load_tests.plot import Bar, write_plot
 from load_tests.processes import MEGABYTE
 from load_tests.report import Report
@@ -28,12 +36,24 @@ class PeersReport(Report):
     def __init__(self, scenario: str, started: datetime, console: Console) -> None:
         super().__init__(scenario, started, console)
         self._memory_bytes: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
+        self._first_seconds: dict[str, dict[str, list[float]]] = defaultdict(dict)
+        self.alone = Findings(scenario, started, console)  # what needs no peer
         self._left_out: dict[str, str] = {}
         self._notes: list[str] = []
 
     def add_memory(self, subject: str, when: str, used_bytes: int) -> None:
         """Enters what a server and all its processes held, shared pages counted once."""
         self._memory_bytes[when][subject].append(used_bytes)
+
+    def add_first_answers(self, subject: str, framework: str, seconds: list[float]) -> None:
+        """Enters how long models that were not loaded took to answer."""
+        self._first_seconds[framework][subject] = seconds
+        told = f"{framework:>33}, cold  {subject:<24} {1000 * median(seconds):9,.1f} ms"
+        self._console.print(told, markup=False, highlight=False)
+
+    def failures(self) -> dict[str, int]:
+        """As Report; of what was measured of ours alone the wrong answers."""
+        return {**super().failures(), **self.alone.wrong_answers()}
 
     def leave_out(self, subject: str, why: str) -> None:
         """Tells that the run goes on without one."""
@@ -47,8 +67,10 @@ class PeersReport(Report):
     def print_tables(self) -> None:
         """Everything, ours beside theirs."""
         super().print_tables()
-        cells = work_out(self.rows)
-        self._console.print(self._memory_table())
+        for title, columns in self._by_server().items():
+            self._console.print(_server_table(title, columns))
+        if self.alone.findings:
+            self.alone.print_tables()
         goals = Table(title="Goals")
         for name in ("goal", "measured", "target", ""):
             goals.add_column(name, justify="left" if name == "goal" else "right")
@@ -58,7 +80,7 @@ class PeersReport(Report):
             goals.add_row(each.goal, measured, f"{bound} {each.target:g}", each.word)
         self._console.print(goals)
         for title, lines in (
-            ("Where we lose", list(losses(cells))),
+            ("Where we lose", self._losses()),
             ("Left out", [f"{name}: {why}" for name, why in self._left_out.items()]),
             ("Notes", self._notes),
         ):
@@ -67,7 +89,7 @@ class PeersReport(Report):
 
     def write(self, directory: Path, arguments: Mapping[str, Any]) -> Path:
         """Writes the run's file, its tables in Markdown and, where matplotlib is, its plot."""
-        cells = work_out(self.rows)
+        cells, verdicts = work_out(self.rows), self._verdicts()
         path = write_result(
             directory,
             self._scenario,
@@ -77,36 +99,60 @@ class PeersReport(Report):
                 "failures": self.failures(),
                 "rows": [asdict(row) for row in self.rows],
                 "memory_bytes": self._memory_bytes,
-                "goals": [{**asdict(each), "word": each.word} for each in self._verdicts()],
-                "losses": list(losses(cells)),
+                "first_seconds": self._first_seconds,
+                "alone": self.alone.told(),
+                "goals": [{**asdict(each), "word": each.word} for each in verdicts],
+                "losses": self._losses(),
                 "left_out": self._left_out,
                 "notes": self._notes,
             },
         )
-        text = write_markdown(cells, self._verdicts(), self._memory_bytes)
+        text = write_markdown(cells, self._by_server(), self.alone.findings, verdicts)
         path.with_suffix(".md").write_text(text)
         panels: dict[str, list[Bar]] = defaultdict(list)
         for (subject, mode), figures in cells.items():
             panels[f"{mode}: answers/s"].append(Bar(name=subject, value=figures.per_second))
+        for framework, found in self._first_ms().items():
+            bars = [Bar(name=subject, value=taken) for subject, taken in found.items()]
+            panels[f"{framework}, first answer of a cold model: ms"] = bars
         self._console.print(write_plot(path.with_suffix(".png"), panels), soft_wrap=True)
         return path
 
     def _verdicts(self) -> list[Verdict]:
         """All goals; without any peer those alone that need none."""
-        told = list(judge(work_out(self.rows)))
+        told = [*judge(work_out(self.rows)), *judge_alone(self.alone.findings)]
         if {row.subject for row in self.rows} <= {OURS, COMPILED, NULL}:
             return [each for each in told if each.measured is not None]
         return told
 
-    def _memory_table(self) -> Table:
-        table = Table(title="Memory of all processes, MiB")
-        table.add_column("server")
-        for when in self._memory_bytes:
-            table.add_column(when, justify="right")
-        subjects = dict.fromkeys(name for held in self._memory_bytes.values() for name in held)
-        for subject in subjects:
-            cells = (held.get(subject) for held in self._memory_bytes.values())
-            table.add_row(
-                subject, *(f"{median(found) / MEGABYTE:,.0f}" if found else "-" for found in cells)
-            )
-        return table
+    def _losses(self) -> list[str]:
+        return [*losses(work_out(self.rows)), *late_losses(self._first_ms())]
+
+    def _first_ms(self) -> dict[str, dict[str, float]]:
+        return {
+            framework: {name: 1000 * median(seconds) for name, seconds in found.items()}
+            for framework, found in self._first_seconds.items()
+        }
+
+    def _by_server(self) -> ByServer:
+        """What is told of servers besides how they answered."""
+        held = {
+            when: {name: f"{median(used) / MEGABYTE:,.0f}" for name, used in found.items()}
+            for when, found in self._memory_bytes.items()
+        }
+        first = {
+            framework: {name: f"{taken:,.1f}" for name, taken in found.items()}
+            for framework, found in self._first_ms().items()
+        }
+        told = {"memory, MiB": held, "first answer of a cold model, ms": first}
+        return {title: columns for title, columns in told.items() if columns}
+
+
+def _server_table(title: str, columns: Mapping[str, Mapping[str, str]]) -> Table:
+    table = Table(title=title[0].upper() + title[1:])
+    table.add_column("server")
+    for name in columns:
+        table.add_column(name, justify="right")
+    for server in servers_of(columns):
+        table.add_row(server, *(found.get(server, "-") for found in columns.values()))
+    return table

@@ -11,13 +11,13 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
 
-from load_tests.peers.base import CODE, Peer, PeerModel, Site, Start
+from load_tests.peers.base import CODE, ModelSet, Peer, Site, Start
 from load_tests.peers.environments import PeerUnavailable
 from load_tests.server_process import RunningServer
 
@@ -30,9 +30,9 @@ _PORT_RANGE = (20_000, 32_000)
 
 @contextmanager
 def running(
-    peer: Peer, python: Path, models: Sequence[PeerModel], room: int, directory: Path
+    peer: Peer, python: Path, chosen: ModelSet, room: int, directory: Path
 ) -> Iterator[RunningServer]:
-    """Starts a peer with its models loaded, or `room` of them; ends it with all that it started.
+    """Starts a peer that serves `chosen`, and ends it with all that it started.
 
     Raises:
         PeerUnavailable: it did not come up.
@@ -40,7 +40,7 @@ def running(
     directory.mkdir(parents=True)
     shutil.copy(CODE, directory)
     port = _free_ports()
-    site = Site(directory=directory, python=python, port=port, models=models, room=room)
+    site = Site(directory=directory, python=python, port=port, chosen=chosen, room=room)
     start = peer.prepare(site)
     log = directory / "server.log"
     environment = {**os.environ, **start.environment}
@@ -53,7 +53,8 @@ def running(
         )  # fmt: skip
     try:
         _wait(peer, start, process, log)
-        yield RunningServer(port=start.port, pid=process.pid)
+        _load(peer, start, site, log)
+        yield RunningServer(port=start.port, pid=process.pid, loads=start.loads)
     finally:
         _end(process)
 
@@ -65,7 +66,13 @@ def _wait(peer: Peer, start: Start, process: subprocess.Popen[bytes], log: Path)
             end = log.read_text(errors="replace")[-2000:]
             raise PeerUnavailable(f"{peer.name} did not start:\n{end}")
         time.sleep(0.2)
-    for method, path in start.loads:
+
+
+def _load(peer: Peer, start: Start, site: Site, log: Path) -> None:
+    for model in site.models[: site.loaded]:
+        if model.name not in start.loads:
+            continue
+        method, path = start.loads[model.name]
         if not _answers(start.port, method, path, _LOAD_SECONDS):
             end = log.read_text(errors="replace")[-2000:]
             raise PeerUnavailable(f"{peer.name} did not load {path}:\n{end}")

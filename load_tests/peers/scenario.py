@@ -1,5 +1,8 @@
 """Ours beside every peer: same models, same client, one server at a time, in rounds.
 
+Then ours alone, where a goal is set against something else than a peer: `cold`, `herd` and `growth`
+with their own decisions, so that one run tells of all goals.
+
 Decisions: peers run as their projects say for throughput on two cores, each in its environment; one
 that can't be installed is told and left out. The mix has rounds of its own, since who has a process
 a model takes a minute or more to start a hundred of them.
@@ -11,7 +14,9 @@ import argparse
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
+from load_tests import cold, growth, herd
 from load_tests.peers.all_peers import PEERS
 from load_tests.peers.comparison import Comparison
 from load_tests.peers.contestants import COMPILED, Contestant, NullServer, Other, Ours
@@ -21,7 +26,8 @@ from load_tests.tenants import installed_frameworks
 
 ARGUMENTS_KEPT = (
     "seconds", "rounds", "connections", "frameworks", "peers",
-    "models", "exponent", "mix_connections", "mix_peers", "mix_rounds",
+    "models", "exponent", "mix_connections", "mix_peers", "mix_rounds", "first_models",
+    "cold_models", "large_models", "herd_models", "growth_models",
 )  # fmt: skip
 REPORT = PeersReport
 
@@ -45,6 +51,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--mix-connections", type=int, default=32)
     add("--mix-peers", type=_names, default=_MIX_PEERS, help="those of --peers that take part")
     add("--mix-rounds", type=int, default=1)
+    add("--first-models", type=int, default=5, help="cold ones of each framework; 0: none")
+    add("--cold-models", type=int, default=50, help="of the scenario cold; 0: without it")
+    add("--large-models", type=int, default=8, help="of the scenario cold; 0: none")
+    add("--herd-models", type=int, default=500, help="of the scenario herd; 0: without it")
+    add("--growth-models", type=int, default=10_000, help="of the scenario growth; 0: without it")
 
 
 def run(options: argparse.Namespace, report: PeersReport) -> None:
@@ -58,6 +69,23 @@ def run(options: argparse.Namespace, report: PeersReport) -> None:
         if options.models:
             mixed = [each for key, each in others.items() if key in options.mix_peers]
             comparison.run_mix([ours, *(each for each in mixed if each in contestants)])
+        if options.first_models:
+            comparison.run_cold(contestants)
+    for scenario, flags in _alone(options):
+        parser = argparse.ArgumentParser()
+        scenario.add_arguments(parser)
+        scenario.run(parser.parse_args(flags), report.alone)
+
+
+def _alone(options: argparse.Namespace) -> Iterator[tuple[ModuleType, list[str]]]:
+    """The scenarios that ask ours alone, and what they are told."""
+    if options.cold_models:
+        large = f"--large-models={options.large_models}"
+        yield cold, [f"--models={options.cold_models}", large]
+    if options.herd_models:
+        yield herd, [f"--models={options.herd_models}"]
+    if options.growth_models:
+        yield growth, [f"--models={options.growth_models}", f"--seconds={options.seconds}"]
 
 
 def _others(options: argparse.Namespace, report: PeersReport) -> Iterator[tuple[str, Contestant]]:

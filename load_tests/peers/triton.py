@@ -67,6 +67,8 @@ def _prepare(site: Site, *, is_batching: bool) -> Start:
             "--http-thread-count=2",
             "--allow-grpc=false",
             "--allow-metrics=false",
+            "--model-control-mode=explicit",
+            *(f"--load-model={model.name}" for model in site.models[: site.loaded]),
         ],
         port=site.port,
         ready_path="/v2/health/ready",
@@ -74,6 +76,10 @@ def _prepare(site: Site, *, is_batching: bool) -> Start:
             "LD_LIBRARY_PATH": str(packages / "nvidia_pytriton.libs"),
             "PYTHONPATH": f"{packages}:{site.directory}",
             "OMP_NUM_THREADS": "1",
+        },
+        loads={
+            model.name: ("POST", f"/v2/repository/models/{model.name}/load")
+            for model in site.models[site.loaded :]
         },
     )
 

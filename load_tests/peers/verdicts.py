@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
+from load_tests.findings import Finding
 from load_tests.peers.contestants import COMPILED, NULL, OURS
 from load_tests.report import Row
 
@@ -110,6 +111,18 @@ def judge(cells: Cells) -> Iterator[Verdict]:
     )
 
 
+def judge_alone(findings: Sequence[Finding]) -> Iterator[Verdict]:
+    """The goals that ours has without any peer."""
+    for each in findings:
+        if each.target is not None:
+            yield Verdict(
+                goal=f"{each.subject}: {each.figure}",
+                measured=each.value,
+                target=each.target,
+                is_at_most=True,
+            )
+
+
 def _ratio(
     cells: Cells, ours: tuple[str, str], theirs: tuple[str, str], figure: str
 ) -> float | None:
@@ -129,3 +142,13 @@ def losses(cells: Cells) -> Iterator[str]:
             yield f"{mode}: {subject} {theirs.per_second:,.0f}/s, ours {ours.per_second:,.0f}/s"
         if theirs.p99_ms < ours.p99_ms:
             yield f"{mode}: {subject} p99 {theirs.p99_ms:.1f} ms, ours {ours.p99_ms:.1f} ms"
+
+
+def late_losses(first_ms: Mapping[str, Mapping[str, float]]) -> Iterator[str]:
+    """Each framework of which a peer's cold model answers sooner than ours."""
+    for framework, found in first_ms.items():
+        ours = found[OURS]
+        for subject, theirs in found.items():
+            if theirs < ours and subject != COMPILED:
+                told = f"{subject} {theirs:.1f} ms, ours {ours:.1f} ms"
+                yield f"first answer of a cold {framework} model: {told}"

@@ -11,11 +11,14 @@ from pathlib import Path
 import psutil
 import pytest
 
+from load_tests.measure import GeneratorFailed
 from load_tests.peers import in_process
-from load_tests.peers.base import Peer, PeerModel, Start
+from load_tests.peers.base import ModelSet, Peer, PeerModel, Start
 from load_tests.peers.environments import PeerUnavailable, obtain
+from load_tests.peers.first_answers import time_first_answers
 from load_tests.peers.model_code import Resident
 from load_tests.peers.running import running
+from load_tests.plan import Question
 
 ROOT = Path(__file__).parents[2]
 OURS, PEER, NULL = "mme", "aiohttp, in process", "null server"
@@ -34,7 +37,8 @@ def run(scenario, results, *flags):
 @pytest.mark.timeout(120)
 def test_a_short_comparison_has_every_server_under_the_same_loads_with_every_answer_right(tmp_path):
     flags = ("--frameworks=xgboost", "--peers=in-process", "--models=0", "--connections=2")
-    flags += ("--seconds=0.2", "--rounds=1")
+    flags += ("--seconds=0.2", "--rounds=1", "--first-models=2")
+    flags += ("--cold-models=0", "--herd-models=0", "--growth-models=0")
     done, result = run("peers", tmp_path, *flags)
     assert done.returncode == 0, done.stdout
     assert "Where we lose" in done.stdout
@@ -44,9 +48,30 @@ def test_a_short_comparison_has_every_server_under_the_same_loads_with_every_ans
     assert set(rows) == {(name, "xgboost, 2 connections") for name in (OURS, PEER, NULL)}
     assert all(outcome["checked"] > 0 for outcome in rows.values())
     assert all(size > 0 for held in result["memory_bytes"].values() for [size] in held.values())
+    first = result["first_seconds"]["xgboost"]
+    assert set(first) == {OURS, PEER}
+    assert all(len(taken) == 2 and min(taken) > 0 for taken in first.values())
     assert {goal["word"] for goal in result["goals"]} == {"not measured"}
     [tables] = tmp_path.glob("*.md")
     assert f"| {PEER} | " in tables.read_text()
+
+
+@pytest.mark.timeout(120)
+def test_one_run_tells_of_the_goals_that_need_no_peer_too(tmp_path):
+    flags = ("--frameworks=xgboost", "--peers=compiled", "--models=0", "--connections=2")
+    flags += ("--seconds=0.2", "--rounds=1", "--first-models=0")
+    flags += ("--cold-models=2", "--large-models=0", "--herd-models=4", "--growth-models=12")
+    done, result = run("peers", tmp_path, *flags)
+    assert done.returncode == 0, done.stdout  # a goal that is missed fails nothing here
+    told = {goal["goal"]: goal["measured"] for goal in result["goals"]}
+    assert set(told) == {
+        "xgboost: times the sum of its parts",
+        "xgboost: from disk after an eviction, median ms",
+        "xgboost: from disk after a restart, median ms",
+        "growth: % lost with many resident",
+    }
+    assert figures(result["alone"])["herd", "models a second, all answered"] > 0
+    assert result["alone"]["raw"]["xgboost: from S3, seconds"]
 
 
 @pytest.mark.timeout(120)
@@ -94,6 +119,10 @@ def test_growth_is_measured_with_all_models_resident(tmp_path):
     assert set(result["failures"]) <= {"growth: % lost with many resident"}
 
 
+def chosen(directory, *models):
+    return ModelSet(models=models, tarballs=directory, loaded=len(models))
+
+
 def test_a_peer_that_does_not_start_is_told_in_its_own_words_and_leaves_no_process(tmp_path):
     def prepare(site):
         code = "print('no such option'); raise SystemExit(3)"
@@ -102,9 +131,66 @@ def test_a_peer_that_does_not_start_is_told_in_its_own_words_and_leaves_no_proce
     peer = replace(in_process.ONE, prepare=prepare)
     before = psutil.Process().children()  # what serves the whole session
     with pytest.raises(PeerUnavailable, match="no such option"):  # noqa: SIM117 - what raises
-        with running(peer, Path(sys.executable), [], 1, tmp_path / "site"):
+        with running(peer, Path(sys.executable), chosen(tmp_path), 1, tmp_path / "site"):
             pass
     assert psutil.Process().children() == before
+
+
+ASKED_TO_LOAD = """
+import sys
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+class Handler(BaseHTTPRequestHandler):
+    loaded = set()
+
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+
+    def do_POST(self):
+        length = int(self.headers.get("Content-Length", 0))
+        self.rfile.read(length)
+        what, name = self.path.strip("/").split("/")
+        print(what, name, flush=True)
+        if what == "load":
+            self.loaded.add(name)
+        self.send_response(200 if name in self.loaded else 404)
+        self.end_headers()
+        self.wfile.write(b"2.0")
+
+    def log_message(self, *_):
+        pass
+
+HTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
+"""
+
+
+def test_a_peer_that_is_asked_to_load_loads_each_cold_model_within_its_first_answer(tmp_path):
+    def prepare(site):
+        (site.directory / "server.py").write_text(ASKED_TO_LOAD)
+        command = [site.python, site.directory / "server.py", str(site.port)]
+        loads = {model.name: ("POST", f"/load/{model.name}") for model in site.models}
+        return Start(command=command, port=site.port, ready_path="/", loads=loads)
+
+    names = ("a", "b", "c")
+    models = [
+        PeerModel(name=name, framework="torch", path=tmp_path, row=(1.0,), expected=(2.0,))
+        for name in names
+    ]
+    asked = [Question(target="", body="1", expected=(2.0,), path=f"/ask/{name}") for name in names]
+    one_loaded = replace(chosen(tmp_path, *models), loaded=1)
+    peer, place = replace(in_process.ONE, prepare=prepare), tmp_path / "site"
+    with running(peer, Path(sys.executable), one_loaded, 3, place) as server:
+        taken = time_first_answers(server, names, asked)
+        wrong = replace(asked[0], expected=(3.0,))
+        with pytest.raises(GeneratorFailed, match=r"answered b'2\.0'"):
+            time_first_answers(server, names[:1], [wrong])
+        unknown = replace(asked[0], path="/ask/none")
+        with pytest.raises(GeneratorFailed, match="answered 404"):
+            time_first_answers(server, names[:1], [unknown])
+    assert len(taken) == 2
+    told = (place / "server.log").read_text().splitlines()
+    assert told[:7] == ["load a", "ask a", "ask a", "load b", "ask b", "load c", "ask c"]
 
 
 def test_a_peer_whose_program_is_missing_is_not_even_installed(tmp_path):
@@ -127,7 +213,10 @@ def test_a_peer_with_less_room_lets_the_least_recently_used_leave(tmp_path, monk
     )
     for name in "abc":
         (tmp_path / f"{name}.ubj").touch()
-    resident = Resident(tmp_path, 2)
+    assert Resident(tmp_path, 2, 1)
+    assert loaded == ["a"]
+    loaded.clear()
+    resident = Resident(tmp_path, 2, 3)
     assert loaded == ["a", "b"]
     assert [resident.get(name) for name in "acab"] == ["a", "c", "a", "b"]
     assert loaded == ["a", "b", "c", "b"]
@@ -146,6 +235,6 @@ def test_a_peer_gets_a_model_s_file_under_the_model_s_name(tmp_path):
 
     peer = replace(in_process.ONE, prepare=prepare)
     with pytest.raises(PeerUnavailable):  # noqa: SIM117 - what raises
-        with running(peer, Path(sys.executable), [model], 1, tmp_path / "site"):
+        with running(peer, Path(sys.executable), chosen(tmp_path, model), 1, tmp_path / "site"):
             pass
     assert seen == ["m.pt"]

@@ -11,7 +11,9 @@ _ENDED = (
     "chaos/test_server.py::"
     "test_ended_under_load_it_leaves_no_worker_and_no_wrong_answer_and_starts_again"
 )
-_FRONT = "rooms/test_front.py::test_"
+_RUDE = (
+    "chaos/test_clients.py::test_a_client_that_misbehaves_is_dealt_with_and_costs_nobody_anything"
+)
 _HOSTILE = "rooms/test_front_hostile.py::test_"
 _DISK = "rooms/test_artifacts.py::test_"
 _WORKERS = "chaos/test_workers.py::test_"
@@ -37,7 +39,9 @@ MATRIX = {
         "chaos/test_recalls.py::"
         "test_a_worker_killed_while_models_are_recalled_costs_what_ran_in_it_only"
     ),
-    "worker says nothing": "rooms/test_pool.py::test_a_silent_worker_is_ended_and_replaced",
+    "worker says nothing": (
+        _WORKERS + "a_worker_that_says_nothing_is_replaced_and_costs_what_ran_in_it_only"
+    ),
     "model hangs": _ENDS,
     "model hangs at loading": (
         _WORKERS
@@ -136,7 +140,10 @@ MATRIX = {
         "chaos/test_server.py::"
         "test_a_cache_directory_deleted_under_the_server_costs_no_answer_but_the_fetch"
     ),
-    "two servers, one cache directory": (_DISK + "a_second_server_is_told_which_setting_to_change"),
+    "two servers, one cache directory": (
+        "chaos/test_server.py::"
+        "test_a_second_server_on_one_cache_directory_is_refused_and_the_first_goes_on"
+    ),
     "clock jumps": (
         "chaos/test_clock.py::test_a_clock_that_jumps_changes_no_answer_and_holds_up_no_refresh"
     ),
@@ -146,17 +153,18 @@ MATRIX = {
     "SIGTERM under load": (
         "server/test_s3_serving.py::test_sigterm_under_load_loses_no_request_that_had_arrived"
     ),
+    "SIGTERM under load, restart": _ENDED,
     "SIGINT under load, restart": _ENDED,
     "SIGKILL under load, restart": _ENDED,
-    "client says nothing": _FRONT + "a_client_that_says_nothing_or_half_is_cut_off",
-    "client sends a byte at a time": _FRONT + "a_body_that_comes_too_slowly_is_given_up",
-    "client sends too much": _FRONT + "a_body_over_the_limit_is_refused_before_it_is_sent",
-    "client reads nothing": _FRONT + "an_answer_that_nobody_reads_is_given_up",
-    "client leaves in mid-request": _FRONT + "a_client_that_goes_away_in_mid_body_reaches_no_model",
-    "client leaves in mid-load": (
-        "chaos/test_s3.py::test_a_client_that_leaves_in_the_middle_of_a_load_leaves_a_sound_model"
-    ),
-    "client pipelines": _FRONT + "pipelined_requests_are_answered_in_order",
+    "client says nothing": _RUDE,
+    "client sends a byte at a time": _RUDE,
+    "client sends too much": _RUDE,
+    "client reads nothing": _RUDE,
+    "client leaves in mid-request": _RUDE,
+    "client leaves in mid-load": _RUDE,
+    "client sends garbage": _RUDE,
+    "client leaves without its answer": _RUDE,
+    "client pipelines": _RUDE,
     "client pipelines beyond what is taken ahead": (
         _HOSTILE + "more_requests_than_are_taken_ahead_are_all_answered_in_order"
     ),

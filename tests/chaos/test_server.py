@@ -10,6 +10,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -70,11 +71,16 @@ def test_without_descriptors_it_neither_dies_nor_spins_and_recovers(tmp_path: Pa
             time.sleep(0.1)  # it is watched doing next to nothing
         assert sum(server.cpu_times()[:2]) - used < 0.75
         status, body = post(kept, "m2")  # a cold one can't be read: that is told, not hung
-        assert status == 200 or json.loads(body), body
+        if status == 200:
+            assert float(body) == is_model(2)
+        else:
+            assert status == 530, body
+            assert "Too many open files" in json.loads(body)["Message"]
         crowd.close()
         resource.prlimit(server.pid, resource.RLIMIT_NOFILE, limits)
         with runtime_client(served.url, retries={"max_attempts": 8}) as client:
             assert predict(client, "m1") == is_model(1)
+            assert predict(client, "m2") == is_model(2)
         assert_ledger_is_exact(served)
 
 
@@ -101,7 +107,7 @@ class Caller(threading.Thread):
 
 
 @pytest.mark.timeout(60)
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_ended_under_load_it_leaves_no_worker_and_no_wrong_answer_and_starts_again(
     tmp_path: Path, how: signal.Signals
 ) -> None:
@@ -184,6 +190,25 @@ def test_a_cache_directory_deleted_under_the_server_costs_no_answer_but_the_fetc
         assert len(served.state()["models"]) == 3
         assert len(list((tmp_path / "cache" / "models").glob("*.json"))) >= 2
     assert not list((tmp_path / "cache" / "incoming").iterdir())
+
+
+@pytest.mark.timeout(60)
+def test_a_second_server_on_one_cache_directory_is_refused_and_the_first_goes_on(
+    tmp_path: Path,
+) -> None:
+    for seed in (1, 2):
+        drop(tmp_path / "models", f"m{seed}", booster(seed).members)
+    with serving(tmp_path, tmp_path / "models") as served, runtime_client(served.url) as client:
+        assert predict(client, "m1") == is_model(1)
+        command = [sys.executable, "-m", "mme.cli.main", "serve", "--port", "0"]
+        command += ["--models", tmp_path / "models", "--cache-dir", tmp_path / "cache"]
+        second = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+        assert second.returncode != 0
+        assert second.stderr.startswith("mme: cache_dir: ")
+        assert "in use by another server" in second.stderr
+        assert "Traceback" not in second.stderr
+        assert [predict(client, f"m{seed}") for seed in (1, 2)] == [is_model(1), is_model(2)]
+        assert_ledger_is_exact(served)
 
 
 @pytest.mark.timeout(60)

@@ -107,8 +107,13 @@ async def test_a_model_that_ends_its_worker_costs_its_own_request_only(
 @pytest.mark.parametrize(
     ("fault", "settings"),
     [
+        ("exits", {}),
         ("segfaults", {}),
+        ("aborts", {}),
+        ("is killed", {}),
         ("hangs", HASTY),
+        ("spins", HASTY),
+        ("forks", {}),
         ("closes its pipe", {}),
         ("writes rubbish", {}),
         ("hoards memory", {"worker_memory": 512 * 1024**2}),
@@ -130,6 +135,22 @@ async def test_a_model_that_ends_three_workers_is_quarantined_with_the_cause(
             f"3 times and is quarantined; the last time: .*({CAUSES[fault]})", str(told)
         )
         assert worker(engine)["restarts"] == restarts
+
+
+async def test_a_worker_that_says_nothing_is_replaced_and_costs_what_ran_in_it_only(
+    tmp_path: Path,
+) -> None:
+    drop(tmp_path / "models", "rogue", rogue())
+    signs = {"heartbeat_seconds": 0.1, "silence_seconds": 2.0}
+    async with engine_with_a_neighbour(tmp_path, **signs) as engine:
+        silent = worker(engine)["pid"]
+        asking = asyncio.create_task(tell(engine, "rogue", "hangs"))
+        await eventually(lambda: worker(engine)["running"])
+        os.kill(silent, signal.SIGSTOP)
+        assert isinstance(await asking, WorkerLost)
+        await neighbour_answers(engine)
+        assert worker(engine)["pid"] != silent
+        assert await ask(engine, "rogue", body=b"") == 1.0
 
 
 async def test_a_fork_bomb_goes_with_its_worker(tmp_path: Path) -> None:

@@ -19,11 +19,13 @@ class S3Hop:
     fault: str | None = None
     next_faults: list[str] = field(default_factory=list)  # of the next objects, instead of `fault`
     objects_sent: int = 0  # whole or not
+    connections_taken: int = 0
     endpoint: str = ""
     under_way: asyncio.Event = field(default_factory=asyncio.Event)  # a held body is half sent
     release: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections_taken += 1
         try:
             while True:
                 await self._answer(await reader.readuntil(b"\r\n\r\n"), writer)

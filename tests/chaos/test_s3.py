@@ -137,6 +137,20 @@ async def test_a_fault_of_s3_is_a_typed_error_and_passes_by_itself(
             await recovered(engine, fault, seed)
 
 
+async def test_one_cold_model_after_the_other_comes_over_the_same_connection(
+    bucket: Bucket, tmp_path: Path
+) -> None:
+    for seed in range(10, 15):
+        bucket.put(f"m{seed}", tarball(booster(seed).members))
+    async with engine_behind(bucket, tmp_path) as (engine, hop):
+        assert await ask(engine, "cold") == is_model(2)
+        taken, sent = hop.connections_taken, hop.objects_sent
+        for seed in range(10, 15):
+            assert await ask(engine, f"m{seed}") == is_model(seed)
+        assert hop.objects_sent == sent + 5
+        assert hop.connections_taken == taken
+
+
 @pytest.mark.parametrize("padding_bytes", [0, 2 * 1024**2], ids=["at once", "as it comes"])
 @pytest.mark.parametrize("fault", ["reset", "short", "held"])
 async def test_a_body_that_breaks_off_twice_is_noticed_by_no_client(

@@ -240,17 +240,22 @@ class ArtifactCache:
             entry = self._index.publish(incoming, version, claim)
         except BaseException as error:
             self._files.give_up(incoming)
+            if isinstance(error, Exception):  # not while everything ends
+                self._restock()
             if not isinstance(error, OSError):
                 raise
             await asyncio.to_thread(remove, incoming)
             raise DiskUnavailable(f"The disk tier can't take it: {error.strerror}.") from error
         finally:
             claim.end()
-        if self._files.is_low:
-            self._sweeper.submit(self._files.stock)
+        self._restock()
         self._metrics.model_downloading_time.observe((loop.time() - began) * 1e6)
         self._metrics.fetched_bytes.inc(version.size_bytes)
         return entry
+
+    def _restock(self) -> None:
+        if self._files.is_low:
+            self._sweeper.submit(self._files.stock)
 
     def _mend(self) -> None:
         """Makes the directories anew where somebody deleted them."""
@@ -259,3 +264,5 @@ class ArtifactCache:
                 self._sweeper.submit(self._left.forget_missing)
         except ConfigError as error:
             raise DiskUnavailable(str(error)) from error
+        except OSError as error:  # whose fault that is: no artifact's
+            raise DiskUnavailable(f"The disk tier can't be made: {error.strerror}.") from error

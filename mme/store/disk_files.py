@@ -141,10 +141,17 @@ class DiskFiles:
         """Makes directories ahead, with a json each; takes a while."""
         with contextlib.suppress(OSError):  # who needs one makes it, and learns of it
             while len(self._stock) < _STOCKED and self._lock >= 0:
-                path = self._ahead / uuid.uuid4().hex
-                path.mkdir()
-                note_beside(path).touch()
-                self._stock.append(path)
+                self._stock.append(self._make_ahead())
+
+    def _make_ahead(self) -> Path:
+        path = self._ahead / uuid.uuid4().hex
+        path.mkdir()
+        try:
+            note_beside(path).touch()
+        except OSError:
+            path.rmdir()
+            raise
+        return path
 
     def artifact(self, version: ArtifactVersion) -> Path:
         """Where `version` lies, or will."""

@@ -10,7 +10,7 @@ import pytest
 
 from mme.config import DiskConfig
 from mme.domain import ModelKey
-from mme.errors import ArtifactRefused
+from mme.errors import ArtifactRefused, DiskUnavailable
 from mme.metrics import Metrics
 from mme.store.artifacts import ArtifactCache
 from mme.store.disk_files import DiskFiles
@@ -129,3 +129,42 @@ async def test_what_a_killed_server_had_made_ahead_is_removed_and_nothing_else(
     await eventually(lambda: not left & ahead(tmp_path))
     await cache.close()
     assert ahead(tmp_path) == {"notes"}
+
+
+async def test_refusals_alone_have_more_made_ahead_too(
+    tmp_path: Path, cache: ArtifactCache
+) -> None:
+    made = await started(cache, tmp_path)
+    for number in range(16):
+        (tmp_path / "store" / f"bad{number}").write_bytes(b"no tarball")
+        with pytest.raises(ArtifactRefused):
+            await fetched(cache, f"bad{number}")
+    await eventually(lambda: ahead(tmp_path) - made)
+    await cache.close()
+    assert ahead(tmp_path) == set()
+
+
+def test_a_directory_whose_json_can_t_be_made_is_no_more_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = DiskFiles(tmp_path / "cache")
+    files.open()
+    monkeypatch.setattr("mme.store.disk_files.note_beside", lambda path: path / "none" / "json")
+    for _ in range(3):
+        files.stock()
+    assert ahead(tmp_path) == set()
+    files.close()
+
+
+@pytest.mark.parametrize("place", ["ahead", "incoming"])
+async def test_a_file_in_place_of_a_directory_is_the_disk_s_fault_and_no_artifact_s(
+    tmp_path: Path, cache: ArtifactCache, place: str
+) -> None:
+    await started(cache, tmp_path)
+    shutil.rmtree(tmp_path / "cache" / place)
+    (tmp_path / "cache" / place).touch()
+    with pytest.raises(DiskUnavailable):
+        await fetched(cache, "3")
+    (tmp_path / "cache" / place).unlink()
+    assert await fetched(cache, "3") == b"3"
+    await cache.close()

@@ -2,8 +2,10 @@
 
 Decision: a short list of what is refused, not a long one of what is allowed; frameworks use calls
 that no list foresees. Refused: sockets, unless the network is allowed; what debugs or changes other
-processes; what loads into the kernel, mounts, or makes namespaces. Two calls are not refused but do
-nothing: who leaves its process group would not end with its worker.
+processes; what loads into the kernel, mounts, or makes namespaces. Some are not refused but do
+nothing: who leaves its process group would not end with its worker; and modes, owners, times and
+attributes of files, which Landlock leaves to whoever has the files' user, mostly the server's, stay
+as they are. Libraries set them on files of their own, and expect no error.
 """
 
 from __future__ import annotations
@@ -33,11 +35,25 @@ _REFUSED = {
         105, 273, 106, 104, 294, 142, 224, 225,
     ),
 }  # fmt: skip
-_Numbers = tuple[int, int, int, int, int, int]
+_IGNORED = {
+    "x86_64": (
+        112, 109,  # setsid, setpgid
+        90, 91, 268, 452, 92, 93, 94, 260,  # chmod, fchmod, fchmodat, fchmodat2; chown and its kin
+        132, 235, 261, 280,  # utime, utimes, futimesat, utimensat
+        188, 189, 190, 463, 197, 198, 199, 466,  # setxattr and removexattr with their kin
+    ),
+    "aarch64": (
+        157, 154,
+        52, 53, 452, 54, 55,
+        88,
+        5, 6, 7, 463, 14, 15, 16, 466,
+    ),
+}  # fmt: skip
+_Numbers = tuple[int, int, int, int]
 _ARCHITECTURES: dict[str, tuple[int, _Numbers]] = {
-    # audit's number; then seccomp, socket, prlimit64, clone, setsid, setpgid
-    "x86_64": (0xC000003E, (317, 41, 302, 56, 112, 109)),
-    "aarch64": (0xC00000B7, (277, 198, 261, 220, 157, 154)),
+    # audit's number; then seccomp, socket, prlimit64, clone
+    "x86_64": (0xC000003E, (317, 41, 302, 56)),
+    "aarch64": (0xC00000B7, (277, 198, 261, 220)),
 }
 _CLONE3 = 435  # its flags are out of a filter's sight: libc falls back to clone
 _NEW_USER_NAMESPACE = 0x10000000
@@ -69,7 +85,7 @@ def restrict_calls(*, network: bool) -> None:
 
 def program(machine: str, *, network: bool) -> list[Instruction]:
     """The filter for one architecture."""
-    audit, (_, socket, prlimit, clone, setsid, setpgid) = _ARCHITECTURES[machine]
+    audit, (_, socket, prlimit, clone) = _ARCHITECTURES[machine]
     refused = _REFUSED[machine] if network else (*_REFUSED[machine], socket)
     return [
         (_LOAD, 0, 0, _ARCHITECTURE),
@@ -80,7 +96,7 @@ def program(machine: str, *, network: bool) -> list[Instruction]:
         _error(errno.EPERM),
         *_when(refused, _error(errno.EPERM)),
         *_when((_CLONE3,), _error(errno.ENOSYS)),
-        *_when((setsid, setpgid), _error(0)),
+        *_when(_IGNORED[machine], _error(0)),
         *_with_argument(clone, (_ANY_BIT, 0, 1, _NEW_USER_NAMESPACE)),
         *_with_argument(prlimit, (_EQUAL, 1, 0, 0)),  # of itself alone
         (_RETURN, 0, 0, _ALLOW),

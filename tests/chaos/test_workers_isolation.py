@@ -31,8 +31,39 @@ def _kernel_has_landlock() -> None:
 
 
 SCRIPT = b"""
-import json, os, socket, tempfile
+import ctypes, json, os, resource, shutil, socket, tarfile, tempfile, zipfile
 from pathlib import Path
+
+libc = ctypes.CDLL(None, use_errno=True)
+
+
+def syscall(number, *arguments):
+    return ctypes.get_errno() if libc.syscall(number, *arguments) < 0 else 0
+
+
+def metadata(path):
+    found = os.open(Path(model_directory, "secret"), os.O_RDONLY)
+    return [
+        os.chmod(path, 0), os.chown(path, -1, -1), os.lchown(path, -1, -1), os.utime(path, (1, 1)),
+        os.setxattr(path, "user.mme", b"x"), os.fchmod(found, 0), os.close(found),
+    ]
+
+
+def unpack():
+    place = Path(tempfile.mkdtemp())
+    Path(place, "x").write_text("x")
+    shutil.copy(place / "x", place / "y")
+    shutil.copy2(place / "x", place / "z")
+    shutil.copytree(place, place.with_name("copied"))
+    with zipfile.ZipFile(place / "a.zip", "w") as archive:
+        archive.write(place / "x", "x")
+    with zipfile.ZipFile(place / "a.zip") as archive:
+        archive.extractall(place / "zip")
+    with tarfile.open(place / "a.tar", "w") as archive:
+        archive.add(place / "x", "x")
+    with tarfile.open(place / "a.tar") as archive:
+        archive.extractall(place / "tar", filter="data")
+    return [(place / name / "x").read_text() for name in ("zip", "tar", "../copied")]
 
 
 def model_fn(model_dir):
@@ -51,13 +82,17 @@ def attempt(name, *arguments):
         "signal": lambda pid: os.kill(pid, 0),
         "pair": lambda: len(socket.socketpair()),
         "leave": lambda: os.setsid(),
+        "metadata": metadata,
+        "unpack": unpack,
+        "syscall": syscall,
+        "limits": lambda *all: [resource.getrlimit(getattr(resource, each))[0] for each in all],
         "group": lambda: os.getpgid(0) == os.getpgrp() and os.getpgid(0),
     }[name](*arguments)
 
 
 def transform_fn(model, data, content_type, accept):
-    global own
-    own = model
+    global own, model_directory
+    own = model_directory = model
     told = []
     for call in json.loads(data):
         try:
@@ -133,6 +168,83 @@ async def test_a_models_process_can_not_leave_its_workers_group(tmp_path: Path) 
     async with running_engine(tmp_path) as engine:
         before, _, after = await attempts(engine, ["group"], ["leave"], ["group"])
         assert before == after == engine.state()["workers"][0]["pid"]
+
+
+def owned(path: Path) -> tuple[int, int, list[str]]:
+    found = path.stat()
+    return found.st_mode, found.st_uid, os.listxattr(path)
+
+
+async def test_modes_owners_times_and_attributes_of_files_stay_as_they_are(tmp_path: Path) -> None:
+    drop(tmp_path / "models", "curious", curious("mine"))
+    keys = tmp_path / "keys.toml"
+    keys.write_text("s3cr3t")
+    keys.chmod(0o600)
+    os.utime(keys, (1, 1))
+    async with running_engine(tmp_path) as engine:
+        places = [keys, tmp_path / "cache/models", tmp_path / "cache/workers", tmp_path / "models"]
+        before = [owned(place) for place in places]
+        told = await attempts(engine, *(["metadata", str(place)] for place in places))
+        assert told == [[None] * 7] * len(places)
+        assert [owned(place) for place in places] == before
+        assert keys.stat().st_mtime == 1
+        [lent] = (tmp_path / "cache/workers").glob("*/models/*/secret")
+        assert lent.stat().st_mode & 0o400
+        assert await attempts(engine, ["unpack"]) == [["x", "x", "x"]]
+
+
+NUMBERS = {"x86_64": 0, "aarch64": 1}
+PERMISSION, NO_SUCH_CALL = 1, 38
+
+
+@pytest.mark.skipif(os.uname().machine not in NUMBERS, reason="of two machines")
+@pytest.mark.parametrize(
+    ("numbers", "arguments", "error"),
+    [
+        ((101, 117), (0, 0, 0, 0), PERMISSION),  # ptrace: trace me
+        ((310, 270), (0, 0, 0, 0, 0, 0), PERMISSION),  # process_vm_readv
+        ((311, 271), (0, 0, 0, 0, 0, 0), PERMISSION),  # process_vm_writev
+        ((312, 272), (0, 0, 0, 0, 0), PERMISSION),  # kcmp
+        ((438, 438), (-1, 0, 0), PERMISSION),  # pidfd_getfd
+        ((321, 280), (-1, 0, 0), PERMISSION),  # bpf
+        ((298, 241), (0, 0, -1, -1, 0), PERMISSION),  # perf_event_open
+        ((323, 282), (-1,), PERMISSION),  # userfaultfd
+        ((425, 425), (0, 0), PERMISSION),  # io_uring_setup
+        ((248, 217), (0, 0, 0, 0, 0), PERMISSION),  # add_key
+        ((250, 219), (0, 0, 0, 0, 0), PERMISSION),  # keyctl
+        ((165, 40), (0, 0, 0, 0, 0), PERMISSION),  # mount
+        ((161, 51), (0,), PERMISSION),  # chroot
+        ((272, 97), (0,), PERMISSION),  # unshare
+        ((308, 268), (-1, 0), PERMISSION),  # setns
+        ((304, 265), (-1, 0, 0), PERMISSION),  # open_by_handle_at
+        ((175, 105), (0, 0, 0), PERMISSION),  # init_module
+        ((246, 104), (0, 0, 0, 0), PERMISSION),  # kexec_load
+        ((169, 142), (0, 0, 0), PERMISSION),  # reboot
+        ((167, 224), (0, 0), PERMISSION),  # swapon
+        ((41, 198), (2, 1, 0), PERMISSION),  # socket
+        ((56, 220), (0x10000000, 0, 0, 0, 0), PERMISSION),  # clone into a user namespace
+        ((302, 261), (1, 7, 0, 0), PERMISSION),  # prlimit64 of another process
+        ((302, 261), (0, 7, 0, 0), 0),  # of itself
+        ((435, 435), (0, 0), NO_SUCH_CALL),  # clone3: libc falls back to clone
+    ],
+)
+async def test_a_call_that_no_model_needs_is_refused(
+    tmp_path: Path, numbers: tuple[int, int], arguments: tuple[int, ...], error: int
+) -> None:
+    drop(tmp_path / "models", "curious", curious("mine"))
+    number = numbers[NUMBERS[os.uname().machine]]
+    async with running_engine(tmp_path) as engine:
+        assert await attempts(engine, ["syscall", number, *arguments]) == [error]
+
+
+async def test_a_worker_writes_no_core_and_has_a_limit_of_descriptors(tmp_path: Path) -> None:
+    drop(tmp_path / "models", "curious", curious("mine"))
+    async with running_engine(tmp_path) as engine:
+        [[core, files]] = await attempts(engine, ["limits", "RLIMIT_CORE", "RLIMIT_NOFILE"])
+        adjusted = (await attempts(engine, ["read", "/proc/self/oom_score_adj"]))[0]
+    assert core == 0
+    assert 0 < files < 2**20
+    assert int(adjusted) > 0
 
 
 async def test_off_is_off_and_state_says_so(tmp_path: Path) -> None:

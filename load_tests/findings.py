@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-from load_tests.result_file import write_result
+from load_tests.plot import Bar, Panels
+from load_tests.run_report import RunReport
+
+_UNITS = {  # in whose panel a figure is: the first pattern that its name has
+    "times": r"\btimes\b",
+    "a second": r"\ba second\b|answers/s",
+    "ms": r"\bms\b",
+    "us": r"\bus\b",
+    "MB": r"\bMB\b",
+    "%": "%",
+    "cores": r"\bcores\b",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,16 +40,11 @@ class Finding:
         return self.target is not None and not self.value <= self.target  # nor may it be no number
 
 
-class Findings:
-    """Collects figures, tells each as it comes, and sums up at the end; as `report.Report`.
-
-    Args:
-        scenario: names the file.
-        started: so does this, in UTC.
-    """
+class Findings(RunReport):
+    """Collects figures, tells each as it comes, and sums up at the end; as `report.Report`."""
 
     def __init__(self, scenario: str, started: datetime, console: Console) -> None:
-        self._scenario, self._started, self._console = scenario, started, console
+        super().__init__(scenario, started, console)
         self._errors: dict[str, int] = defaultdict(int)
         self._raw: dict[str, Any] = {}
         self.findings: list[Finding] = []
@@ -83,11 +88,20 @@ class Findings:
         self._console.print(table)
         self._console.print(f"Not right: {self.failures() or 'nothing'}.", markup=False)
 
-    def write(self, directory: Path, arguments: Mapping[str, Any]) -> Path:
-        """Writes the run's file; `arguments` are those that a figure depends on."""
-        content = {"arguments": arguments, "failures": self.failures(), **self.told()}
-        return write_result(directory, self._scenario, self._started, content)
-
     def told(self) -> dict[str, Any]:
-        """For the file: all figures, and what they were made of."""
+        """All figures, and what they were made of."""
         return {"findings": [asdict(each) for each in self.findings], "raw": self._raw}
+
+    def panels(self) -> Panels:
+        """Those of one subject and unit beside each other."""
+        panels: dict[str, list[Bar]] = defaultdict(list)
+        for each in self.findings:
+            title = f"{each.subject}: {_unit(each.figure)}"
+            panels[title].append(Bar(name=each.figure, value=each.value))
+        return panels
+
+
+def _unit(figure: str) -> str:
+    """As the figure's name tells it."""
+    found = (unit for unit, pattern in _UNITS.items() if re.search(pattern, figure))
+    return next(found, "others")

@@ -1,16 +1,16 @@
-"""A run's rows to tables on the terminal, and to one JSON file.
+"""A run's rows to tables on the terminal, to one JSON file and to a plot.
 
-Decision: what is printed is the median over the rounds with the range beside it; the file holds
-every round as it was measured, so that anyone can work out something else.
+Decision: what is printed is the median over the rounds with the range beside it, what is drawn the
+median alone; the file holds every round as it was measured, so that anyone can work out something
+else.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -19,7 +19,8 @@ from rich.table import Table
 
 from load_tests.figures import CONNECTIONS, ELSEWHERE
 from load_tests.plan import Outcome
-from load_tests.result_file import write_result
+from load_tests.plot import Bar, Panels
+from load_tests.run_report import RunReport
 
 _MILLISECONDS = 1000
 
@@ -34,16 +35,11 @@ class Row:
     outcome: Outcome
 
 
-class Report:
-    """Collects rows, tells each as it comes, and sums up at the end.
-
-    Args:
-        scenario: names the file.
-        started: so does this, in UTC.
-    """
+class Report(RunReport):
+    """Collects rows, tells each as it comes, and sums up at the end."""
 
     def __init__(self, scenario: str, started: datetime, console: Console) -> None:
-        self._scenario, self._started, self._console = scenario, started, console
+        super().__init__(scenario, started, console)
         self.rows: list[Row] = []
 
     def add(self, row: Row) -> None:
@@ -75,14 +71,19 @@ class Report:
             f"answers were right; not right: {self.failures() or 'none'}."
         )
 
-    def write(self, directory: Path, arguments: Mapping[str, Any]) -> Path:
-        """Writes the run's file; `arguments` are those that a figure depends on."""
-        content = {
-            "arguments": arguments,
-            "failures": self.failures(),
-            "rows": [asdict(row) for row in self.rows],
-        }
-        return write_result(directory, self._scenario, self._started, content)
+    def told(self) -> dict[str, Any]:
+        """Every round."""
+        return {"rows": [asdict(row) for row in self.rows]}
+
+    def panels(self) -> Panels:
+        """For each load how many answers a second, p50 and p99, by subject."""
+        panels: dict[str, list[Bar]] = defaultdict(list)
+        for (mode, subject), members in _grouped(row for row in self.rows if row.round).items():
+            for figure, values in _bars(members):
+                if values:
+                    bar = Bar(name=subject, value=median(values))
+                    panels[f"{mode}: {figure}"].append(bar)
+        return panels
 
 
 def _measured_table(rows: Iterable[Row]) -> Table:
@@ -91,12 +92,23 @@ def _measured_table(rows: Iterable[Row]) -> Table:
         table.add_column(name)
     for name in ("right/s", "p50 ms", "p99 ms", "p99.9 ms", "server us/answer", "generator busy"):
         table.add_column(name, justify="right", overflow="fold")
+    for (mode, subject), members in _grouped(rows).items():
+        table.add_row(mode, subject, *_figures(members))
+    return table
+
+
+def _grouped(rows: Iterable[Row]) -> dict[tuple[str, str], list[Row]]:
     groups: dict[tuple[str, str], list[Row]] = defaultdict(list)
     for row in rows:
         groups[row.mode, row.subject].append(row)
-    for (mode, subject), members in groups.items():
-        table.add_row(mode, subject, *_figures(members))
-    return table
+    return groups
+
+
+def _bars(rows: Sequence[Row]) -> Iterator[tuple[str, list[float]]]:
+    yield "answers/s", [row.outcome.per_second for row in rows]
+    for name in ("p50", "p99"):
+        latencies = [row.outcome.latency for row in rows if row.outcome.latency]
+        yield f"{name} ms", [_MILLISECONDS * each[f"{name}_seconds"] for each in latencies]
 
 
 def _figures(rows: Sequence[Row]) -> list[str]:

@@ -8,7 +8,7 @@ each model's first load is in every line.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+from collections import defaultdict
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from load_tests.result_file import write_result
+from load_tests.plot import Bar, Panels
+from load_tests.run_report import RunReport
 from load_tests.trace import Traffic, make_trace
 from load_tests.trace_files import read_trace
 from mme.cache.policy import POLICIES
@@ -26,11 +27,11 @@ ARGUMENTS_KEPT = ("models", "hours", "requests", "sigma", "seed", "shares")
 _MEGABYTE = 1e6
 
 
-class Simulation:
+class Simulation(RunReport):
     """Collects replays, and tells them in a table; as `report.Report`."""
 
     def __init__(self, scenario: str, started: datetime, console: Console) -> None:
-        self._scenario, self._started, self._console = scenario, started, console
+        super().__init__(scenario, started, console)
         self._replays: list[tuple[float, Replayed]] = []
         self._facts: dict[str, float] = {}
 
@@ -75,11 +76,19 @@ class Simulation:
             )  # fmt: skip
         self._console.print(table)
 
-    def write(self, directory: Path, arguments: Mapping[str, Any]) -> Path:
-        """Writes the run's file."""
+    def told(self) -> dict[str, Any]:
+        """Every replay."""
         replays = [{"share": share, **found.describe()} for share, found in self._replays]
-        content = {"arguments": arguments, "trace": self._facts, "replays": replays}
-        return write_result(directory, self._scenario, self._started, content)
+        return {"trace": self._facts, "replays": replays}
+
+    def panels(self) -> Panels:
+        """Misses by policy, for each cache."""
+        panels: dict[str, list[Bar]] = defaultdict(list)
+        for share, found in self._replays:
+            misses = 100 * found.misses / max(1, found.requests)
+            title = f"room for {share:.0%} of all models: misses, % of requests"
+            panels[title].append(Bar(name=found.eviction, value=misses))
+        return panels
 
 
 REPORT = Simulation

@@ -24,10 +24,9 @@ from load_tests.peers.verdicts import (
     losses,
     work_out,
 )
-from load_tests.plot import Bar, write_plot
+from load_tests.plot import Bar, Panels
 from load_tests.processes import MEGABYTE
 from load_tests.report import Report
-from load_tests.result_file import write_result
 
 
 class PeersReport(Report):
@@ -88,35 +87,34 @@ class PeersReport(Report):
             self._console.print(f"{title}:\n{told}", markup=False, highlight=False)
 
     def write(self, directory: Path, arguments: Mapping[str, Any]) -> Path:
-        """Writes the run's file, its tables in Markdown and, where matplotlib is, its plot."""
-        cells, verdicts = work_out(self.rows), self._verdicts()
-        path = write_result(
-            directory,
-            self._scenario,
-            self._started,
-            {
-                "arguments": arguments,
-                "failures": self.failures(),
-                "rows": [asdict(row) for row in self.rows],
-                "memory_bytes": self._memory_bytes,
-                "first_seconds": self._first_seconds,
-                "alone": self.alone.told(),
-                "goals": [{**asdict(each), "word": each.word} for each in verdicts],
-                "losses": self._losses(),
-                "left_out": self._left_out,
-                "notes": self._notes,
-            },
-        )
-        text = write_markdown(cells, self._by_server(), self.alone.findings, verdicts)
+        """As Report, and the tables in Markdown."""
+        path, cells = super().write(directory, arguments), work_out(self.rows)
+        text = write_markdown(cells, self._by_server(), self.alone.findings, self._verdicts())
         path.with_suffix(".md").write_text(text)
-        panels: dict[str, list[Bar]] = defaultdict(list)
-        for (subject, mode), figures in cells.items():
-            panels[f"{mode}: answers/s"].append(Bar(name=subject, value=figures.per_second))
-        for framework, found in self._first_ms().items():
-            bars = [Bar(name=subject, value=taken) for subject, taken in found.items()]
-            panels[f"{framework}, first answer of a cold model: ms"] = bars
-        self._console.print(write_plot(path.with_suffix(".png"), panels), soft_wrap=True)
         return path
+
+    def told(self) -> dict[str, Any]:
+        """As Report, with all else that was found."""
+        return {
+            **super().told(),
+            "memory_bytes": self._memory_bytes,
+            "first_seconds": self._first_seconds,
+            "alone": self.alone.told(),
+            "goals": [{**asdict(each), "word": each.word} for each in self._verdicts()],
+            "losses": self._losses(),
+            "left_out": self._left_out,
+            "notes": self._notes,
+        }
+
+    def panels(self) -> Panels:
+        """As Report, with first answers, and what needs no peer."""
+        first = {
+            f"{framework}, first answer of a cold model: ms": [
+                Bar(name=subject, value=taken) for subject, taken in found.items()
+            ]
+            for framework, found in self._first_ms().items()
+        }
+        return {**super().panels(), **first, **self.alone.panels()}
 
     def _verdicts(self) -> list[Verdict]:
         """All goals; without any peer those alone that need none."""

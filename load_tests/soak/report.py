@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
@@ -43,12 +42,9 @@ class SoakReport(Findings):
         step = max(1, len(samples) // _KEPT_SAMPLES)
         self.keep("samples", [{**asdict(each), "at": each.at - start} for each in samples[::step]])
 
-    def write(self, directory: Path, arguments: Mapping[str, Any]) -> Path:
-        """Writes the run's file and, where matplotlib is, its plot."""
-        path = super().write(directory, arguments)
-        told = write_plot(path.with_suffix(".png"), self._samples, self._faults)
-        self._console.print(told, soft_wrap=True)
-        return path
+    def draw(self, path: Path) -> str:
+        """The run over time."""
+        return write_plot(path, self._samples, self._faults)
 
 
 def _count(verdicts: Verdicts) -> list[Finding]:

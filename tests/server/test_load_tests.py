@@ -12,6 +12,7 @@ import sys
 import time
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import psutil
@@ -293,6 +294,16 @@ def run_steady(trained, results, *more):
     return done, found[0] if found else None
 
 
+def assert_plotted(done, results):
+    """A PNG beside the run's file, or, where nothing can draw, a sentence that says so."""
+    if find_spec("matplotlib"):
+        [path] = results.glob("*.json")
+        assert path.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
+        assert f"The plot is in {path.with_suffix('.png')}" in done.stdout
+    else:
+        assert "No plot: matplotlib is not installed" in done.stdout
+
+
 @pytest.mark.timeout(120)
 def test_a_short_run_measures_ours_beside_the_null_server_with_every_answer_right(
     trained, tmp_path
@@ -309,6 +320,7 @@ def test_a_short_run_measures_ours_beside_the_null_server_with_every_answer_righ
     }
     assert all(outcome["checked"] > 0 for outcome in rows.values())
     assert result["versions"]["mme"]
+    assert_plotted(done, tmp_path)
     text = json.dumps(result)
     assert not any(private in text for private in (str(ROOT), str(tmp_path), platform.node()))
 
@@ -373,6 +385,7 @@ def test_a_short_look_at_the_floor_times_every_part_and_checks_what_it_gives(tra
         microseconds["xgboost", "C call, 1 row"] < microseconds["xgboost", "inplace_predict, 1 row"]
     )
     assert microseconds["null server, aiohttp", "1 at once"] > 0
+    assert_plotted(done, tmp_path)
 
 
 def test_plain_work_uses_up_what_it_is_told_to():

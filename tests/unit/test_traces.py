@@ -106,7 +106,7 @@ def test_the_simulator_tells_both_policies_in_every_cache(tmp_path):
         capture_output=True, text=True, check=False, cwd=ROOT,
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "")
-    (path,) = tmp_path.iterdir()
+    (path,) = tmp_path.glob("*.json")
     told = json.loads(path.read_text())
     tried = [(row["share"], row["eviction"]) for row in told["replays"]]
     assert tried == [(0.1, "lru"), (0.1, "gdsf"), (0.3, "lru"), (0.3, "gdsf")]

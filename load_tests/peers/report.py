@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import datetime
+from http.client import HTTPException
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -14,6 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from load_tests.findings import Findings
+from load_tests.measure import GeneratorFailed
 from load_tests.peers.contestants import COMPILED, NULL, OURS
 from load_tests.peers.markdown import ByServer, servers_of, write_markdown
 from load_tests.peers.verdicts import (
@@ -27,6 +30,11 @@ from load_tests.peers.verdicts import (
 from load_tests.plot import Bar, Panels
 from load_tests.processes import MEGABYTE
 from load_tests.report import Report
+from load_tests.server_process import ServerFailed
+from load_tests.tenants import TrainingFailed
+
+# of ours: a part of the run; those of HTTP are a server that went away
+_FAILURES = (GeneratorFailed, ServerFailed, TrainingFailed, OSError, HTTPException)
 
 
 class PeersReport(Report):
@@ -38,6 +46,7 @@ class PeersReport(Report):
         self._first_seconds: dict[str, dict[str, list[float]]] = defaultdict(dict)
         self.alone = Findings(scenario, started, console)  # what needs no peer
         self._left_out: dict[str, str] = {}
+        self._lost: dict[str, str] = {}
         self._notes: list[str] = []
 
     def add_memory(self, subject: str, when: str, used_bytes: int) -> None:
@@ -51,8 +60,18 @@ class PeersReport(Report):
         self._console.print(told, markup=False, highlight=False)
 
     def failures(self) -> dict[str, int]:
-        """As Report; of what was measured of ours alone the wrong answers."""
-        return {**super().failures(), **self.alone.wrong_answers()}
+        """As Report; of ours alone the wrong answers; and the parts of the run that were lost."""
+        failed = {f"{part} failed": 1 for part in self._lost}
+        return {**super().failures(), **self.alone.wrong_answers(), **failed}
+
+    @contextmanager
+    def going_on(self, part: str) -> Iterator[None]:
+        """Tells and counts what makes `part` of the run fail, so that others are still measured."""
+        try:
+            yield
+        except _FAILURES as error:
+            self._lost[part] = f"{error}" or repr(error)
+            self._console.print(f"{part} failed: {self._lost[part]}", markup=False, style="red")
 
     def leave_out(self, subject: str, why: str) -> None:
         """Tells that the run goes on without one."""
@@ -81,6 +100,7 @@ class PeersReport(Report):
         for title, lines in (
             ("Where we lose", self._losses()),
             ("Left out", [f"{name}: {why}" for name, why in self._left_out.items()]),
+            ("Failed", [f"{part}: {why}" for part, why in self._lost.items()]),
             ("Notes", self._notes),
         ):
             told = "\n".join(f"  {line}" for line in lines) or "  nothing"
@@ -103,6 +123,7 @@ class PeersReport(Report):
             "goals": [{**asdict(each), "word": each.word} for each in self._verdicts()],
             "losses": self._losses(),
             "left_out": self._left_out,
+            "lost": self._lost,
             "notes": self._notes,
         }
 

@@ -4,8 +4,10 @@ Then ours alone, where a goal is set against something else than a peer: `cold`,
 with their own decisions, so that one run tells of all goals.
 
 Decisions: peers run as their projects say for throughput on two cores, each in its environment; one
-that can't be installed is told and left out. The mix has rounds of its own, since who has a process
-a model takes a minute or more to start a hundred of them.
+that can't be installed is told and left out. Where ours fails, that part of the run ends, which
+fails the run, and the next one begins, so that nothing that was measured is lost; what is known to
+be missing is told before anything is measured. The mix has rounds of its own, since who has a
+process a model takes a minute or more to start a hundred of them.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from load_tests.peers.comparison import Comparison
 from load_tests.peers.contestants import COMPILED, Contestant, NullServer, Other, Ours
 from load_tests.peers.environments import PeerUnavailable, obtain
 from load_tests.peers.report import PeersReport
+from load_tests.s3_server import find_rclone
 from load_tests.tenants import installed_frameworks
 
 ARGUMENTS_KEPT = (
@@ -59,33 +62,44 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace, report: PeersReport) -> None:
-    """Measures. Raises ServerFailed, GeneratorFailed, TrainingFailed."""
+    """Measures. Raises ServerFailed: there is no S3 for `cold` and `herd`, and nothing is begun."""
+    if options.cold_models or options.herd_models:
+        find_rclone()
     with tempfile.TemporaryDirectory(prefix="mme-load-") as name:
-        comparison = Comparison(options, report, Path(name))
-        others = dict(_others(options, report))
-        ours = Ours()
-        contestants: list[Contestant] = [NullServer(), ours, *others.values()]
-        comparison.run_warm(contestants)
-        if options.models:
-            mixed = [each for key, each in others.items() if key in options.mix_peers]
-            comparison.run_mix([ours, *(each for each in mixed if each in contestants)])
-        if options.first_models:
-            comparison.run_cold(contestants)
-    for scenario, flags in _alone(options):
+        _compare(options, report, Path(name))
+    for name, scenario, flags in _alone(options):
         parser = argparse.ArgumentParser()
         scenario.add_arguments(parser)
-        scenario.run(parser.parse_args(flags), report.alone)
+        with report.going_on(name):
+            scenario.run(parser.parse_args(flags), report.alone)
 
 
-def _alone(options: argparse.Namespace) -> Iterator[tuple[ModuleType, list[str]]]:
+def _compare(options: argparse.Namespace, report: PeersReport, scratch: Path) -> None:
+    comparison = Comparison(options, report, scratch)
+    others = dict(_others(options, report))
+    ours = Ours()
+    contestants: list[Contestant] = [NullServer(), ours, *others.values()]
+    with report.going_on("warm models"):
+        comparison.run_warm(contestants)
+    if options.models:
+        mixed = [each for key, each in others.items() if key in options.mix_peers]
+        with report.going_on("mix"):
+            comparison.run_mix([ours, *(each for each in mixed if each in contestants)])
+    if options.first_models:
+        with report.going_on("first answers"):
+            comparison.run_cold(contestants)
+
+
+def _alone(options: argparse.Namespace) -> Iterator[tuple[str, ModuleType, list[str]]]:
     """The scenarios that ask ours alone, and what they are told."""
     if options.cold_models:
         large = f"--large-models={options.large_models}"
-        yield cold, [f"--models={options.cold_models}", large]
+        yield "cold", cold, [f"--models={options.cold_models}", large]
     if options.herd_models:
-        yield herd, [f"--models={options.herd_models}"]
+        yield "herd", herd, [f"--models={options.herd_models}"]
     if options.growth_models:
-        yield growth, [f"--models={options.growth_models}", f"--seconds={options.seconds}"]
+        flags = [f"--models={options.growth_models}", f"--seconds={options.seconds}"]
+        yield "growth", growth, flags
 
 
 def _others(options: argparse.Namespace, report: PeersReport) -> Iterator[tuple[str, Contestant]]:

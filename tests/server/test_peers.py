@@ -6,19 +6,24 @@ import json
 import subprocess
 import sys
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import psutil
 import pytest
+from rich.console import Console
 
+from load_tests.__main__ import main
 from load_tests.measure import GeneratorFailed
 from load_tests.peers import in_process
 from load_tests.peers.base import ModelSet, Peer, PeerModel, Start
 from load_tests.peers.environments import PeerUnavailable, obtain
 from load_tests.peers.first_answers import time_first_answers
 from load_tests.peers.model_code import Resident
+from load_tests.peers.report import PeersReport
 from load_tests.peers.running import running
 from load_tests.plan import Question
+from load_tests.tenants import TrainingFailed
 
 ROOT = Path(__file__).parents[2]
 OURS, PEER, NULL = "mme", "aiohttp, in process", "null server"
@@ -72,6 +77,62 @@ def test_one_run_tells_of_the_goals_that_need_no_peer_too(tmp_path):
     }
     assert figures(result["alone"])["herd", "models a second, all answered"] > 0
     assert result["alone"]["raw"]["xgboost: from S3, seconds"]
+
+
+FAILING_HERD = """
+import sys
+from load_tests import __main__, herd
+from load_tests.findings import Finding
+from load_tests.server_process import ServerFailed
+
+def fail(options, report):
+    report.add(Finding(subject="herd", figure="begun", value=1.0))
+    raise ServerFailed("it ended with code -9")
+
+herd.run = fail
+sys.exit(__main__.main())
+"""
+
+
+@pytest.mark.timeout(120)
+def test_where_ours_fails_alone_the_run_fails_and_what_else_was_measured_is_told(tmp_path):
+    flags = ("--frameworks=xgboost", "--peers=compiled", "--models=0", "--connections=2")
+    flags += ("--seconds=0.1", "--rounds=1", "--first-models=0")
+    flags += ("--cold-models=0", "--herd-models=4", "--growth-models=12")
+    command = [sys.executable, "-c", FAILING_HERD, "peers", f"--results={tmp_path}", *flags]
+    done = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, timeout=100, check=False
+    )
+    assert (done.returncode, done.stderr) == (1, "")
+    assert "Failed:\n  herd: it ended with code -9" in done.stdout
+    [path] = tmp_path.glob("*.json")
+    result = json.loads(path.read_text())
+    assert result["failures"] == {"herd failed": 1}
+    assert result["rows"]
+    found = figures(result["alone"])
+    assert found["herd", "begun"] == 1
+    assert found["growth", "resident of 12"] == 12  # which comes after
+
+
+def test_a_run_of_which_nothing_succeeded_is_told_and_written(tmp_path):
+    console = Console(record=True, quiet=True)
+    report = PeersReport("peers", datetime.now(UTC), console)
+    for part, error in (("warm models", TrainingFailed("no memory")), ("cold", OSError("gone"))):
+        with report.going_on(part):
+            raise error
+    report.print_tables()
+    assert report.failures() == {"warm models failed": 1, "cold failed": 1}
+    told = json.loads(report.write(tmp_path, {}).read_text())
+    assert told["lost"] == {"warm models": "no memory", "cold": "gone"}
+
+
+def test_a_missing_rclone_is_told_before_anything_is_measured(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))  # nothing would run with it
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setattr(sys, "argv", ["load_tests", "peers", f"--results={tmp_path}"])
+    assert main() == 1
+    assert capsys.readouterr().out.startswith("peers failed: rclone is not installed")
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.timeout(120)

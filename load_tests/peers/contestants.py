@@ -1,4 +1,4 @@
-"""Who takes part: ours, the null server and the peers, all started and asked in the same way."""
+"""Who takes part: ours, the null servers and the peers, all started and asked in the same way."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ from load_tests.plan import Question
 from load_tests.server_process import RunningServer, mme_server, null_server
 from load_tests.tenants import Tenant, pack, train
 
-OURS, COMPILED, NULL = "mme", "mme --compile-trees on", "null server"
+OURS, COMPILED = "mme", "mme --compile-trees on"
+NULL, CEILING = "null server", "generator's ceiling"
+NO_PEERS = frozenset({OURS, COMPILED, NULL, CEILING})
 _SUFFIXES = {"xgboost": ".ubj", "torch": ".pt"}
 
 
@@ -107,16 +109,25 @@ class Ours:
 
 
 class NullServer:
-    """It echoes: what is left when the work is taken out."""
+    """It echoes: what is left when the work is taken out.
 
-    name, evicts, serves_models = NULL, False, False
+    Args:
+        name: what it is called.
+        kind: as `load_tests.null_server`; "bare" for what the generator can do at most.
+    """
+
+    evicts, serves_models = False, False
+
+    def __init__(self, name: str = NULL, kind: str = "aiohttp") -> None:
+        self.name = name
+        self._kind = kind
 
     @contextmanager
     def start(self, chosen: ModelSet, room: int, directory: Path) -> Iterator[RunningServer]:
         """As Contestant."""
         del chosen, room
         directory.mkdir()
-        with null_server("aiohttp", directory) as server:
+        with null_server(self._kind, directory) as server:
             yield server
 
     def question(self, model: PeerModel) -> Question:

@@ -17,7 +17,7 @@ from rich.table import Table
 
 from load_tests.findings import Findings
 from load_tests.measure import GeneratorFailed
-from load_tests.peers.contestants import COMPILED, NULL, OURS
+from load_tests.peers.contestants import NO_PEERS
 from load_tests.peers.markdown import ByServer, servers_of, write_markdown
 from load_tests.peers.verdicts import (
     Verdict,
@@ -140,7 +140,7 @@ class PeersReport(Report):
     def _verdicts(self) -> list[Verdict]:
         """All goals; without any peer those alone that need none."""
         told = [*judge(work_out(self.rows)), *judge_alone(self.alone.findings)]
-        if {row.subject for row in self.rows} <= {OURS, COMPILED, NULL}:
+        if {row.subject for row in self.rows} <= NO_PEERS:
             return [each for each in told if each.measured is not None]
         return told
 

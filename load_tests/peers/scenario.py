@@ -21,7 +21,7 @@ from types import ModuleType
 from load_tests import cold, growth, herd
 from load_tests.peers.all_peers import PEERS
 from load_tests.peers.comparison import Comparison
-from load_tests.peers.contestants import COMPILED, Contestant, NullServer, Other, Ours
+from load_tests.peers.contestants import CEILING, COMPILED, Contestant, NullServer, Other, Ours
 from load_tests.peers.environments import PeerUnavailable, obtain
 from load_tests.peers.report import PeersReport
 from load_tests.s3_server import find_rclone
@@ -36,7 +36,7 @@ REPORT = PeersReport
 
 _COMPILED = "compiled"  # ours, with a setting that is not the default
 _NAMED = (_COMPILED, *PEERS)
-_MIX_PEERS = ("in-process", "in-process-2", "triton", "litserve")
+_MIX_PEERS = ("in-process", "in-process-2", "triton", "triton-default", "litserve")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -78,7 +78,8 @@ def _compare(options: argparse.Namespace, report: PeersReport, scratch: Path) ->
     comparison = Comparison(options, report, scratch)
     others = dict(_others(options, report))
     ours = Ours()
-    contestants: list[Contestant] = [NullServer(), ours, *others.values()]
+    ceiling = NullServer(CEILING, "bare")
+    contestants: list[Contestant] = [ceiling, NullServer(), ours, *others.values()]
     with report.going_on("warm models"):
         comparison.run_warm(contestants)
     if options.models:

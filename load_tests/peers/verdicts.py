@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from statistics import median
 
 from load_tests.findings import Finding
-from load_tests.peers.contestants import COMPILED, NULL, OURS
+from load_tests.peers.contestants import COMPILED, NO_PEERS, OURS
 from load_tests.report import Row
 
 RIVALS = ("Triton, dynamic batching", "Triton, as by default")  # of one goal each
@@ -136,7 +136,7 @@ def losses(cells: Cells) -> Iterator[str]:
     """Each load at which a peer is faster than ours, or slow less often."""
     for (subject, mode), theirs in cells.items():
         ours = cells.get((OURS, mode))
-        if ours is None or subject in {OURS, COMPILED, NULL}:
+        if ours is None or subject in NO_PEERS:
             continue
         if theirs.per_second > ours.per_second:
             yield f"{mode}: {subject} {theirs.per_second:,.0f}/s, ours {ours.per_second:,.0f}/s"

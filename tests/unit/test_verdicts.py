@@ -61,13 +61,14 @@ def test_without_the_rival_nothing_is_claimed():
     assert set(found.values()) == {"not measured"}
 
 
-def test_every_load_at_which_a_peer_is_ahead_is_told_and_the_null_server_is_no_peer():
+def test_every_load_at_which_a_peer_is_ahead_is_told_and_the_null_servers_are_no_peers():
     told = list(
         losses(
             work_out(
                 [
                     row("mme", "a", rate=100, p99=0.002),
                     row("null server", "a", rate=900, p99=0.001),
+                    row("generator's ceiling", "a", rate=9000, p99=0.0001),
                     row("fast", "a", rate=101, p99=0.003),
                     row("steady", "a", rate=99, p99=0.001),
                     row("slow", "a", rate=99, p99=0.003),

@@ -25,6 +25,7 @@ from load_tests.peers.verdicts import (
     judge_alone,
     late_losses,
     losses,
+    memory_losses,
     work_out,
 )
 from load_tests.plot import Bar, Panels
@@ -145,7 +146,17 @@ class PeersReport(Report):
         return told
 
     def _losses(self) -> list[str]:
-        return [*losses(work_out(self.rows)), *late_losses(self._first_ms())]
+        return [
+            *losses(work_out(self.rows)),
+            *memory_losses(self._held_mib()),
+            *late_losses(self._first_ms()),
+        ]
+
+    def _held_mib(self) -> dict[str, dict[str, float]]:
+        return {
+            when: {name: median(used) / MEGABYTE for name, used in found.items()}
+            for when, found in self._memory_bytes.items()
+        }
 
     def _first_ms(self) -> dict[str, dict[str, float]]:
         return {
@@ -156,8 +167,8 @@ class PeersReport(Report):
     def _by_server(self) -> ByServer:
         """What is told of servers besides how they answered."""
         held = {
-            when: {name: f"{median(used) / MEGABYTE:,.0f}" for name, used in found.items()}
-            for when, found in self._memory_bytes.items()
+            when: {name: f"{used:,.0f}" for name, used in found.items()}
+            for when, found in self._held_mib().items()
         }
         first = {
             framework: {name: f"{taken:,.1f}" for name, taken in found.items()}

@@ -3,11 +3,13 @@
 Decision: goals are ratios to what the peer did in the same run, never to a figure from elsewhere,
 but for the one bound in milliseconds that no isolated peer has a figure for; Triton counts twice,
 with the dynamic batching that who wants throughput turns on, and without. A goal that is missed is
-told and fails nothing, for a shared machine misses some; a wrong answer does fail the run.
+told and fails nothing, for a shared machine misses some; a wrong answer does fail the run. A round
+in which nothing was answered counts, as no answers a second and as endlessly slow.
 """
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +22,7 @@ from load_tests.report import Row
 RIVALS = ("Triton, dynamic batching", "Triton, as by default")  # of one goal each
 ALL_RESIDENT, ROOM_FOR_HALF = "Zipf, all resident", "Zipf, room for half"
 _P99_TARGET_MS = 45.0
+_LESS = 0.95  # times ours: memory that is less by more than where pages happened to be shared
 _NAMES = {"per_second": "answers/s", "p50_ms": "p50", "p99_ms": "p99"}
 
 
@@ -64,21 +67,26 @@ def work_out(rows: Sequence[Row]) -> Cells:
     """Medians of the rows that were measured, not of warming up."""
     groups: dict[tuple[str, str], list[Row]] = defaultdict(list)
     for row in rows:
-        if row.round and row.outcome.answered:
+        if row.round:
             groups[row.subject, row.mode].append(row)
     return {
         key: Figures(
             per_second=median(row.outcome.per_second for row in members),
-            p50_ms=1000 * median(row.outcome.latency["p50_seconds"] for row in members),
-            p99_ms=1000 * median(row.outcome.latency["p99_seconds"] for row in members),
-            server_us=1e6 * median(_processor_seconds(row) for row in members),
+            p50_ms=1000 * median(_latency(row, "p50_seconds") for row in members),
+            p99_ms=1000 * median(_latency(row, "p99_seconds") for row in members),
+            server_us=1e6 * median(map(_processor_seconds, members)),
         )
         for key, members in groups.items()
     }
 
 
+def _latency(row: Row, name: str) -> float:
+    return row.outcome.latency[name] if row.outcome.answered else math.inf
+
+
 def _processor_seconds(row: Row) -> float:
-    return row.outcome.processors["server_seconds"] / row.outcome.checked
+    outcome = row.outcome
+    return outcome.processors["server_seconds"] / outcome.checked if outcome.checked else math.inf
 
 
 def judge(cells: Cells) -> Iterator[Verdict]:
@@ -126,7 +134,8 @@ def judge_alone(findings: Sequence[Finding]) -> Iterator[Verdict]:
 def _ratio(
     cells: Cells, ours: tuple[str, str], theirs: tuple[str, str], figure: str
 ) -> float | None:
-    if ours not in cells or theirs not in cells:
+    """None: one side was not measured, or theirs is nothing to be beside."""
+    if ours not in cells or theirs not in cells or not cells[theirs].per_second:
         return None
     ratio: float = getattr(cells[ours], figure) / getattr(cells[theirs], figure)
     return ratio
@@ -140,8 +149,18 @@ def losses(cells: Cells) -> Iterator[str]:
             continue
         if theirs.per_second > ours.per_second:
             yield f"{mode}: {subject} {theirs.per_second:,.0f}/s, ours {ours.per_second:,.0f}/s"
+        if theirs.p50_ms < ours.p50_ms:
+            yield f"{mode}: {subject} p50 {theirs.p50_ms:.2f} ms, ours {ours.p50_ms:.2f} ms"
         if theirs.p99_ms < ours.p99_ms:
             yield f"{mode}: {subject} p99 {theirs.p99_ms:.1f} ms, ours {ours.p99_ms:.1f} ms"
+
+
+def memory_losses(held_mib: Mapping[str, Mapping[str, float]]) -> Iterator[str]:
+    """Each load, by its name, at whose end a peer held clearly less than ours, in MiB by server."""
+    for when, found in held_mib.items():
+        for subject, theirs in found.items():
+            if OURS in found and subject not in NO_PEERS and theirs < _LESS * found[OURS]:
+                yield f"memory, {when}: {subject} {theirs:,.0f} MiB, ours {found[OURS]:,.0f} MiB"
 
 
 def late_losses(first_ms: Mapping[str, Mapping[str, float]]) -> Iterator[str]:

@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
-from load_tests.peers.verdicts import ALL_RESIDENT, RIVALS, ROOM_FOR_HALF, judge, losses, work_out
+from load_tests.peers.verdicts import (
+    ALL_RESIDENT,
+    RIVALS,
+    ROOM_FOR_HALF,
+    judge,
+    losses,
+    memory_losses,
+    work_out,
+)
 from load_tests.plan import Outcome
 from load_tests.report import Row
 
@@ -28,8 +38,21 @@ def test_figures_are_medians_of_the_rounds_and_warming_up_is_none():
     assert cells["mme", "a"].per_second == 20
 
 
-def test_a_round_without_a_right_answer_makes_no_figure():
-    assert work_out([row("mme", "a", rate=0)]) == {}
+def test_a_round_without_a_right_answer_counts_as_none_a_second_and_endlessly_slow():
+    rows = [row("mme", "a", rate=rate, number=number) for number, rate in enumerate((0, 9, 0), 1)]
+    figures = work_out(rows)["mme", "a"]
+    assert figures.per_second == 0
+    assert figures.p50_ms == figures.p99_ms == figures.server_us == math.inf
+
+
+def test_ours_without_an_answer_misses_its_goals_and_a_rival_without_one_is_nothing_to_beat():
+    mode = "xgboost, 64 connections"
+    goals = [f"{mode}: answers/s beside {name}, times" for name in RIVALS]
+    rivals = [row(RIVALS[0], mode, rate=10), row(RIVALS[1], mode, rate=0)]
+    found = words(row("mme", mode, rate=0), *rivals)
+    assert [found[goal] for goal in goals] == ["missed", "not measured"]
+    found = words(row("mme", ROOM_FOR_HALF, rate=0), row("mme", ALL_RESIDENT, rate=9))
+    assert found["Zipf, room for half: p99 ms"] == "missed"
 
 
 @pytest.mark.parametrize(("rate", "word"), [(5000, "met"), (4999, "missed")])
@@ -72,9 +95,20 @@ def test_every_load_at_which_a_peer_is_ahead_is_told_and_the_null_servers_are_no
                     row("fast", "a", rate=101, p99=0.003),
                     row("steady", "a", rate=99, p99=0.001),
                     row("slow", "a", rate=99, p99=0.003),
+                    row("soon", "a", rate=99, p50=0.0009, p99=0.003),
                     row("fast", "b", rate=101),
                 ]
             )
         )
     )
-    assert told == ["a: fast 101/s, ours 100/s", "a: steady p99 1.0 ms, ours 2.0 ms"]
+    assert told == [
+        "a: fast 101/s, ours 100/s",
+        "a: steady p99 1.0 ms, ours 2.0 ms",
+        "a: soon p50 0.90 ms, ours 1.00 ms",
+    ]
+
+
+def test_a_peer_that_holds_clearly_less_memory_is_told_and_a_null_server_is_not():
+    held = {"mme": 100.0, "small": 94.0, "alike": 96.0, "null server": 9.0}
+    told = list(memory_losses({"warm models": held, "Zipf": {"small": 9.0}}))
+    assert told == ["memory, warm models: small 94 MiB, ours 100 MiB"]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import re
 import shutil
 import subprocess
 import sys
@@ -11,6 +13,11 @@ from pathlib import Path
 from load_tests.peers.base import Peer
 
 _INSTALL_SECONDS = 900
+_VERSIONS = """
+import json, platform, sys
+from importlib.metadata import version
+print(json.dumps({"python": platform.python_version(), **{n: version(n) for n in sys.argv[1:]}}))
+"""
 
 
 class PeerUnavailable(Exception):
@@ -45,3 +52,20 @@ def obtain(peer: Peer, place: Path) -> Path:
                 raise PeerUnavailable(f"{peer.name} took too long to install") from error
         done.touch()
     return python
+
+
+def installed_versions(peer: Peer, python: Path) -> dict[str, str]:
+    """What its requirements came to in the environment of `python`, and that Python's own version.
+
+    Raises:
+        PeerUnavailable: one of them is not there.
+    """
+    names = [re.split(r"[^\w.-]", requirement)[0] for requirement in peer.requirements]
+    done = subprocess.run(
+        [python, "-c", _VERSIONS, *names], capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        said = done.stderr.strip()[-500:]
+        raise PeerUnavailable(f"{peer.name} is not all there: {said}")
+    found: dict[str, str] = json.loads(done.stdout)
+    return found

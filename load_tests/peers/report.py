@@ -46,9 +46,14 @@ class PeersReport(Report):
         self._memory_bytes: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
         self._first_seconds: dict[str, dict[str, list[float]]] = defaultdict(dict)
         self.alone = Findings(scenario, started, console)  # what needs no peer
+        self._versions: dict[str, Mapping[str, str]] = {}
         self._left_out: dict[str, str] = {}
         self._lost: dict[str, str] = {}
         self._notes: list[str] = []
+
+    def add_versions(self, subject: str, found: Mapping[str, str]) -> None:
+        """Enters what a peer runs on."""
+        self._versions[subject] = found
 
     def add_memory(self, subject: str, when: str, used_bytes: int) -> None:
         """Enters what a server and all its processes held, shared pages counted once."""
@@ -117,6 +122,7 @@ class PeersReport(Report):
     def told(self) -> dict[str, Any]:
         """As Report, with all else that was found."""
         return {
+            "versions_of_peers": self._versions,
             **super().told(),
             "memory_bytes": self._memory_bytes,
             "first_seconds": self._first_seconds,

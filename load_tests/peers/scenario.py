@@ -22,7 +22,7 @@ from load_tests import cold, growth, herd
 from load_tests.peers.all_peers import PEERS
 from load_tests.peers.comparison import Comparison
 from load_tests.peers.contestants import CEILING, COMPILED, Contestant, NullServer, Other, Ours
-from load_tests.peers.environments import PeerUnavailable, obtain
+from load_tests.peers.environments import PeerUnavailable, installed_versions, obtain
 from load_tests.peers.report import PeersReport
 from load_tests.s3_server import find_rclone
 from load_tests.tenants import installed_frameworks
@@ -110,9 +110,12 @@ def _others(options: argparse.Namespace, report: PeersReport) -> Iterator[tuple[
             continue
         peer = PEERS[key]
         try:
-            yield key, Other(peer, obtain(peer, options.environments))
+            python = obtain(peer, options.environments)
+            report.add_versions(peer.name, installed_versions(peer, python))
         except PeerUnavailable as error:
             report.leave_out(peer.name, str(error))
+        else:
+            yield key, Other(peer, python)
 
 
 def _counts(text: str) -> tuple[int, ...]:

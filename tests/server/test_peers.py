@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import platform
 import subprocess
 import sys
 from dataclasses import replace
 from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 
 import psutil
@@ -17,7 +19,7 @@ from load_tests.__main__ import main
 from load_tests.measure import GeneratorFailed
 from load_tests.peers import in_process
 from load_tests.peers.base import ModelSet, Peer, PeerModel, Start
-from load_tests.peers.environments import PeerUnavailable, obtain
+from load_tests.peers.environments import PeerUnavailable, installed_versions, obtain
 from load_tests.peers.first_answers import time_first_answers
 from load_tests.peers.model_code import Resident
 from load_tests.peers.report import PeersReport
@@ -49,6 +51,7 @@ def test_a_short_comparison_has_every_server_under_the_same_loads_with_every_ans
     assert done.returncode == 0, done.stdout
     assert "Where we lose" in done.stdout
     assert result["failures"] == result["left_out"] == {}
+    assert result["versions_of_peers"] == {PEER: {"python": platform.python_version()}}
     rows = {(each["subject"], each["mode"]): each["outcome"] for each in result["rows"]}
     rows = {key: outcome for key, outcome in rows.items() if key[1] != "warming up"}
     assert set(rows) == {(name, "xgboost, 2 connections") for name in (OURS, PEER, NULL, CEILING)}
@@ -266,6 +269,20 @@ def test_a_peer_whose_program_is_missing_is_not_even_installed(tmp_path):
 
 def test_a_peer_without_requirements_runs_in_our_own_environment(tmp_path):
     assert obtain(in_process.ONE, tmp_path) == Path(sys.executable)
+
+
+def test_versions_are_those_of_the_requirements_in_the_peers_own_environment():
+    peer = replace(in_process.ONE, requirements=("pytest>=9,<10", "psutil", "rich==0"))
+    found = installed_versions(peer, Path(sys.executable))
+    assert found == {
+        "python": platform.python_version(),
+        "pytest": pytest.__version__,
+        "psutil": psutil.__version__,
+        "rich": version("rich"),
+    }
+    lacking = replace(in_process.ONE, requirements=("no-such-package[all]>=1",))
+    with pytest.raises(PeerUnavailable, match="no-such-package"):
+        installed_versions(lacking, Path(sys.executable))
 
 
 def test_a_peer_with_less_room_lets_the_least_recently_used_leave(tmp_path, monkeypatch):

@@ -1,8 +1,14 @@
-"""multi-model-server and TorchServe: a Java front, a Python process a model."""
+"""multi-model-server and TorchServe: a Java front, Python processes of each model's own.
+
+Decisions: a worker a logical processor for each model, as both have by default; it is said in the
+call that registers a model, which would begin none of its own accord. Logs are asynchronous, as
+both projects' documentation has it for throughput.
+"""
 
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from functools import partial
 from pathlib import Path
@@ -23,8 +29,8 @@ vmargs=-Xmx1g
 model_store=/
 inference_address=http://127.0.0.1:{port}
 management_address=http://127.0.0.1:{port}
-default_workers_per_model=1
 job_queue_size=1000
+async_logging=true
 """
 _TORCHSERVE = """
 enable_model_api=true
@@ -83,7 +89,7 @@ def _prepare(site: Site, *, is_torchserve: bool) -> Start:
     program = "torchserve" if is_torchserve else "multi-model-server"
     logs = site.directory / "logs"
     logs.mkdir()
-    workers = "initial_workers=1&synchronous=true"
+    workers = f"initial_workers={os.cpu_count()}&synchronous=true"
     return Start(
         command=[site.bin / program, "--start", "--foreground", option, properties],
         port=site.port,

@@ -1,9 +1,10 @@
 """One server after the other put under the same loads: the turns of a comparison.
 
-Decisions: in every round each server is started anew and asked for everything, one after the other
-(A B C, A B C), so that a change in the machine hits all and none shares it with another. Who fails
-to start or keep running is told and left out, and the run goes on; if that is ours, that part of it
-ends.
+Decisions: in every round each server is started anew and asked for everything, one after the other,
+so that a change in the machine hits all and none shares it with another. Every second round goes
+the other way round (A B C, C B A), so that none always follows the same other, or always comes
+early. Who fails to start or keep running is told and left out, and the run goes on; if that is
+ours, that part of it ends.
 """
 
 from __future__ import annotations
@@ -141,7 +142,7 @@ class Comparison:
         loads: tuple[Load, ...],
         number: int,
     ) -> None:
-        for contestant in tuple(contestants):
+        for contestant in tuple(contestants if number % 2 else reversed(contestants)):
             turn = Turn(contestant=contestant, chosen=chosen, room=room, loads=loads, round=number)
             with self._leaving_out(contestant, contestants):
                 self._take_turn(turn)

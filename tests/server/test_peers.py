@@ -45,7 +45,7 @@ def run(scenario, results, *flags):
 @pytest.mark.timeout(120)
 def test_a_short_comparison_has_every_server_under_the_same_loads_with_every_answer_right(tmp_path):
     flags = ("--frameworks=xgboost", "--peers=in-process", "--models=0", "--connections=2")
-    flags += ("--seconds=0.2", "--rounds=1", "--first-models=2")
+    flags += ("--seconds=0.2", "--rounds=2", "--first-models=2")
     flags += ("--cold-models=0", "--herd-models=0", "--growth-models=0")
     done, result = run("peers", tmp_path, *flags)
     assert done.returncode == 0, done.stdout
@@ -56,7 +56,10 @@ def test_a_short_comparison_has_every_server_under_the_same_loads_with_every_ans
     rows = {key: outcome for key, outcome in rows.items() if key[1] != "warming up"}
     assert set(rows) == {(name, "xgboost, 2 connections") for name in (OURS, PEER, NULL, CEILING)}
     assert all(outcome["checked"] > 0 for outcome in rows.values())
-    assert all(size > 0 for held in result["memory_bytes"].values() for [size] in held.values())
+    turns = [[row["subject"] for row in result["rows"] if row["round"] == n] for n in (1, 2)]
+    assert turns == [[CEILING, NULL, OURS, PEER], [PEER, OURS, NULL, CEILING]]
+    held = [sizes for found in result["memory_bytes"].values() for sizes in found.values()]
+    assert all(min(sizes) > 0 for sizes in held)
     first = result["first_seconds"]["xgboost"]
     assert set(first) == {OURS, PEER}
     assert all(len(taken) == 2 and min(taken) > 0 for taken in first.values())

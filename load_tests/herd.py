@@ -2,8 +2,9 @@
 
 Decisions: the store is a real S3 on loopback. Beside ours stand the fetch floor, which is the same
 objects got by a plain client over as many connections as ours may use, and the work floor, which is
-unpacking and loading one model in one plain process, on every core. A server serves one herd; the
-next round has a fresh one with an empty disk.
+unpacking and loading one model in one plain process, on every core. What all used together is told,
+for no core should idle while models are waited for. A server serves one herd; the next round has a
+fresh one with an empty disk.
 """
 
 from __future__ import annotations
@@ -36,6 +37,8 @@ REPORT = Findings
 _WORKED = 32  # models that the work floor is the median of
 _S3_CONNECTIONS = 32  # as `mme serve` has by default
 _LIMIT_SECONDS = 120.0
+_WHO = {"server": "server", "S3 and others": "other", "client": "generator"}  # as Watch's
+_IDLE_TARGET = 0.1  # of the cores
 _MODEL_BYTES = 1024**2  # what a model takes, on disk and in memory, and while it is fetched
 
 
@@ -138,6 +141,7 @@ def _tell(
     if not rates:
         return
     floor_rate = models / median(fetched)
+    busy = {name: _cores(herds, whose) for name, whose in _WHO.items()}
     figures = {
         "models a second, all answered": median(rates),
         "models a second, fetch floor": floor_rate,
@@ -145,12 +149,12 @@ def _tell(
         "fetch floor, times ours": floor_rate / median(rates),
         "first answers, median ms": 1000 * median(each.latency["p50_seconds"] for each in herds),
         "last answer, ms": 1000 * median(each.latency["max_seconds"] for each in herds),
-        f"cores busy of {cores}, server": _cores(herds, "server"),
-        f"cores busy of {cores}, S3 and others": _cores(herds, "other"),
-        f"cores busy of {cores}, client": _cores(herds, "generator"),
+        **{f"cores busy of {cores}, {who}": used for who, used in busy.items()},
     }
     for figure, value in figures.items():
         report.add(Finding(subject="herd", figure=figure, value=value))
+    idle, target = max(0.0, cores - sum(busy.values())), _IDLE_TARGET * cores
+    report.add(Finding(subject="herd", figure=f"cores idle of {cores}", value=idle, target=target))
 
 
 def _cores(herds: Sequence[Outcome], whose: str) -> float:

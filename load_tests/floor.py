@@ -27,7 +27,9 @@ ARGUMENTS_KEPT = ("seconds", "rounds", "connections", "frameworks")
 REPORT = Findings
 
 _MICROSECONDS = 1e6
-_COLD = ("GET over loopback", "decompress and unpack", "load", "csv to csv, 1 row")
+_COLD = (
+    "GET over loopback by http.client", "decompress and unpack", "load", "csv to csv, 1 row"
+)  # fmt: skip
 _ECHO = Question(target="none", body="0.5", expected=(0.5,))
 
 Taken = dict[tuple[str, str], list[float]]  # seconds a row, by subject and figure

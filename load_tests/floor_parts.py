@@ -1,7 +1,8 @@
 """The parts of an answer, each alone and without this server: what it can't be faster than.
 
-Decision: frameworks are asked as directly as they allow in this process, beside the way we ask
-them; objects come over loopback from a bare server, so that no store's own time is in it.
+Decisions: frameworks are asked as directly as they allow in this process, beside the way we ask
+them; a lone row as numbers, where it goes another way than a table, as it does with us. Objects
+come over loopback from a bare server, so that no store's own time is in it.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import tarfile
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
@@ -39,21 +41,32 @@ class Part:
     rows: int = 1  # that it answers each time
 
 
+@dataclass(frozen=True, kw_only=True)
+class Ask:
+    """One way to ask a framework."""
+
+    many: Callable[[Any], Any]  # a table
+    one: Callable[[list[float]], Any] | None = None  # a lone row, where it goes another way
+
+    def bind(self, row: list[float], rows: int) -> Callable[[], Any]:
+        """Asks for as many of `row`."""
+        if rows == 1 and self.one is not None:
+            return partial(self.one, row)
+        return partial(self.many, np.array([row] * rows, dtype=np.float32))
+
+
 def model_parts(tenant: Tenant, directory: Path) -> Iterator[Part]:
     """Predicting and loading one unpacked model."""
     loader = find_loader(directory).loader
     asked = _asks_of[tenant.framework](loader, directory)
     model = loader.load(directory, Trust())
-    row = np.array([tenant.question.body.split(",")], dtype=np.float32)
+    row = [float(word) for word in tenant.question.body.split(",")]
     for rows in _ROWS:
-        table = np.repeat(row, rows, axis=0)
         for name, ask in asked.items():
-            _check(np.ravel(ask(table))[: len(tenant.question.expected)], tenant)
+            act = ask.bind(row, rows)
+            _check(np.ravel(act())[: len(tenant.question.expected)], tenant)
             yield Part(
-                subject=tenant.framework,
-                figure=f"{name}, {_rows(rows)}",
-                act=_bound(ask, table),
-                rows=rows,
+                subject=tenant.framework, figure=f"{name}, {_rows(rows)}", act=act, rows=rows
             )
         payloads = [Payload(tenant.question.body.encode(), "text/csv", "text/csv")] * rows
         for answer in model.predict(payloads):
@@ -63,7 +76,7 @@ def model_parts(tenant: Tenant, directory: Path) -> Iterator[Part]:
         yield Part(
             subject=tenant.framework,
             figure=f"csv to csv, {_rows(rows)}",
-            act=_bound(model.predict, payloads),
+            act=partial(model.predict, payloads),
             rows=rows,
         )
     yield Part(
@@ -77,26 +90,24 @@ def _rows(count: int) -> str:
     return "1 row" if count == 1 else f"{count} rows, each"
 
 
-def _bound(act: Callable[[Any], object], argument: object) -> Callable[[], object]:
-    return lambda: act(argument)
-
-
 def _check(found: Any, tenant: Tenant) -> None:  # noqa: ANN401 - an array
     if not np.allclose(found, tenant.question.expected, rtol=1e-5, atol=1e-6):
         raise WrongPart(f"{tenant.question.target} gave {found}, not {tenant.question.expected}")
 
 
-Asks = dict[str, Callable[[Any], Any]]
+Asks = dict[str, Ask]
 
 
 def _ask_xgboost(loader: Any, directory: Path) -> Asks:  # noqa: ANN401 - see load_native
     from loaders.xgboost_call import DirectCall  # noqa: PLC0415 - needs xgboost
 
     booster = loader.load_native(directory, Trust())
+    direct = DirectCall(booster, (0, 0), np.nan)
+    scorer = loader.load(directory, Trust()).members[0].scorer
     return {
-        "inplace_predict": booster.inplace_predict,
-        "C call": DirectCall(booster, (0, 0), np.nan),
-        "as loaded": loader.load(directory, Trust()).members[0].scorer.predict,
+        "inplace_predict": Ask(many=booster.inplace_predict),
+        "C call": Ask(many=direct, one=direct.one),
+        "as loaded": Ask(many=scorer.predict, one=scorer.one),
     }
 
 
@@ -110,7 +121,7 @@ def _ask_torch(loader: Any, directory: Path) -> Asks:  # noqa: ANN401 - see load
         with torch.inference_mode():
             return module(torch.from_numpy(rows)).numpy()
 
-    return {"module": ask}
+    return {"module": Ask(many=ask)}
 
 
 _asks_of: dict[str, Callable[[Loader, Path], Asks]] = {
@@ -137,5 +148,5 @@ def object_parts(tenant: Tenant, tarball: Path, port: int) -> Iterator[Part]:
         ):
             archive.extractall(target, filter="data")
 
-    yield Part(subject=tenant.framework, figure="GET over loopback", act=get)
+    yield Part(subject=tenant.framework, figure="GET over loopback by http.client", act=get)
     yield Part(subject=tenant.framework, figure="decompress and unpack", act=unpack)

@@ -15,6 +15,7 @@ from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
 from hypothesis import given
@@ -23,6 +24,7 @@ from hypothesis import strategies as st
 from load_tests.alarm import Alarm
 from load_tests.answers import Checker
 from load_tests.client import Generator
+from load_tests.floor_parts import Ask
 from load_tests.measure import GeneratorFailed
 from load_tests.messages import MalformedMessage, MessageParser, write_request
 from load_tests.pace import draw_arrivals
@@ -377,7 +379,8 @@ def test_a_short_look_at_the_floor_times_every_part_and_checks_what_it_gives(tra
         (each["subject"], each["figure"].removesuffix(", us")): each["value"]
         for each in findings if each["figure"].endswith(", us")
     }  # fmt: skip
-    cold = ("GET over loopback", "decompress and unpack", "load", "csv to csv, 1 row")
+    cold = ("GET over loopback by http.client", "decompress and unpack", "load")
+    cold += ("csv to csv, 1 row",)
     parts = [microseconds["xgboost", part] for part in cold]
     assert min(parts) > 0
     assert microseconds["xgboost", "cold, in all"] == pytest.approx(sum(parts))
@@ -386,6 +389,13 @@ def test_a_short_look_at_the_floor_times_every_part_and_checks_what_it_gives(tra
     )
     assert microseconds["null server, aiohttp", "1 at once"] > 0
     assert_plotted(done, tmp_path)
+
+
+def test_a_lone_row_is_timed_on_the_way_that_it_takes_and_several_as_a_table():
+    both = Ask(many=np.shape, one=list)
+    assert both.bind([0.5, 1.5], 1)() == [0.5, 1.5]
+    assert both.bind([0.5, 1.5], 16)() == (16, 2)
+    assert Ask(many=np.shape).bind([0.5, 1.5], 1)() == (1, 2)
 
 
 def test_plain_work_uses_up_what_it_is_told_to():

@@ -22,6 +22,7 @@ from mme.cache.model_cache import ModelCache
 from mme.cache.policy import POLICIES
 from mme.cache.pressure import read_memory, watch_memory
 from mme.cache.records import Records
+from mme.cache.waiting import Waiting
 from mme.cache.warming import Warming
 from mme.config import CacheConfig, Config, TenantConfig, WorkerConfig
 from mme.containers.engine import MultiModelEngine
@@ -78,6 +79,7 @@ class BuiltIn:
             metrics=metrics,
             may_evict=may_evict,
             limits=self._limits,
+            waiting=Waiting(config.workers.queue_per_model, config.workers.queue_total),
         )
         self.warming = Warming(
             config.cache,

@@ -8,8 +8,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable
-from typing import TypeVar
 
 from mme.cache.accesses import AccessLog
 from mme.cache.copying import Copying
@@ -21,6 +19,7 @@ from mme.cache.loading import Loading
 from mme.cache.quota import Quota
 from mme.cache.records import Records
 from mme.cache.residents import Residents
+from mme.cache.waiting import Place, Waiting, overloaded
 from mme.config import CacheConfig, TenantConfig
 from mme.domain import ModelKey
 from mme.errors import CacheThrashing, LoadFailed, MemoryRefused, MmeError, ModelNotReady
@@ -32,8 +31,6 @@ from mme.workers.pool import Pool
 from mme.workers.slot import Residency
 
 _CRASHES_TO_QUARANTINE = 3
-
-Result = TypeVar("Result")
 
 
 class ModelCache:
@@ -52,7 +49,9 @@ class ModelCache:
         metrics: Metrics,
         may_evict: bool = True,
         limits: Limits | None = None,
+        waiting: Waiting,
     ) -> None:
+        self._waiting, self._tenants = waiting, (limits or Limits(TenantConfig())).tenants
         self._budget_bytes, self.records, self._metrics = ledger.budget_bytes, records, metrics
         self.accesses = AccessLog(time.monotonic())
         self.residents = Residents(
@@ -97,6 +96,7 @@ class ModelCache:
         Raises (on entering):
             ArtifactUnavailable, StoreUnavailable, ModelError: why it can't be loaded.
             ModelNotReady: not loaded by the deadline; the load goes on.
+            Overloaded: too many wait for loads.
         Cancellation: stops waiting; the load goes on.
         """
         return Leasing(self, key, deadline)
@@ -120,7 +120,7 @@ class ModelCache:
         try:
             lease = self._recalled(key, asked_at, api_key)
             if lease is None:
-                lease = await _by(deadline, self.loading.join(key, api_key), key)
+                lease = await self._loaded(key, deadline, api_key)
             if asked_at >= lease.entry.check_at:  # it was recalled
                 self._freshness.check_soon(key)
         except (MemoryRefused, CacheThrashing):
@@ -179,10 +179,29 @@ class ModelCache:
             },
             "models": [entry.describe(now) for entry in self.residents],
             "loading": self.loading.keys(),
+            "waiting_for_loads": self._waiting.count,
             "kept": len(self.residents.kept),
             "failures": self.failures.describe(now),
             "events": self.records.describe(),
         }
+
+    async def _loaded(self, key: ModelKey, deadline: float, api_key: str | None) -> Lease:
+        """By a load under way or one of its own, in one of the places for who waits."""
+        place: Place | None = None
+        try:
+            async with asyncio.timeout_at(deadline) as limit:
+
+                def give_up() -> None:
+                    with contextlib.suppress(RuntimeError):  # its time is over already
+                        limit.reschedule(0.0)
+
+                tenant = self._tenants.tenant_of(key, api_key)
+                with self._waiting.place(key, tenant, give_up) as place:
+                    return await self.loading.join(key, api_key)
+        except TimeoutError:
+            if place is not None and place.is_given_up:
+                raise overloaded() from None
+            raise ModelNotReady(f"Model {key} is still being loaded; try again.") from None
 
     def _recalled(self, key: ModelKey, asked_at: float, api_key: str | None) -> Lease | None:
         entry = None if key in self.loading else self.loading.recall.at_once(key, asked_at, api_key)
@@ -204,11 +223,3 @@ class ModelCache:
             size_bytes=loaded.resident_bytes,
             load_seconds=loaded.load_seconds,
         )
-
-
-async def _by(deadline: float, work: Awaitable[Result], key: ModelKey) -> Result:
-    try:
-        async with asyncio.timeout_at(deadline):
-            return await work
-    except TimeoutError:
-        raise ModelNotReady(f"Model {key} is still being loaded; try again.") from None

@@ -56,8 +56,7 @@ class BuiltIn:
         self._limits, self._pacer = Limits(config.tenants), _build_pacer(config.tenants)
         cores = allowed_cores()
         workers = config.workers.workers or max(1, cores - 1)
-        self._environments = _build_environments(config)
-        self._budget_bytes = _budget_bytes(config.cache)
+        self._environments, self._budget_bytes = _build_environments(config), _budget(config.cache)
         self.pool = Pool(
             _filled(config, by_platform=not may_evict, may_poll=workers < cores),
             workers=workers,
@@ -236,5 +235,5 @@ def _filled(config: Config, *, by_platform: bool, may_poll: bool) -> WorkerConfi
     return replace(config.workers, isolation=isolation, poll_seconds=poll_seconds)
 
 
-def _budget_bytes(config: CacheConfig) -> int:
+def _budget(config: CacheConfig) -> int:
     return config.memory_bytes or int(read_memory().total_bytes * config.memory_share_ratio)

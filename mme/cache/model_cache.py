@@ -20,7 +20,7 @@ from mme.cache.quota import Quota
 from mme.cache.records import Records
 from mme.cache.residents import Residents
 from mme.cache.waiting import Place, Waiting, overloaded
-from mme.config import CacheConfig, TenantConfig
+from mme.config import CacheConfig
 from mme.domain import ModelKey
 from mme.errors import CacheThrashing, LoadFailed, MemoryRefused, MmeError, ModelNotReady
 from mme.metrics import Metrics
@@ -48,10 +48,10 @@ class ModelCache:
         records: Records,
         metrics: Metrics,
         may_evict: bool = True,
-        limits: Limits | None = None,
+        limits: Limits,
         waiting: Waiting,
     ) -> None:
-        self._waiting, self._tenants = waiting, (limits or Limits(TenantConfig())).tenants
+        self._waiting, self._tenants = waiting, limits.tenants
         self._budget_bytes, self.records, self._metrics = ledger.budget_bytes, records, metrics
         self.accesses = AccessLog(time.monotonic())
         self.residents = Residents(
@@ -66,12 +66,17 @@ class ModelCache:
             residents=self.residents,
             records=records,
             metrics=metrics,
-            quota=Quota(limits or Limits(TenantConfig()), self.residents),
+            quota=Quota(limits, self.residents),
         )
         self.failures = self.loading.failures
         self.copying = Copying(config, pool=pool, residents=self.residents, loading=self.loading)
         self._crashes: dict[str, int] = {}  # by content
-        self._freshness = Freshness(
+        self._freshness = self._build_freshness(config, store, artifacts)
+
+    def _build_freshness(
+        self, config: CacheConfig, store: Versions, artifacts: Artifacts
+    ) -> Freshness:
+        return Freshness(
             config.refresh_seconds,
             store=store,
             artifacts=artifacts,

@@ -39,10 +39,13 @@ class Failures:
         self._limit_seconds = limit_seconds
         self._failures: dict[ModelKey, Failure] = {}
 
-    def remember(self, key: ModelKey, error: MmeError, etag: str | None, now: float) -> None:
-        """Records a failed load of the content that `etag` names."""
+    def remember(
+        self, key: ModelKey, error: MmeError, etag: str | None, now: float, times: int = 1
+    ) -> None:
+        """Records a failure of the content that `etag` names, the so many-th at least."""
         before = self._failures.pop(key, None)
-        times = before.times + 1 if before and before.etag == etag else 1
+        if before is not None and before.etag == etag:
+            times = max(times, before.times + 1)
         backoff_seconds = min(self._first_seconds * 2 ** min(times - 1, 30), self._limit_seconds)
         recheck_at = now + min(_RECHECK_SECONDS, backoff_seconds)
         self._failures[key] = Failure(error, etag, times, now + backoff_seconds, recheck_at)

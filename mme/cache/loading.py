@@ -17,6 +17,7 @@ from functools import partial
 import structlog
 
 from mme import logs
+from mme.cache.blame import Blame
 from mme.cache.churn import Churn
 from mme.cache.entry import Entry
 from mme.cache.failures import Failures
@@ -64,6 +65,7 @@ class Loading:
         records: Records,
         metrics: Metrics,
         quota: Quota,
+        blame: Blame,
     ) -> None:
         self._config = config
         self._store = store
@@ -80,6 +82,7 @@ class Loading:
             residents=residents,
             churn=Churn(config.churn_seconds),
             quota=quota,
+            blame=blame,
         )
         is_weighed = config.churn_seconds > 0
         self.recall = Recall(residents, quota, metrics, is_weighed=is_weighed)

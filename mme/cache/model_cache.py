@@ -10,6 +10,7 @@ import contextlib
 import time
 
 from mme.cache.accesses import AccessLog
+from mme.cache.blame import STRIKES_TO_QUARANTINE, Blame
 from mme.cache.copying import Copying
 from mme.cache.entry import Entry
 from mme.cache.freshness import Freshness
@@ -25,12 +26,11 @@ from mme.domain import ModelKey
 from mme.errors import CacheThrashing, LoadFailed, MemoryRefused, MmeError, ModelNotReady
 from mme.metrics import Metrics
 from mme.store.base import Artifacts, Versions
+from mme.workers.ends import Suspects
 from mme.workers.environments import Environments
 from mme.workers.limits import Limits
 from mme.workers.pool import Pool
 from mme.workers.slot import Residency
-
-_CRASHES_TO_QUARANTINE = 3
 
 
 class ModelCache:
@@ -53,7 +53,7 @@ class ModelCache:
     ) -> None:
         self._waiting, self._tenants = waiting, limits.tenants
         self._budget_bytes, self.records, self._metrics = ledger.budget_bytes, records, metrics
-        self.accesses = AccessLog(time.monotonic())
+        self.accesses, self.blame = AccessLog(time.monotonic()), Blame()
         self.residents = Residents(
             ledger, may_evict=may_evict, pool=pool, records=records, metrics=metrics
         )
@@ -67,10 +67,10 @@ class ModelCache:
             records=records,
             metrics=metrics,
             quota=Quota(limits, self.residents),
+            blame=self.blame,
         )
         self.failures = self.loading.failures
         self.copying = Copying(config, pool=pool, residents=self.residents, loading=self.loading)
-        self._crashes: dict[str, int] = {}  # by content
         self._freshness = self._build_freshness(config, store, artifacts)
 
     def _build_freshness(
@@ -155,20 +155,22 @@ class ModelCache:
         """Asks the store for a newer version of what is in memory; see Freshness.refresh."""
         await self._freshness.refresh(key)
 
-    def lost(self, residencies: list[Residency], running: list[Residency], cause: str) -> None:
-        """A worker ended while at `running`. Who ends worker after worker is quarantined."""
-        now = time.monotonic()
-        for residency in running:
-            if (entry := self.residents.find(residency.model)) is None:
-                continue
-            content = entry.version.digest
-            crashes = self._crashes[content] = self._crashes.get(content, 0) + 1
-            if crashes >= _CRASHES_TO_QUARANTINE:
-                error = LoadFailed(
-                    f"The model ended its worker {crashes} times and is quarantined; "
-                    f"the last time: {cause}."
-                )
-                self.failures.remember(entry.key, error, entry.version.etag, now)
+    def lost(self, residencies: list[Residency], suspects: Suspects, cause: str) -> None:
+        """A worker ended, and these with it. Who ends worker after worker is quarantined."""
+        batch = suspects.batch
+        entry = self.residents.find(batch.model) if batch is not None else None
+        content = entry.version.digest if entry is not None else ""
+        strikes = self.blame.ended(
+            suspects.loading,
+            content,
+            has_answered=suspects.has_answered,
+            is_sure=suspects.is_sure,
+        )
+        if entry is not None and strikes >= STRIKES_TO_QUARANTINE:
+            why = f"The model ended its worker {strikes} times and is quarantined"
+            error = LoadFailed(f"{why}; the last time: {cause}.")
+            times, now = strikes - STRIKES_TO_QUARANTINE + 1, time.monotonic()
+            self.failures.remember(entry.key, error, entry.version.etag, now, times)
         self.residents.lose(residencies, cause)
 
     def describe(self) -> dict[str, object]:

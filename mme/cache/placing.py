@@ -14,6 +14,7 @@ from weakref import WeakValueDictionary
 
 from msgspec.structs import replace
 
+from mme.cache.blame import Blame
 from mme.cache.churn import Churn
 from mme.cache.entry import Entry
 from mme.cache.quota import Quota
@@ -37,7 +38,7 @@ _numbers = count(1)  # of copies, so that what comes is not taken for what leave
 class Placing:
     """Loads artifacts that are on disk, and learns what they take."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - all that a load touches
         self,
         *,
         pool: Pool,
@@ -45,12 +46,14 @@ class Placing:
         residents: Residents,
         churn: Churn,
         quota: Quota,
+        blame: Blame,
     ) -> None:
         self.churn = churn
         self._pool = pool
         self._environments = environments
         self._residents = residents
         self._quota = quota
+        self._blame = blame
         self._sizes = SizeEstimates()
         self._refused: dict[ModelKey, int] = {}  # the bytes that they wanted
         self._gates: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
@@ -70,7 +73,7 @@ class Placing:
 
         Raises:
             CacheThrashing, MemoryRefused, Throttled: there is no room for it.
-            ModelError: it can't be loaded; WorkerLost when two workers ended at it.
+            ModelError: it can't be loaded; WorkerLost when it is to blame for a worker's end.
         Cancellation: nothing is left behind.
         """
         files, environment = few_files(artifact.directory), None
@@ -83,14 +86,12 @@ class Placing:
             directory=str(artifact.directory), files=None if files is None else tuple(files),
             size_bytes=0, environment=environment, avoid=avoid,
         )  # fmt: skip
-        worker_losses = 0
         while True:
             try:
                 async with gate:
                     loaded = await self._attempt(artifact, like, request)
             except WorkerLost as lost:
-                worker_losses += lost.started
-                if worker_losses > 1:  # the first may have been a neighbour's doing
+                if lost.started and not self._blame.may_load_again(request.content):
                     raise
                 if not lost.started:  # nor may it be known yet that the worker has ended
                     await asyncio.sleep(_RETRY_SECONDS)
@@ -128,6 +129,7 @@ class Placing:
             try:
                 with stage("load in a worker"):
                     loaded = await self._pool.load(request)
+                self._blame.came_up(version.digest)
                 self._learn(artifact, loaded, like)
                 if await residents.settle(copy_id, version.key, loaded.resident_bytes):
                     return loaded

@@ -155,6 +155,7 @@ class MultiModelEngine:
             failed = PredictionFailed(result.message, result.status, detail=result.detail)
             tell(timings, failed)
             raise failed
+        self._cache.blame.answered(lease.entry.version.digest)
         if (account := lease.residency.account) is not None:
             account.answered(asked_bytes, len(result.body))
         return Reply(

@@ -25,6 +25,7 @@ from mme.metrics import Metrics
 from mme.workers.admission import admit, look_from
 from mme.workers.batch import Outcome, Ticket
 from mme.workers.deadlines import Deadlines
+from mme.workers.ends import Suspects
 from mme.workers.environments import Environment
 from mme.workers.group import Group
 from mme.workers.pacing import Pacer
@@ -46,8 +47,7 @@ class Pool:
         config: how many, with how many threads, and the limits.
         tenants: whose requests are whose.
         pacer: who holds a tenant back that floods; None: nobody does.
-        on_lost: told which residencies went with a worker, and which one of them (if any) was
-            running.
+        on_lost: told which residencies went with a worker, who can have ended it, and why it did.
         on_recycle: told which residencies have to leave a worker that is being replaced: load them
             elsewhere and unload them here. None: no worker is replaced for the memory it lost.
     """
@@ -59,7 +59,7 @@ class Pool:
         workers: int,
         threads: int,
         metrics: Metrics,
-        on_lost: Callable[[list[Residency], list[Residency], str], None],
+        on_lost: Callable[[list[Residency], Suspects, str], None],
         on_recycle: Callable[[list[Residency]], None] | None = None,
         tenants: TenantConfig = TenantConfig(),  # noqa: B008 - frozen
         pacer: Pacer | None = None,

@@ -16,12 +16,13 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple, TypeAlias
 
 import structlog
 
 from mme.errors import ConfigError, WorkerLost
-from mme.workers import full
 from mme.workers.channel import Channel
+from mme.workers.ends import Cause, Doing, cause_of
 from mme.workers.lending import Lending
 from mme.workers.protocol import (
     Absent,
@@ -36,6 +37,7 @@ from mme.workers.protocol import (
     Printed,
     Ready,
     Recall,
+    ToWorker,
     Unload,
     Unloaded,
 )
@@ -47,6 +49,12 @@ from mme.workers.spec import WorkerSpec, worker_environment
 
 _log = structlog.get_logger()
 _LINGER_SECONDS = 1.0
+_Reply: TypeAlias = Loaded | Unloaded | CallFailed
+
+
+class _Call(NamedTuple):
+    reply: asyncio.Future[_Reply]
+    loading: str  # content; "": it is no load
 
 
 class WorkerStartError(Exception):
@@ -58,27 +66,25 @@ class WorkerProcess:
 
     Args:
         on_predicted: called with each batch's answers, or that its model is not there.
-        on_end: called once, with the cause in words, after the process has ended and all it wrote
-            was read.
+        on_end: called once, after the process has ended and all it wrote was read.
     """
 
     def __init__(
         self,
         spec: WorkerSpec,
         on_predicted: Callable[[Predicted | Absent], None],
-        on_end: Callable[[str], None],
+        on_end: Callable[[Cause], None],
     ) -> None:
         self._spec = spec
         self._on_predicted = on_predicted
         self._on_end = on_end
-        self._calls: dict[int, asyncio.Future[Loaded | Unloaded | CallFailed]] = {}
-        self._next_call = 0
-        self._open_channels = 0
+        self._calls: dict[int, _Call] = {}  # it is at the first
+        self._next_call = self._open_channels = 0
         self._channels_closed = asyncio.Event()
         self._ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._process: asyncio.subprocess.Process | None = None
         self._reaper: asyncio.Task[None] | None = None
-        self._kill_reason = ""
+        self._killed: Cause | None = None
         self._scratch: Scratch | None = None
         self._lending: Lending | None = None  # None: it reads models where they are
         self.isolation = Isolation(holds=[], lacks=[])
@@ -93,6 +99,12 @@ class WorkerProcess:
     def pid(self) -> int:
         """The process id; 0 before start."""
         return self._process.pid if self._process else 0
+
+    @property
+    def loading(self) -> str:
+        """The content that it is loading; "": none."""
+        first = next(iter(self._calls.values()), None)
+        return first.loading if first else ""
 
     async def start(self) -> None:
         """Spawns the process and waits until it is ready.
@@ -127,34 +139,28 @@ class WorkerProcess:
 
     async def load(self, wanted: LoadRequest, directory: str) -> Loaded | CallFailed:
         """Loads one model from where it is lent. Raises WorkerLost when the process ends."""
-        call, reply = self._new_call()
-        message = Load(call, wanted.model, wanted.name, directory, wanted.content)
-        self._control.send(message)
-        answer = await reply
+        model, name, content = wanted.model, wanted.name, wanted.content
+        answer = await self._call(lambda call: Load(call, model, name, directory, content), content)
         assert isinstance(answer, Loaded | CallFailed)  # noqa: S101 - what answers a Load
         return answer
 
     async def compile(self, model: str, room_bytes: int) -> Loaded | CallFailed:
         """Compiles one model; see Compile. Raises WorkerLost when the process ends."""
-        call, reply = self._new_call()
-        self._control.send(Compile(call, model, room_bytes))
-        answer = await reply
+        answer = await self._call(lambda call: Compile(call, model, room_bytes))
         assert isinstance(answer, Loaded | CallFailed)  # noqa: S101 - what answers a Compile
         return answer
 
     async def unload(self, models: list[str]) -> Unloaded | CallFailed:
         """Unloads models and gives their memory back. Raises WorkerLost when the process ends."""
-        call, reply = self._new_call()
-        self._control.send(Unload(call, models))
-        answer = await reply
+        answer = await self._call(lambda call: Unload(call, models))
         self.take_back(models)
         assert isinstance(answer, Unloaded | CallFailed)  # noqa: S101 - what answers an Unload
         return answer
 
-    def kill(self, reason: str) -> None:
+    def kill(self, reason: str, doing: Doing = Doing.NOBODY) -> None:
         """Ends the process at once; `on_end` follows."""
         if self._process is not None and self._process.returncode is None:
-            self._kill_reason = self._kill_reason or reason
+            self._killed = self._killed or Cause(reason, doing)
             with contextlib.suppress(ProcessLookupError):
                 self._process.kill()
 
@@ -225,12 +231,14 @@ class WorkerProcess:
         self._open_channels += 1
         return Channel(self._receive, self._channel_lost)
 
-    def _new_call(self) -> tuple[int, asyncio.Future[Loaded | Unloaded | CallFailed]]:
+    async def _call(self, message: Callable[[int], ToWorker], loading: str = "") -> _Reply:
         if self._channels_closed.is_set():
             raise WorkerLost("The worker has ended.", started=False)
         self._next_call += 1
-        reply = self._calls[self._next_call] = asyncio.get_running_loop().create_future()
-        return self._next_call, reply
+        reply: asyncio.Future[_Reply] = asyncio.get_running_loop().create_future()
+        self._calls[self._next_call] = _Call(reply, loading)
+        self._control.send(message(self._next_call))
+        return await reply
 
     def _receive(self, message: FromWorker) -> None:
         match message:
@@ -241,9 +249,9 @@ class WorkerProcess:
                 self.private_bytes, self.excess_bytes = message.private_bytes, message.excess_bytes
                 self.hot = message.hot
             case Loaded() | Unloaded() | CallFailed():
-                reply = self._calls.pop(message.call, None)
-                if reply is not None and not reply.done():
-                    reply.set_result(message)
+                call = self._calls.pop(message.call, None)
+                if call is not None and not call.reply.done():
+                    call.reply.set_result(message)
             case Printed():
                 _log.info("model_printed", model=message.name, pid=self.pid, line=message.line)
             case Ready():
@@ -257,7 +265,8 @@ class WorkerProcess:
         if self._open_channels == 0:
             self._channels_closed.set()
         # usually it is dying: its own cause is the better story, so only what lingers is killed
-        asyncio.get_running_loop().call_later(_LINGER_SECONDS, self.kill, "it closed its channel")
+        loop = asyncio.get_running_loop()
+        loop.call_later(_LINGER_SECONDS, self.kill, "it closed its channel", Doing.MODEL)
 
     async def _reap(self) -> None:
         assert self._process is not None  # noqa: S101 - started by _spawn
@@ -266,19 +275,20 @@ class WorkerProcess:
             os.killpg(self.pid, signal.SIGKILL)  # what it has started, which can't leave the group
         await self._drain_channels()
         await self._remove_scratch()
-        cause = _describe(code, self._kill_reason)
+        cause = cause_of(code, self._killed)
         if not self._ready.done():
             self._ready.set_exception(
-                WorkerStartError(f"worker ended before it was ready: {cause}")
+                WorkerStartError(f"worker ended before it was ready: {cause.words}")
             )
             self._ready.exception()  # seen, should nobody wait any more
-        for number, reply in enumerate(self._calls.values()):  # it was at the first
-            if not reply.done():
-                lost = WorkerLost(f"The worker ended: {cause}.", started=number == 0)
-                reply.set_exception(lost)
-        self._calls.clear()
         self.has_ended = True
         self._on_end(cause)
+        for number, call in enumerate(self._calls.values()):
+            if not call.reply.done():
+                is_suspect = number == 0 and cause.doing in {Doing.MODEL, Doing.ANYONE}
+                lost = WorkerLost(f"The worker ended: {cause.words}.", started=is_suspect)
+                call.reply.set_exception(lost)
+        self._calls.clear()
 
     async def _drain_channels(self) -> None:
         """Reads what the dead process left; a grandchild with its sockets does not keep us."""
@@ -288,12 +298,3 @@ class WorkerProcess:
         self._predictions.abort()
         self._control.abort()
         await self._channels_closed.wait()
-
-
-def _describe(code: int, reason: str) -> str:
-    if code == full.STATUS:
-        return "a model took all the memory that it may"
-    if code >= 0:
-        return f"it exited with status {code}"
-    name = signal.Signals(-code).name if -code in set(signal.Signals) else str(-code)
-    return reason if reason and name == "SIGKILL" else f"it was killed by {name}"

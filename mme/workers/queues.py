@@ -92,6 +92,10 @@ class WorkerQueue:
         models -= {lane.model for lane in self._held}
         return [model for model in models if self.unanswered(model) >= limit]
 
+    def has_answered(self, model: str) -> bool:
+        """Whether a batch of this model was finished, since it came."""
+        return model in self._seconds
+
     def waiting_for(self, model: str) -> int:
         """Requests queued for one model."""
         lanes = self._lanes.get(model)

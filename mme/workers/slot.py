@@ -20,6 +20,7 @@ from mme.workers.backoff import Backoff
 from mme.workers.batch_limits import BatchLimits
 from mme.workers.charging import charge
 from mme.workers.dispatch import Dispatch
+from mme.workers.ends import Cause, Doing, Suspects, suspects
 from mme.workers.environments import Environment
 from mme.workers.pacing import Pacer
 from mme.workers.patience import overdue
@@ -51,7 +52,7 @@ class Slot:
         metrics: Metrics,
         on_ready: Callable[[], None],
         in_use: Callable[[], Collection[str]],
-        on_lost: Callable[[list[Residency], list[Residency], str], None],
+        on_lost: Callable[[list[Residency], Suspects, str], None],
     ) -> None:
         self.index = index
         limits = BatchLimits(
@@ -221,7 +222,7 @@ class Slot:
             return
         batch = self.queue.finish(message.batch, time.monotonic(), message.seconds)
         if batch is None or len(batch.tickets) != len(message.results):
-            self._serving().kill("it answered what was not asked")
+            self._serving().kill("it answered what was not asked", Doing.BATCH)
             return
         self.dispatch()
         charge(self.residencies, batch, message.seconds)
@@ -237,31 +238,39 @@ class Slot:
             if (residency := self.residencies.get(batch.model)) is not None:
                 self._forget(residency)
                 self._serving().missing.append(batch.model)
-                self._on_lost([residency], [], "its worker had not kept it")
+                self._on_lost([residency], Suspects(), "its worker had not kept it")
         self.dispatch()
 
-    def _ended(self, process: WorkerProcess, cause: str) -> None:
+    def _ended(self, process: WorkerProcess, cause: Cause) -> None:
         if process is not self.process:
             return  # it never became this slot's worker: `start` raises
         self.process = None
         self._metrics.workers_ready.dec()
         charge(self.residencies, self.queue.running)
+        suspected = self._suspects(process, cause)
         started, waiting = self.queue.abandon()
         for tickets, begun in ((started, True), (waiting, False)):
             for ticket in tickets:
-                ticket.fail(WorkerLost(f"The worker ended: {cause}.", started=begun))
+                ticket.fail(WorkerLost(f"The worker ended: {cause.words}.", started=begun))
         lost = list(self.residencies)
         self._preload.lost(lost)
         for residency in lost:
             self._forget(residency)
-        running = started[0].model if started else None
-        self._on_lost(lost, [residency for residency in lost if residency.model == running], cause)
+        self._on_lost(lost, suspected, cause.words)
         if not self.is_closed:
-            _log.error(
-                "worker_ended", worker=self.index, pid=process.pid, cause=cause, models=len(lost)
-            )
+            pid, models = process.pid, len(lost)
+            _log.error("worker_ended", worker=self.index, pid=pid, cause=cause.words, models=models)
             if not self.is_leaving:
                 self._own(self._replace())
+
+    def _suspects(self, process: WorkerProcess, cause: Cause) -> Suspects:
+        model = running.model if (running := self.queue.running) else ""
+        return suspects(
+            cause.doing,
+            batch=self.residencies.get(model),
+            has_answered=self.queue.has_answered(model),
+            loading=process.loading,
+        )
 
     async def _replace(self) -> None:
         self._backoff.ended(self.age_seconds)
@@ -279,9 +288,9 @@ class Slot:
             await asyncio.sleep(self._config.heartbeat_seconds)
             process, now = self.process, time.monotonic()
             if process is not None and (
-                reason := overdue(self._config, now, process.last_sign_at, self.queue.running)
+                cause := overdue(self._config, now, process.last_sign_at, self.queue.running)
             ):
-                process.kill(reason)
+                process.kill(*cause)
 
     def _own(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.create_task(work, name=f"worker {self.index}")

@@ -26,6 +26,10 @@ MATRIX = {
     "worker killed while loading": (
         _WORKERS + "a_model_that_ends_workers_while_it_loads_is_remembered_with_the_cause"
     ),
+    "models end their worker while they load, a neighbour is busy": (
+        _WORKERS
+        + "models_that_end_their_worker_while_they_load_cost_a_busy_neighbour_no_quarantine"
+    ),
     "worker killed while predicting": _ENDS,
     "worker killed while requests wait": (
         "rooms/test_engine.py::"

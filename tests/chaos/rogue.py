@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 SCRIPT = b"""
-import ctypes, mmap, os, signal, socket, stat, subprocess, sys, threading
+import ctypes, mmap, os, signal, socket, stat, subprocess, sys, threading, time
 from pathlib import Path
 
 hoarded = []
@@ -75,6 +75,7 @@ FAULTS = {
     "fills memory": fill,
     "hoards memory": hoard,
     "keeps a little": keep_a_little,
+    "takes a while": lambda: time.sleep(0.05),
     "forks": leave_a_child,
     "bombs": bomb,
     "closes its pipe": lambda: [os.close(number) for number in sockets()],

@@ -266,3 +266,34 @@ async def test_what_a_killed_server_left_of_its_workers_is_removed_by_the_next(
     (left / "tmp/deep").mkdir(parents=True)
     async with engine_with_a_neighbour(tmp_path):
         assert not left.exists()
+
+
+async def test_models_that_end_their_worker_while_they_load_cost_a_busy_neighbour_no_quarantine(
+    tmp_path: Path,
+) -> None:
+    for number in range(4):
+        drop(tmp_path / "models", f"rogue{number}", rogue(at_load="exits", answer=number))
+    drop(tmp_path / "models", "busy", rogue(answer=0.5))
+    told: list[object] = []
+    async with engine_with_a_neighbour(tmp_path, heartbeat_seconds=0.1) as engine:
+        is_over = asyncio.Event()
+
+        async def ask_again_and_again() -> None:
+            while not is_over.is_set():
+                try:
+                    told.append(await ask(engine, "busy", body=b"takes a while"))
+                except WorkerLost as error:  # nothing else, least of all a quarantine
+                    told.append(error)
+
+        async with asyncio.TaskGroup() as group:
+            group.create_task(ask_again_and_again())
+            for number in range(4):
+                await eventually(lambda: 0.5 in told[-2:])
+                error = await tell(engine, f"rogue{number}", "")
+                assert re.search(CAUSES["exits"], str(error))
+            is_over.set()
+        assert await ask(engine, "busy", body=b"") == 0.5
+        losses = [each for each in told if each != 0.5]
+        assert len(losses) <= worker(engine)["restarts"] == 4  # a bad load ends one worker
+        failed = {failure["model"] for failure in engine.state()["failures"]}
+        assert failed == {f"rogue{number}" for number in range(4)}

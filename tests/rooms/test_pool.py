@@ -33,7 +33,7 @@ async def running_pool(workers: int = 1, **settings: object) -> AsyncIterator[Po
         workers=workers,
         threads=1,
         metrics=Metrics("e", "v"),
-        on_lost=lambda residencies, running, cause: lost.append(cause),
+        on_lost=lambda residencies, suspects, cause: lost.append(cause),
     )
     await pool.start()
     try:

@@ -32,6 +32,7 @@ from mme.workers.child_excess import Excess
 from mme.workers.child_keeping import Kept, own_directory
 from mme.workers.child_models import Models
 from mme.workers.child_options import ChildOptions
+from mme.workers.descriptors import Descriptors
 from mme.workers.load_watch import KnownLoad, LoadWatch, Watches
 from mme.workers.losses import Losses
 from mme.workers.protocol import (
@@ -70,8 +71,8 @@ class Worker:
         self._losses = Losses()
         self._excess = Excess(self._losses, options.heartbeat_seconds)
         self._compiling = Compiling(self._losses)
-        self._prepared: set[str] = set()
-        self._rehearsed: set[str] = set()
+        self._files = Descriptors(options.control_fd)
+        self._prepared, self._rehearsed = set[str](), set[str]()
         self._watches = Watches()
         self._kept = Kept(own_directory(is_isolated=options.plan is not None))
         compiling = self._compiling if options.compile_trees else None
@@ -131,16 +132,15 @@ class Worker:
             results = [outcome(answer) for answer in answers]
         except Exception as error:  # noqa: BLE001 - the child's door: whatever a model raises is an answer
             results = [unexpected(error)] * len(payloads)
-        return Predicted(
-            batch=message.batch, seconds=time.perf_counter() - started, results=results
-        )
+        seconds = time.perf_counter() - started
+        return self._files.sound(Predicted(message.batch, seconds, results))
 
     def _serve_control(self) -> None:
         try:
             for message in self._control.messages():
                 with self._excess.loading:
                     if isinstance(message, Load | Compile):
-                        self._control.send(self._answer_load(message))
+                        self._control.send(self._files.unless_short(self._answer_load, message))
                         self._tidy()
                     elif isinstance(message, Unload):
                         self._control.send(self._unload(message))
@@ -253,10 +253,9 @@ class Worker:
         try:
             while True:
                 time.sleep(self._options.heartbeat_seconds)
-                excess_bytes = self._excess.look()
-                self._control.send(
-                    Beat(memory.private_bytes(), excess_bytes, self._compiling.due())
-                )
+                excess_bytes, is_short = self._excess.look(), self._files.look()
+                due = self._compiling.due()
+                self._control.send(Beat(memory.private_bytes(), excess_bytes, due, is_short))
         finally:
             _exit()
 

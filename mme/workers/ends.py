@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from msgspec import Struct
 
-from mme.workers import full
+from mme.workers import descriptors, full
 from mme.workers.residency import Residency
 
 
@@ -46,6 +46,9 @@ def cause_of(code: int, killed: Cause | None) -> Cause:
     """
     if code == full.STATUS:
         return Cause("a model took all the memory that it may", Doing.BATCH)
+    if code in {descriptors.SHORT_STATUS, descriptors.JUST_SHORT_STATUS}:
+        is_old = code == descriptors.SHORT_STATUS
+        return Cause("its descriptors were used up", Doing.NOBODY if is_old else Doing.ANYONE)
     if code >= 0:
         return Cause(f"it exited with status {code}", Doing.MODEL)
     name = signal.Signals(-code).name if -code in set(signal.Signals) else str(-code)

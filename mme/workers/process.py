@@ -88,7 +88,7 @@ class WorkerProcess:
         self._scratch: Scratch | None = None
         self._lending: Lending | None = None  # None: it reads models where they are
         self.isolation = Isolation(holds=[], lacks=[])
-        self.has_ended = False
+        self.has_ended = self.is_short = False  # short: its descriptors are used up
         self.private_bytes = self.excess_bytes = 0  # excess: beyond what models are charged
         self.lost_bytes = 0  # not given back with the last unload
         self.hot: dict[str, int] = {}  # models that are to be compiled, and the bytes that may take
@@ -247,7 +247,7 @@ class WorkerProcess:
             case Beat():
                 self.last_sign_at = time.monotonic()
                 self.private_bytes, self.excess_bytes = message.private_bytes, message.excess_bytes
-                self.hot = message.hot
+                self.hot, self.is_short = message.hot, message.is_short
             case Loaded() | Unloaded() | CallFailed():
                 call = self._calls.pop(message.call, None)
                 if call is not None and not call.reply.done():

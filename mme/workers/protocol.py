@@ -163,12 +163,14 @@ class Beat(_Message, tag=31):
     """Worker: alive; what it holds in memory that it shares with nobody.
 
     `excess_bytes` of it neither its models are charged nor the process itself takes. `hot` are the
-    models to be compiled, and what that may take for a moment, in bytes.
+    models to be compiled, and what that may take for a moment, in bytes. `is_short`: its
+    descriptors are used up.
     """
 
     private_bytes: int
     excess_bytes: int = 0
     hot: dict[str, int] = {}
+    is_short: bool = False
 
 
 class Printed(_Message, tag=32):

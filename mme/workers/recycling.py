@@ -1,9 +1,9 @@
-"""Replaces a worker that keeps too much memory, and loses no request at it.
+"""Replaces a worker that keeps too much memory or descriptors, and loses no request at it.
 
 Too much is what models that left have lost there, or what it has come to hold beyond what its
 models are charged, whoever of them took it. A worker younger than `recycle_seconds` is let be: what
 it lost, and what it holds by then, may be what its models need again and again; so only what comes
-on top of that counts.
+on top of that counts. Whose descriptors are used up can load nothing, and is replaced at any age.
 
 Order: a fresh worker is ready; the old one takes no more loads; those that were on their way have
 ended; `on_recycle` is told which models are to move; the last of them has left; the old worker is
@@ -78,6 +78,8 @@ class Recycler:
     def _keeps_too_much(self, slot: Slot, process: WorkerProcess) -> bool:
         if slot.is_closed or slot in self._tasks:
             return False
+        if process.is_short:
+            return True
         if slot.age_seconds < self._config.recycle_seconds:
             return False
         resident_bytes = slot.residencies.resident_bytes
@@ -95,7 +97,11 @@ class Recycler:
         process: WorkerProcess,
         on_recycle: Callable[[list[Residency]], None],
     ) -> None:
-        kept = {"lost_bytes": process.lost_bytes, "grown_bytes": self._grown_bytes(process)}
+        kept = {
+            "lost_bytes": process.lost_bytes,
+            "grown_bytes": self._grown_bytes(process),
+            "descriptors_used_up": process.is_short,
+        }
         task = asyncio.create_task(
             self._replace(slot, group, kept, on_recycle), name=f"recycle worker {slot.index}"
         )
@@ -129,7 +135,7 @@ class Recycler:
         if slot.residencies:
             on_recycle(list(slot.residencies))
             await slot.residencies.empty.wait()
-        await slot.close("it was replaced to get its memory back")
+        await slot.close("it was replaced to get back what it kept")
         group.slots.remove(slot)
         self._regroup()
         _log.info("worker_recycled", worker=slot.index, successor=fresh.index)

@@ -61,6 +61,9 @@ MATRIX = {
     "model keeps a little more with each request": (
         _WORKERS + "a_model_that_hoards_slowly_has_its_worker_replaced_and_costs_no_request"
     ),
+    "model opens files until there are none left": (
+        _WORKERS + "a_model_that_uses_up_all_descriptors_costs_no_other_model_a_failure"
+    ),
     "model is killed": _ENDS,
     "worker out of memory, by a control group": (
         _WORKERS + "a_worker_that_the_kernel_ends_for_memory_costs_what_ran_in_it_only"

@@ -44,6 +44,14 @@ def hoard():
             size_bytes //= 2
 
 
+def open_all():
+    try:
+        while True:
+            hoarded.append(os.open("/dev/null", os.O_RDONLY))
+    except OSError:
+        os.close(hoarded.pop())  # or it could not read its answer
+
+
 def keep_a_little():
     hoarded.append(b"x" * 1024**2)
 
@@ -75,6 +83,7 @@ FAULTS = {
     "fills memory": fill,
     "hoards memory": hoard,
     "keeps a little": keep_a_little,
+    "opens all it may": open_all,
     "takes a while": lambda: time.sleep(0.05),
     "forks": leave_a_child,
     "bombs": bomb,

@@ -297,3 +297,28 @@ async def test_models_that_end_their_worker_while_they_load_cost_a_busy_neighbou
         assert len(losses) <= worker(engine)["restarts"] == 4  # a bad load ends one worker
         failed = {failure["model"] for failure in engine.state()["failures"]}
         assert failed == {f"rogue{number}" for number in range(4)}
+
+
+async def opens_all(engine: Engine) -> None:
+    assert await ask(engine, "rogue", body=b"opens all it may") == 1.0
+
+
+@pytest.mark.parametrize(
+    "heartbeat_seconds", [0.1, 30.0]
+)  # replaced in time; or a load comes first
+async def test_a_model_that_uses_up_all_descriptors_costs_no_other_model_a_failure(
+    tmp_path: Path, heartbeat_seconds: float
+) -> None:
+    drop(tmp_path / "models", "rogue", rogue())
+    for number in range(3):
+        drop(tmp_path / "models", f"cold{number}", rogue(answer=number))
+    async with engine_with_a_neighbour(tmp_path, heartbeat_seconds=heartbeat_seconds) as engine:
+        pid = worker(engine)["pid"]
+        await opens_all(engine)
+        if heartbeat_seconds < 1:
+            await eventually(lambda: [each["pid"] for each in engine.state()["workers"]] != [pid])
+        for number in range(3):
+            assert await ask(engine, f"cold{number}", body=b"") == number
+        await eventually(lambda: len(engine.state()["workers"]) == 1)
+        assert worker(engine)["pid"] != pid
+        assert engine.state()["failures"] == []

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mme.cache.blame import CLEARING_ANSWERS, STRIKES_TO_QUARANTINE, Blame
+from mme.workers.descriptors import JUST_SHORT_STATUS, SHORT_STATUS
 from mme.workers.ends import Cause, Doing, cause_of, suspects
 from mme.workers.full import STATUS
 
@@ -102,6 +103,8 @@ def test_who_answers_well_for_long_after_each_end_never_is(answers_between):
         (-9, Cause("a prediction ran on", Doing.BATCH), "a prediction ran on", Doing.BATCH),
         (-9, Cause("a load was given up"), "a load was given up", Doing.NOBODY),
         (0, Cause("a load was given up"), "it exited with status 0", Doing.MODEL),
+        (SHORT_STATUS, None, "its descriptors were used up", Doing.NOBODY),
+        (JUST_SHORT_STATUS, None, "its descriptors were used up", Doing.ANYONE),
         (STATUS, None, "a model took all the memory that it may", Doing.BATCH),
     ],
 )

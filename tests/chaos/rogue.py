@@ -52,6 +52,12 @@ def open_all():
         os.close(hoarded.pop())  # or it could not read its answer
 
 
+def open_too_many():
+    open_all()
+    while True:
+        hoarded.append(os.open("/dev/null", os.O_RDONLY))
+
+
 def keep_a_little():
     hoarded.append(b"x" * 1024**2)
 
@@ -84,6 +90,7 @@ FAULTS = {
     "hoards memory": hoard,
     "keeps a little": keep_a_little,
     "opens all it may": open_all,
+    "opens too many": open_too_many,
     "takes a while": lambda: time.sleep(0.05),
     "forks": leave_a_child,
     "bombs": bomb,

@@ -33,6 +33,7 @@ CAUSES = {
     "forks": "exited with status 7",
     "closes its pipe": "closed its channel|exited with status [01]",
     "writes rubbish": "closed its channel|exited with status [01]",
+    "opens too many": "descriptors were used up",
     "hoards memory": "took all the memory that it may",
 }
 # Where no control group can be made here, all that is left to show is what its kill looks like.
@@ -116,6 +117,7 @@ async def test_a_model_that_ends_its_worker_costs_its_own_request_only(
         ("forks", {}),
         ("closes its pipe", {}),
         ("writes rubbish", {}),
+        ("opens too many", {"heartbeat_seconds": 30.0}),  # in which it would not be replaced
         ("hoards memory", {"worker_memory": 512 * 1024**2}),
     ],
 )

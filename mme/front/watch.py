@@ -1,4 +1,8 @@
-"""Files that may be replaced while we run: have they changed since they were last looked at."""
+"""Files that may be replaced while we run: have they changed since they were last looked at.
+
+Decision: a change counts once the files have rested: two looks found the same, or the newest was
+written a second before the first. One that is being written may be valid and say something else.
+"""
 
 from __future__ import annotations
 
@@ -21,19 +25,19 @@ class Watch:
     def __init__(self, paths: Sequence[str], clock: Callable[[], float] = time.monotonic) -> None:
         self._paths = paths
         self._clock = clock
-        self._seen = self._look()
+        self._taken = self._seen = self._look()
         self._due = clock() + _LOOK_SECONDS
 
     def changed(self) -> bool:
-        """Whether any has since the last time that this said so, or since the start."""
+        """Whether any has since the last time that this said so, or since the start, and rests."""
         now = self._clock()
         if now < self._due:
             return False
         self._due = now + _LOOK_SECONDS
-        found = self._look()
-        if found == self._seen:
+        before, self._seen = self._seen, self._look()
+        if self._seen == self._taken or not (self._seen == before or _rested(self._seen)):
             return False
-        self._seen = found
+        self._taken = self._seen
         return True
 
     def _look(self) -> _Identity:
@@ -46,3 +50,8 @@ def _identity(path: str) -> tuple[int, int, int] | None:
     except OSError:
         return None
     return found.st_mtime_ns, found.st_size, found.st_ino
+
+
+def _rested(found: _Identity) -> bool:
+    latest_ns = time.time_ns() - _LOOK_SECONDS * 1e9
+    return all(one is not None and one[0] < latest_ns for one in found)

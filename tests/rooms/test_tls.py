@@ -67,6 +67,12 @@ async def test_who_speaks_plain_http_gets_nothing(tmp_path):
         writer.transport.abort()
 
 
+def looked_at_twice(tls, now):
+    for _ in range(2):
+        now[0] += 1.0
+        tls.refresh()
+
+
 async def test_a_new_certificate_serves_new_connections_and_a_broken_one_none(tmp_path):
     cert, key = issue(tmp_path, "server")
     old = shutil.copy(cert, tmp_path / "old.pem")
@@ -75,11 +81,11 @@ async def test_a_new_certificate_serves_new_connections_and_a_broken_one_none(tm
     tls = Tls(str(cert), str(key), None, clock=lambda: now[0])
     async with serving(tls) as front, trusting(front, old) as kept:
         cert.write_bytes(new.read_bytes())  # with the old one's key, for now
-        now[0] = 1.0
+        looked_at_twice(tls, now)
         async with trusting(front, old) as wire:
             assert await answered(wire, b"1") == b"1"
         key.write_bytes(new_key.read_bytes())
-        now[0] = 2.0
+        looked_at_twice(tls, now)
         async with trusting(front, new) as wire:
             assert await answered(wire, b"2") == b"2"
         with pytest.raises(ssl.SSLError):

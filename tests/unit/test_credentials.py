@@ -130,42 +130,76 @@ def test_nothing_that_is_printed_of_the_keys_holds_a_secret(tmp_path):
             assert secret not in shown
 
 
+def stamped(path, second):
+    """Of one time of the day, so that no pause of this machine makes a difference."""
+    os.utime(path, ns=(0, second * 10**9))
+    return str(path)
+
+
+SOON, LONG_AGO = 2**32, 1
+
+
 def test_a_file_is_looked_at_once_a_second_and_any_change_is_seen(tmp_path):
-    path, now = written(tmp_path, "one"), [0.0]
+    path, now = stamped(written(tmp_path, "one"), LONG_AGO), [0.0]
     watch = Watch([path], clock=lambda: now[0])
-    written(tmp_path, "other")
+    stamped(written(tmp_path, "other"), LONG_AGO)
     assert not watch.changed()
     now[0] = 1.0
     assert watch.changed()
     now[0] = 2.0
     assert not watch.changed()
-    kept = Path(path).stat()
     (tmp_path / "new").write_text("OTHER")
-    os.utime(tmp_path / "new", ns=(kept.st_atime_ns, kept.st_mtime_ns))
+    stamped(tmp_path / "new", LONG_AGO)
     (tmp_path / "new").replace(path)  # the same size and time, another inode
     now[0] = 3.0
     assert watch.changed()
     Path(path).unlink()
     now[0] = 4.0
+    assert not watch.changed()
+    now[0] = 5.0
     assert watch.changed()
+
+
+def test_a_change_is_taken_once_two_looks_have_found_the_same(tmp_path):
+    path, now = stamped(written(tmp_path, "one"), SOON), [0.0]
+    watch = Watch([path], clock=lambda: now[0])
+    for now[0], text, taken in (
+        (1.0, "half", False),
+        (2.0, "half of it", False),
+        (3.0, "half of it", True),
+        (4.0, "half of it", False),
+        (5.0, "o", False),
+        (6.0, "half of it", False),  # as it was taken
+    ):
+        stamped(written(tmp_path, text), SOON)
+        assert watch.changed() is taken
+
+
+def test_a_key_file_that_is_being_written_grants_nothing_that_it_will_not(tmp_path):
+    limits = 'models = ["acme/*"]'
+    path, now = stamped(written(tmp_path, ENTRY + limits), SOON), [0.0]
+    file = KeyFile(path, clock=lambda: now[0])
+    for now[0], text in ((1.0, ENTRY), (2.0, ENTRY + limits + "\n"), (3.0, ENTRY + limits + "\n")):
+        stamped(written(tmp_path, text), SOON)
+        assert not file.keys().signing["AKID"].grant.models.fit("zeta/m.tar.gz")
 
 
 def test_a_new_file_takes_over_whole_and_a_broken_one_not_at_all(tmp_path):
     now = [0.0]
-    file = KeyFile(written(tmp_path, ENTRY), clock=lambda: now[0])
+    file = KeyFile(stamped(written(tmp_path, ENTRY), LONG_AGO), clock=lambda: now[0])
     assert set(file.keys().signing) == {"AKID"}
-    written(tmp_path, ENTRY.replace("AKID", "AKIDNEW"))
+    stamped(written(tmp_path, ENTRY.replace("AKID", "AKIDNEW")), LONG_AGO)
     assert set(file.keys().signing) == {"AKID"}
     now[0] = 1.0
     assert set(file.keys().signing) == {"AKIDNEW"}
-    written(tmp_path, ENTRY + ENTRY)
+    stamped(written(tmp_path, ENTRY + ENTRY), LONG_AGO)
     now[0] = 2.0
     with capture_logs() as logged:
         assert set(file.keys().signing) == {"AKIDNEW"}
         assert set(file.keys().signing) == {"AKIDNEW"}
     assert [(line["event"], line["log_level"]) for line in logged] == [("reload_failed", "error")]
     assert SECRET not in str(logged)
-    written(tmp_path, ENTRY)
+    stamped(written(tmp_path, ENTRY), LONG_AGO)
     now[0] = 3.0
     assert set(file.keys().signing) == {"AKID"}
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import os
 import signal
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, TypeAlias
@@ -105,6 +106,7 @@ def _over_grpc(
     management = engine.management
     if management.operated is None or not management.is_alone:
         raise ConfigError("grpc_port: there is gRPC for the built-in engine alone only")
+    _silence_grpc()
     try:
         from mme.front.oip_grpc import OipGrpc  # noqa: PLC0415 - an extra
     except ImportError as error:
@@ -118,6 +120,12 @@ def _over_grpc(
         tls=tls,
         tracing=tracing,
     )
+
+
+def _silence_grpc() -> None:
+    """Before its import: its core writes to standard error, and what clients sent as it came."""
+    if os.environ.keys().isdisjoint({"GRPC_VERBOSITY", "GRPC_TRACE"}):
+        os.environ["GRPC_VERBOSITY"] = "NONE"
 
 
 def _spare_the_collector() -> None:

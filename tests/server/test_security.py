@@ -133,6 +133,36 @@ def test_keys_tls_and_an_admin_port_hold_for_https_and_grpc(tmp_path):
             assert secret not in served.log_path.read_text()
 
 
+def hello(name):
+    """The first message of a TLS handshake, which asks for the server of that name."""
+    context, sent = ssl.create_default_context(), ssl.MemoryBIO()
+    context.set_alpn_protocols(["h2"])
+    stand_in = "a." * (len(name) // 2) + "a" * (len(name) % 2)
+    client = context.wrap_bio(ssl.MemoryBIO(), sent, server_hostname=stand_in)
+    with contextlib.suppress(ssl.SSLWantReadError):
+        client.do_handshake()
+    return sent.read().replace(stand_in.encode(), name.encode())
+
+
+def test_the_name_that_a_handshake_asks_for_forges_no_line_of_the_log(tmp_path):
+    (tmp_path / "models").mkdir()
+    cert, key = issue(tmp_path, "server")
+    port = free_port()
+    flags = ["--tls-cert", str(cert), "--tls-key", str(key), "--grpc-port", str(port)]
+    forged = 'x\n{"level":"info","event":"request","caller":"operators"}\n'
+    with serving(tmp_path, tmp_path / "models", *flags) as served:
+        for to in (port, int(served.url.rpartition(":")[2])):
+            with socket.create_connection(("127.0.0.1", to), timeout=10) as peer:
+                peer.sendall(hello(forged))
+                with contextlib.suppress(ConnectionError):
+                    assert peer.recv(1) == b"\x16"  # the handshake goes on: the name was read
+        address = f"127.0.0.1:{port}"
+        with triton.InferenceServerClient(address, ssl=True, root_certificates=str(cert)) as client:
+            assert client.is_server_live()
+        assert "operators" not in served.log_path.read_text()
+        served.log()  # which is JSON, every line
+
+
 @pytest.mark.parametrize(
     ("flags", "said"),
     [

@@ -20,6 +20,7 @@ from mme import logs
 from mme.app.engine import Engine
 from mme.config import Config
 from mme.errors import ConfigError
+from mme.front.bodies import Bodies
 from mme.front.credentials import KeyFile
 from mme.front.exposure import check_exposure
 from mme.front.record import Recorder
@@ -87,8 +88,9 @@ async def _start(config: Config) -> _Started:
         )  # fmt: skip
         stack.push_async_callback(front.close)
         await front.start()
-        grpc = _over_grpc(config, engine, keys, tls, tracing) if server.grpc_port else None
-        if grpc is not None:
+        grpc = None
+        if server.grpc_port:
+            grpc = _over_grpc(config, engine, front.bodies, keys=keys, tls=tls, tracing=tracing)
             await grpc.start()
         stack.pop_all()
     return engine, front, grpc
@@ -100,8 +102,14 @@ def _open_tracing(config: Config) -> Tracing | None:
     return Tracing(config.traces, {"mme.endpoint": config.server.endpoint_name})
 
 
-def _over_grpc(
-    config: Config, engine: Engine, keys: KeyFile | None, tls: Tls | None, tracing: Tracing | None
+def _over_grpc(  # noqa: PLR0913 - what it is made of
+    config: Config,
+    engine: Engine,
+    bodies: Bodies,
+    *,
+    keys: KeyFile | None,
+    tls: Tls | None,
+    tracing: Tracing | None,
 ) -> OipGrpc:
     management = engine.management
     if management.operated is None or not management.is_alone:
@@ -115,6 +123,7 @@ def _over_grpc(
         engine,
         config.server,
         management.operated,
+        bodies=bodies,
         recorder=Recorder(engine.metrics, config.server.log_requests_per_second),
         keys=keys,
         tls=tls,

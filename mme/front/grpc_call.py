@@ -29,7 +29,7 @@ class Call:
     endpoint: str
     started: float  # by `time.perf_counter`
     remaining_seconds: float | None  # None: for ever
-    body: bytes  # as it came
+    body: bytes = b""  # as it came, once it was received
     caller: Caller | None = None  # None: nobody is asked who they are
     traced: Traced | None = None
     invocation: Invocation | None = None

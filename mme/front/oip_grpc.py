@@ -2,7 +2,7 @@
 
 Decision: what REST decides holds here too; a request becomes REST's body, so that there is one
 reader of tensors. Bytes are parsed in the call and not by gRPC, which would call garbage an
-internal error.
+internal error; and received there, once it is known who asks.
 """
 
 from __future__ import annotations
@@ -13,20 +13,22 @@ import os
 import time
 from collections.abc import Awaitable, Callable
 from importlib.metadata import version
-from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import grpc
 from google.protobuf.message import DecodeError
 
 from mme.config import ServerConfig
 from mme.domain import Invocation
-from mme.errors import ConfigError, InvalidRequest, MmeError, ModelMissing
+from mme.errors import InvalidRequest, MmeError, ModelMissing
 from mme.front.access import Action, Caller
+from mme.front.bodies import Bodies
 from mme.front.credentials import KeyFile
 from mme.front.exchange import Service
 from mme.front.gate import Gate
+from mme.front.grpc_bodies import GrpcBodies
 from mme.front.grpc_call import Call, Operation
+from mme.front.grpc_port import open_port
 from mme.front.oip_api import EXTENSIONS, Repository
 from mme.front.oip_messages import MESSAGES
 from mme.front.oip_tensors import read_reply, write_body
@@ -40,7 +42,6 @@ from mme.front.oip_wire import (
 )
 from mme.front.record import CLIENT_GONE_STATUS, Recorder
 from mme.front.tls import Tls
-from mme.front.watch import Watch
 from mme.front.wire import REQUEST_ID, format_request_id
 from mme.tracing import Tracing
 
@@ -50,6 +51,7 @@ _CODES = {
     401: grpc.StatusCode.UNAUTHENTICATED,
     403: grpc.StatusCode.PERMISSION_DENIED,
     404: grpc.StatusCode.NOT_FOUND,
+    408: grpc.StatusCode.DEADLINE_EXCEEDED,
     429: grpc.StatusCode.RESOURCE_EXHAUSTED,
     503: grpc.StatusCode.UNAVAILABLE,
     504: grpc.StatusCode.DEADLINE_EXCEEDED,
@@ -59,6 +61,16 @@ _Message = Any  # its classes are made at run time
 
 
 _Act = Callable[[_Message, Call], Awaitable[_Message]]
+_Answer = Callable[[object, Any], Awaitable[bytes]]
+_Refusal = tuple[grpc.StatusCode, str]
+
+
+class _Method(NamedTuple):
+    name: str
+    request: _Message
+    act: _Act
+    action: Action
+    operation: Operation
 
 
 class OipGrpc:
@@ -68,6 +80,7 @@ class OipGrpc:
         service: what is served.
         server: where to listen and what to let in.
         repository: the models in memory.
+        bodies: all that are here, of other ports, too.
         recorder: told of each call.
         keys: who may ask for what; None: nobody is asked who they are.
         tls: None: plain.
@@ -80,12 +93,14 @@ class OipGrpc:
         server: ServerConfig,
         repository: Repository,
         *,
+        bodies: Bodies,
         recorder: Recorder,
         keys: KeyFile | None = None,
         tls: Tls | None = None,
         tracing: Tracing | None = None,
     ) -> None:
         self._service = service
+        self._bodies = GrpcBodies(server, bodies)
         self._recorder = recorder
         self._tracing = tracing
         self._gate = Gate(keys, server) if keys is not None else None
@@ -95,14 +110,6 @@ class OipGrpc:
 
     async def start(self) -> None:
         """Listens. Raises ConfigError where the address can't be had."""
-        limit_bytes = self._config.body_limit_bytes
-        self._server = grpc.aio.server(
-            options=[
-                ("grpc.max_receive_message_length", limit_bytes),
-                ("grpc.max_send_message_length", -1),
-                ("grpc.so_reuseport", 0),
-            ]
-        )
         calls: dict[str, tuple[_Act, Action]] = {
             "ServerLive": (self._live, Action.OPEN),
             "ServerReady": (self._ready, Action.OPEN),
@@ -115,21 +122,14 @@ class OipGrpc:
             "RepositoryModelUnload": (self._unload, Action.ADMIN),
         }
         handlers = {
-            name: grpc.unary_unary_rpc_method_handler(self._call(name, act, action))
+            name: grpc.stream_unary_rpc_method_handler(self._call(name, act, action))
             for name, (act, action) in calls.items()
             if self._config.admin_port is None or not action.manages
         }
+        self._server = open_port(self._config, self._tls)
         self._server.add_generic_rpc_handlers(
             (grpc.method_handlers_generic_handler(_SERVICE, handlers),)
         )
-        address = f"{self._config.host}:{self._config.grpc_port}"
-        try:
-            if self._tls is None:
-                self._server.add_insecure_port(address)
-            else:
-                self._server.add_secure_port(address, _credentials(self._tls))
-        except RuntimeError as error:
-            raise ConfigError(f"grpc_port: cannot listen on {address}") from error
         await self._server.start()
 
     async def drain(self) -> None:
@@ -194,38 +194,46 @@ class OipGrpc:
             await self._repository.unload(call.may_use(request.model_name))
         return MESSAGES["RepositoryModelUnloadResponse"]()
 
-    def _call(
-        self, method: str, act: _Act, action: Action
-    ) -> Callable[[bytes, Any], Awaitable[bytes]]:
-        kind = MESSAGES[f"{method}Request"]
-        operation = Operation(f"grpc_{method}", act == self._infer)
+    def _call(self, name: str, act: _Act, action: Action) -> _Answer:
+        operation = Operation(f"grpc_{name}", act == self._infer)
+        method = _Method(name, MESSAGES[f"{name}Request"], act, action, operation)
 
-        async def answer(data: bytes, context: Any) -> bytes:  # noqa: ANN401 - grpc has no types
-            call = self._begin(method, data, context)
-            status = _OK
-            failure: BaseException | None = None
-            try:
-                call.caller = self._caller(context, action)
-                response = await act(_parse(kind, data), call)
-                return bytes(response.SerializeToString())
-            except asyncio.CancelledError as gone:
-                status, failure = CLIENT_GONE_STATUS, gone
-                call.code = grpc.StatusCode.CANCELLED.value[0]
-                raise
-            except Exception as error:
-                status, failure = status_of(error), error
-                code = _CODES.get(status, grpc.StatusCode.INTERNAL)
-                call.code = code.value[0]
-                if not isinstance(error, MmeError):
-                    self._recorder.internal_error(call, error)
-                await context.abort(code, message_of(error))
-                raise
-            finally:
-                self._recorder.answered(operation, status, call, failure)
+        async def answer(_: object, context: Any) -> bytes:  # noqa: ANN401 - grpc has no types
+            answered = await self._answer(method, context)
+            if isinstance(answered, bytes):
+                return answered
+            # What it raises is in a cycle with this frame: nothing large may be in sight of it.
+            return bytes(await context.abort(*answered))
 
         return answer
 
-    def _begin(self, method: str, data: bytes, context: Any) -> Call:  # noqa: ANN401
+    async def _answer(self, method: _Method, context: Any) -> bytes | _Refusal:  # noqa: ANN401
+        call = self._begin(method.name, context)
+        status = _OK
+        failure: BaseException | None = None
+        try:
+            call.caller = self._caller(context, method.action)
+            if method.action is not Action.OPEN:  # those say nothing, and anyone may send them
+                call.body = await self._bodies.receive(context)
+            response = await method.act(_parse(method.request, call.body), call)
+            return bytes(response.SerializeToString())
+        except asyncio.CancelledError as gone:
+            status, failure = CLIENT_GONE_STATUS, gone
+            call.code = grpc.StatusCode.CANCELLED.value[0]
+            raise
+        except Exception as error:  # noqa: BLE001 - the door: a client gets an answer, whatever broke
+            status, failure = status_of(error), error
+            code = _CODES.get(status, grpc.StatusCode.INTERNAL)
+            call.code = code.value[0]
+            if not isinstance(error, MmeError):
+                self._recorder.internal_error(call, error)
+            return code, message_of(error)
+        finally:
+            self._bodies.drop(call.body)
+            self._recorder.answered(method.operation, status, call, failure)
+            failure = None  # it holds this frame, and so the body, until the collector comes
+
+    def _begin(self, method: str, context: Any) -> Call:  # noqa: ANN401
         request_id, traced = format_request_id(os.urandom(16)), None
         if self._tracing is not None:
             headers = dict(context.invocation_metadata())
@@ -237,7 +245,6 @@ class OipGrpc:
             endpoint=self._config.endpoint_name,
             started=time.perf_counter(),
             remaining_seconds=context.time_remaining(),
-            body=data,
             traced=traced,
         )
 
@@ -250,20 +257,6 @@ class OipGrpc:
 def _bearer(context: Any) -> str:  # noqa: ANN401 - grpc has no types
     values = [value for name, value in context.invocation_metadata() if name == "authorization"]
     return values[0] if len(values) == 1 else ""
-
-
-def _credentials(tls: Tls) -> Any:  # noqa: ANN401
-    """The certificate as it is on disk, for each new connection."""
-
-    def read() -> Any:  # noqa: ANN401
-        pair = (Path(tls.key).read_bytes(), Path(tls.cert).read_bytes())
-        root = Path(tls.client_ca).read_bytes() if tls.client_ca is not None else None
-        return grpc.ssl_server_certificate_configuration([pair], root)
-
-    watch = Watch([tls.cert, tls.key])
-    return grpc.dynamic_ssl_server_credentials(
-        read(), lambda: read() if watch.changed() else None, tls.client_ca is not None
-    )
 
 
 def _parse(kind: _Message, data: bytes) -> _Message:

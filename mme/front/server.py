@@ -89,7 +89,7 @@ class Front:
         self._listeners: list[Listener | Fronts] = []
         self._fronts: Fronts | None = None  # where there are several, the first of these
         self._in_flight: set[Exchange] = set()
-        self._bodies = Bodies(config.bodies_limit_bytes)
+        self.bodies = Bodies(config.bodies_limit_bytes)  # gRPC's port counts its own there, too
         self._request_ids = _draw_request_ids()
         self._emptied = asyncio.Event()
         self._draining = self._failing = False
@@ -191,7 +191,7 @@ class Front:
             clock=self._clock,
             started=time.perf_counter(),
             server=self._config,
-            bodies=self._bodies,
+            bodies=self.bodies,
             traced=traced,
         )
 
@@ -236,7 +236,7 @@ class Front:
     def _leave(self, exchange: Exchange) -> None:
         self._in_flight.discard(exchange)
         if exchange.held_bytes:
-            self._bodies.drop(exchange.held_bytes)
+            self.bodies.drop(exchange.held_bytes)
         if self._draining and not self._in_flight:
             self._emptied.set()
 

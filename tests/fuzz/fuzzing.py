@@ -20,10 +20,11 @@ from typing import Any
 LONGEST_BYTES = 64 * 1024
 HUNG_SECONDS = 20
 CORPUS = Path(__file__).parent / "corpus"
+_RECORD_BYTES, _AT_RECORDS = 512, 0.25  # tar's, in which a name is at the beginning
 _OURS = ("/mme/", "/loaders/")
 _TELLING = (
     b"\0", b"\xff", b"\n", b"\r\n", b"\n\n", b":", b",", b'"', b"{", b"[", b"[" * 500, b"-",
-    b"..", b"/", b"%2e", b"nan", b"1e999", b"9" * 400, b"-1", b"\xed\xb0\x80",
+    b"..", b"../", b"/", b"%2e", b"nan", b"1e999", b"9" * 400, b"-1", b"\xed\xb0\x80",
     b"\x7f\xff\xff\xff", b"\x80\0\0\0", b"\xff" * 8,
 )  # fmt: skip
 
@@ -64,7 +65,7 @@ def bend(draw: random.Random, corpus: Sequence[bytes]) -> bytes:
     """One of them with a few changes."""
     data = draw.choice(corpus) if corpus else b""
     for _ in range(draw.choice((1, 1, 2, 3, 8))):
-        begin, end = sorted(draw.randint(0, len(data)) for _ in range(2))
+        begin, end = sorted(_place(draw, len(data)) for _ in range(2))
         match draw.randrange(6):
             case 0:  # cut out, at most a little
                 data = data[:begin] + data[min(end, begin + draw.choice((1, 8, 1000))) :]
@@ -80,6 +81,12 @@ def bend(draw: random.Random, corpus: Sequence[bytes]) -> bytes:
             case _:  # the end of another
                 data = data[:begin] + draw.choice(corpus or [b""])[begin:]
     return data[:LONGEST_BYTES]
+
+
+def _place(draw: random.Random, size: int) -> int:
+    """Anywhere, and now and then where a record begins."""
+    place = draw.randint(0, size)
+    return place // _RECORD_BYTES * _RECORD_BYTES if draw.random() < _AT_RECORDS else place
 
 
 def _reached(check: Callable[[bytes], None], data: bytes, seen: set[object]) -> bool:

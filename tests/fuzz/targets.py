@@ -168,7 +168,7 @@ def _codecs(data: bytes) -> None:
     if kind == b"grpc":
         check_grpc(body)
     elif kind.startswith(b"oip"):
-        size = kind[3:].decode("latin-1")
+        size = kind[3:].decode("latin-1") or len(body)  # none is said: it is all JSON
         check_tensors(body, f"{OIP_TYPE};json-header-size={size}")
     elif (name := kind.decode("latin-1")) in DECODERS:
         check_payload(name, body)

@@ -92,7 +92,7 @@ def _versions(path: Path, *, is_skops: bool) -> set[str]:
 
 
 def _check_versions(path: Path, versions: set[str]) -> None:
-    if not versions and sniff(path).startswith("pickle of sklearn."):
+    if not versions and sniff(path).startswith("pickle of sklearn.") and _is_whole(path):
         versions = {"0.17 or older"}
     installed = _release(sklearn.__version__)
     others = sorted(version for version in versions if _release(version) != installed)
@@ -103,6 +103,14 @@ def _check_versions(path: Path, versions: set[str]) -> None:
             f"to predict its numbers: put scikit-learn=={others[0]} into code/requirements.txt, or "
             "fit and save the model again."
         )
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether a pickle ends as one does: what was cut off may be the version."""
+    last = b""
+    for piece in contents(path):
+        last = piece or last
+    return last.endswith(b".")
 
 
 def _release(version: str) -> list[str]:

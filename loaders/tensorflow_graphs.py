@@ -121,18 +121,25 @@ def _refusal(exc: Exception, path: Path, trust: Trust) -> LoadRefused:
             "data is trusted here."
         )
     reason = first_line(exc).replace(str(path.parent), "")
-    return LoadRefused(
-        f"Unable to load model: {path.name[:80]}: {reason} (saved by {_saved_by(path)}, installed "
-        f"is tensorflow {tf.__version__} with keras {keras.__version__})"
+    return LoadRefused(f"Unable to load model: {path.name[:80]}: {reason}{_versions(path)}")
+
+
+def _versions(path: Path) -> str:
+    """What a version may have to do with it: ours is told only beside another of the model's."""
+    ours = (
+        f"keras {keras.__version__}" if path.suffix == ".keras" else f"tensorflow {tf.__version__}"
     )
+    version = _saved_by(path)
+    return "" if version in {None, ours} else f" (saved by {version}, installed is {ours})"
 
 
-def _saved_by(path: Path) -> str:
+def _saved_by(path: Path) -> str | None:
     try:
         if path.suffix == ".keras":
             with zipfile.ZipFile(path) as archive:
                 return f"keras {json.loads(archive.read('metadata.json'))['keras_version']}"[:40]
         graphs = SavedModel.FromString(path.read_bytes()).meta_graphs
-        return f"tensorflow {graphs[0].meta_info_def.tensorflow_version}"[:40]
+        version = graphs[0].meta_info_def.tensorflow_version
     except (*RAISED_BY_TENSORFLOW, DecodeError):
-        return "an unknown version"
+        return None
+    return f"tensorflow {version}"[:40] if version else None

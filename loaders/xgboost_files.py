@@ -216,11 +216,11 @@ def _other(path: Path, data: bytes, trust: Trust) -> tuple[xgboost.Booster, floa
 
 
 def _versions(data: bytes) -> str:
-    """What a version may have to do with it: ours is told only beside the model's own."""
+    """What a version may have to do with it: ours is told only beside another of the model's."""
     if data.startswith(b"{"):
         version = saved_by(data)
         told = f"saved by xgboost {version}, installed is xgboost {xgboost.__version__}"
-        return f" ({told})" if version else ""
+        return f" ({told})" if version not in {None, "", xgboost.__version__} else ""
     if data.startswith(b"\x80"):
         return ""
     return " (neither JSON nor UBJSON nor a pickle: save it again as .ubj)"

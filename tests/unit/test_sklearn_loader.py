@@ -123,6 +123,19 @@ def test_a_model_that_tells_no_version_is_refused_as_too_old(tmp_path):
         load(tmp_path)
 
 
+@pytest.mark.parametrize("pack", [bytes, zlib.compress])
+def test_a_file_that_is_cut_short_is_not_taken_for_an_old_one(tmp_path, pack):
+    plain = io.BytesIO()
+    joblib.dump(Ridge().fit(ROWS, ROWS[:, 0]), plain)
+    whole = plain.getvalue()
+    cut = whole[: whole.index(b"_sklearn_version")]
+    (tmp_path / "m.joblib").write_bytes(pack(cut))
+    with pytest.raises(LoadRefused, match=r"^Unable to load model: m\.joblib: ") as caught:
+        load(tmp_path)
+    assert "saved by" not in str(caught.value)
+    assert VERSION not in str(caught.value)
+
+
 def test_a_skops_file_of_another_release_is_refused(tmp_path):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sklearn.base, "__version__", neighbour(1))

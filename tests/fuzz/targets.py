@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
 import re
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -41,6 +42,8 @@ from tests.unpacking import tree, unpacked
 
 UNPACKED_LIMIT_BYTES = 1_000_000
 _BLOCK, _SIZE, _SUM = 512, slice(124, 136), slice(148, 156)
+_SCRATCH = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+_COMPRESSED = (b"\x1f\x8b", b"\x28\xb5\x2f\xfd")
 _CODECS = sorted(DECODERS)
 _SERVER_FAULT = 500
 
@@ -48,7 +51,7 @@ _SERVER_FAULT = 500
 def check_archive(blob: bytes, limit_bytes: int = UNPACKED_LIMIT_BYTES) -> None:
     """Refused, with nothing left, or within its directory and no larger than the limit."""
     limits = DiskConfig(unpacked_limit_bytes=UNPACKED_LIMIT_BYTES)
-    with tempfile.TemporaryDirectory() as scratch:
+    with tempfile.TemporaryDirectory(dir=_SCRATCH) as scratch:
         directory = Path(scratch) / "inner"
         try:
             unpacked(blob, directory, limits=limits)
@@ -128,8 +131,8 @@ def check_payload(name: str, body: bytes) -> None:
 
 
 def _unpack(data: bytes) -> None:
-    check_archive(data, UNPACKED_LIMIT_BYTES)
-    check_archive(_with_right_sums(data), UNPACKED_LIMIT_BYTES)
+    is_plain = len(data) % _BLOCK == 0 and not data.startswith(_COMPRESSED)
+    check_archive(_with_right_sums(data) if is_plain else data)
 
 
 def _with_right_sums(archive: bytes) -> bytes:

@@ -1,7 +1,8 @@
 """Files that may be replaced while we run: have they changed since they were last looked at.
 
 Decision: a change counts once the files have rested: two looks found the same, or the newest was
-written a second before the first. One that is being written may be valid and say something else.
+written five seconds before (who is seldom asked must not keep a revoked key for long). One that is
+being written may be valid and say something else.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 
 _LOOK_SECONDS = 1.0
+_REST_SECONDS = 5.0
 _Identity = tuple[tuple[int, int, int] | None, ...]
 
 
@@ -53,5 +55,5 @@ def _identity(path: str) -> tuple[int, int, int] | None:
 
 
 def _rested(found: _Identity) -> bool:
-    latest_ns = time.time_ns() - _LOOK_SECONDS * 1e9
+    latest_ns = time.time_ns() - _REST_SECONDS * 1e9
     return all(one is not None and one[0] < latest_ns for one in found)

@@ -12,11 +12,13 @@ from tests.engines import ask, drop, quiet, running_engine
 from tests.models import booster
 
 YEAR_SECONDS = 365 * 86_400.0
-# Who may look at it: what people read, the order of use that outlives a restart, signatures.
+# Who may look at it: what people read, the order of use that outlives a restart, signatures; and
+# how old a file is, which two looks a second apart say as well.
 WALL_CLOCK = {
     "app/builtin.py", "app/view.py", "cache/explain.py", "front/connection.py",
-    "front/dialects.py", "front/gate.py", "front/record.py", "front/usage_api.py", "logs.py",
-    "store/disk_files.py", "store/s3_direct.py", "tracing.py", "usage/keeping.py",
+    "front/dialects.py", "front/gate.py", "front/record.py", "front/usage_api.py",
+    "front/watch.py", "logs.py", "store/disk_files.py", "store/s3_direct.py", "tracing.py",
+    "usage/keeping.py",
 }  # fmt: skip
 
 

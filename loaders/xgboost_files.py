@@ -64,7 +64,7 @@ def read_member(path: Path, trust: Trust) -> Member:
     """
     data = _read(path)
     if not data.startswith(b"{"):
-        booster, missing = _translated(path, data, lambda: _other(path, data, trust))
+        booster, missing = _translated(path, data, lambda: _other(path, trust))
         return booster_member(booster, missing)
     return _translated(path, data, lambda: _member(data))
 
@@ -73,7 +73,7 @@ def read_booster(path: Path, trust: Trust) -> xgboost.Booster:
     """Loads one file for XGBoost itself. Raises as `read_member`."""
     data = _read(path)
     if not data.startswith(b"{"):
-        return _translated(path, data, lambda: _other(path, data, trust))[0]
+        return _translated(path, data, lambda: _other(path, trust))[0]
     return _translated(path, data, lambda: _checked_booster(data))
 
 
@@ -184,7 +184,10 @@ def first_line(exc: Exception) -> str:
 
 def _read(path: Path) -> bytes:
     with path.open("rb", buffering=0) as file:
-        return file.readall()
+        data = file.readall()
+    if not data:
+        raise LoadRefused(f"Unable to load model: {path.name[:80]} is empty.")
+    return data
 
 
 def _translated(path: Path, data: bytes, read: Callable[[], _Read]) -> _Read:
@@ -197,10 +200,13 @@ def _translated(path: Path, data: bytes, read: Callable[[], _Read]) -> _Read:
         ) from exc
 
 
-def _other(path: Path, data: bytes, trust: Trust) -> tuple[xgboost.Booster, float]:
-    """A booster that is saved another way, and what stands for a missing value."""
+def _other(path: Path, trust: Trust) -> tuple[xgboost.Booster, float]:
+    """A booster that was pickled, and what stands for a missing value.
+
+    XGBoost reads nothing else from us: of no bytes, its reader ends the process.
+    """
     if not sniff(path).startswith("pickle"):
-        return _booster(data), np.nan
+        raise ValueError("no model that XGBoost reads")
     if not trust.code:
         raise LoadRefused(
             "Unable to load model: it is a pickle, which runs code while it is loaded, and only "

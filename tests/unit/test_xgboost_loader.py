@@ -181,6 +181,18 @@ def test_what_holds_no_booster_is_refused_naming_no_version(tmp_path, content):
     assert xgboost.__version__ not in str(it.value)
 
 
+@pytest.mark.parametrize("content", [b"", b" ", b"\0" * 50, b"binf" + bytes(300), b" {}", b"[1]"])
+def test_what_begins_like_no_model_never_reaches_xgboost(tmp_path, monkeypatch, content):
+    (tmp_path / "xgboost-model").write_bytes(content)
+    given: list[bytes] = []
+    monkeypatch.setattr(xgboost.Booster, "load_model", lambda _, data: given.append(data))
+    with pytest.raises(LoadRefused, match="neither JSON nor" if content else "-model is empty"):
+        load(tmp_path)
+    with pytest.raises(LoadRefused):
+        LOADER.load_native(tmp_path, Trust(code=True))
+    assert not given
+
+
 @pytest.mark.parametrize(
     ("name", "is_future"), [("m.json", True), ("m.json", False), ("m.ubj", False)]
 )

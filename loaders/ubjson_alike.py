@@ -52,6 +52,7 @@ class Alike:
     lengths: list[int]  # of an object's arrays
     columns: dict[str, NDArray[Any]]  # an array's, the objects' end to end
     values: dict[str, list[Any]]  # a number or a text an object
+    passed: frozenset[str]  # the other arrays, none of them empty
 
 
 class _Field(NamedTuple):
@@ -163,7 +164,9 @@ class Pattern:
             elif key in self.wanted:
                 joined = np.frombuffer(b"".join(column), dtype)
                 columns[key] = joined.astype(dtype.newbyteorder("="))
-        return Alike(lengths=lengths, columns=columns, values=values)
+        arrays = frozenset(field.key for field in self._fields if field.dtype is not None)
+        passed = arrays.difference(self.wanted)
+        return Alike(lengths=lengths, columns=columns, values=values, passed=passed)
 
     def _add(self, members: Mapping[str, Any]) -> None:
         """Adds members, those of an object within as if they were its owner's, and the end."""

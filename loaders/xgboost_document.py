@@ -8,7 +8,7 @@ file must not take it down. What would change our mind: XGBoost checking this it
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,15 @@ from numpy.typing import NDArray
 
 from loaders import ubjson
 from loaders.ubjson_alike import Alike
+from loaders.xgboost_indices import (
+    check_categories,
+    check_groups,
+    check_vector_leaves,
+    check_weights,
+    has_categories,
+    read_sizes,
+    whole_numbers,
+)
 
 _VERSION = re.compile(
     rb'"version"\s*:\s*\[\s*(\d+),\s*(\d+),\s*(\d+)\s*\]'
@@ -72,13 +81,16 @@ def read_document(data: bytes) -> Document:
         is_text = is_json(data)
         whole = msgspec.json.decode(data) if is_text else ubjson.decode(data, _INDICES + _OTHERS)
         learner = whole["learner"]
-        sizes = {name: int(text) for name, text in _counts(learner["learner_model_param"])}
+        features, classes, targets = read_sizes(learner["learner_model_param"])
+        groups = max(1, classes, targets)
         booster = learner["gradient_booster"]
         kind, trees = booster["name"], None
+        if kind == "gblinear":
+            check_weights(booster["model"]["weights"], features, groups)
         if kind == "dart":
             booster = booster["gbtree"]
         if booster["name"] == "gbtree":
-            trees = _read_trees(booster["model"], sizes)
+            trees = _read_trees(booster["model"], features, groups, targets)
         return Document(learner=learner, kind=kind, trees=trees)
     except (LookupError, TypeError, OverflowError) as exc:
         raise ValueError(f"not a saved XGBoost model: {exc!r:.100}") from exc
@@ -86,31 +98,36 @@ def read_document(data: bytes) -> Document:
         raise ValueError(str(exc)) from exc
 
 
-def _counts(parameters: dict[str, str]) -> Iterator[tuple[str, str]]:
-    for name in ("num_feature", "num_class", "num_target"):
-        yield name, parameters.get(name, "1")
-
-
-def _read_trees(model: Mapping[str, Any], sizes: Mapping[str, int]) -> Trees:
+def _read_trees(model: Mapping[str, Any], features: int, groups: int, targets: int) -> Trees:
     """Everything XGBoost uses as an index points into what it indexes."""
     found = model["trees"]
     count = len(found.lengths) if isinstance(found, Alike) else len(found)
     if sorted(_values(found, "id")) != list(range(count)):
         raise ValueError("the trees are not numbered")
-    groups = max(1, sizes["num_class"], sizes["num_target"])
-    groups_of_trees = list(model["tree_info"])
-    if len(groups_of_trees) != count or not set(groups_of_trees) <= set(range(groups)):
-        raise ValueError("the trees do not belong to the model's classes")
+    check_groups(list(model["tree_info"]), groups, count)
     rounds = list(model.get("iteration_indptr", [0, count]))
     if rounds != sorted(rounds) or rounds[0] != 0 or rounds[-1] != count:
         raise ValueError("the trees do not belong to the model's rounds")
     leaf_values = list(map(int, _values(found, "size_leaf_vector")))
-    if not set(leaf_values) <= {0, 1, sizes["num_target"]}:
+    if not set(leaf_values) <= {0, 1, targets}:
         raise ValueError("a tree's leaves do not have the model's targets")
     trees = _join(found, leaf_values)
     if count:
-        _check_trees(trees, list(map(int, _values(found, "num_nodes"))), sizes["num_feature"])
+        _check_trees(trees, list(map(int, _values(found, "num_nodes"))), features)
+    _check_beside(found, trees, targets)
     return trees
+
+
+def _check_beside(found: Alike | Sequence[Mapping[str, Any]], trees: Trees, targets: int) -> None:
+    """What only some trees have; where all of them are alike, it is none that XGBoost writes."""
+    several = [place for place, values in enumerate(trees.leaf_values) if values > 1]
+    if isinstance(found, Alike):
+        if several or has_categories(found.passed):
+            raise ValueError("the trees have categories or leaves that belong to no node")
+        return
+    check_categories(found, trees.lengths)
+    for place in several:
+        check_vector_leaves(found[place], targets)
 
 
 def _join(found: Alike | Sequence[Mapping[str, Any]], leaf_values: list[int]) -> Trees:
@@ -135,7 +152,7 @@ def _check_trees(trees: Trees, nodes: list[int], features: int) -> None:
 
     All trees at once, end to end: one by one they took a quarter of a load.
     """
-    left, right, splits, parents = (_indices(trees.columns[name]) for name in _INDICES)
+    left, right, splits, parents = (whole_numbers(trees.columns[name]) for name in _INDICES)
     if 0 in nodes or nodes != trees.lengths:
         raise ValueError("a tree's parts differ in length")
     firsts = np.repeat(np.cumsum([0, *nodes[:-1]]), nodes)  # where each node's tree begins
@@ -161,9 +178,3 @@ def _values(found: Alike | Sequence[Mapping[str, Any]], name: str) -> list[Any]:
     if isinstance(found, Alike):
         return found.values[name]
     return [tree[name] if name in tree else tree["tree_param"][name] for tree in found]
-
-
-def _indices(found: NDArray[Any]) -> NDArray[Any]:
-    if found.size and (found.ndim != 1 or found.dtype.kind not in "iu"):
-        raise TypeError("a tree's part is no list of whole numbers")
-    return found

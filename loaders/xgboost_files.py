@@ -31,6 +31,7 @@ from loaders.xgboost_scorers import BoosterScorer, FlatScorer, Member
 _KINDS_KEPT, _FACTS_KEPT = 1_000, 10_000
 _DEEPEST = 32  # steps: a walk takes as long as the longest way
 _COMPARED_ROWS = 32
+_WIDEST_KEPT = 65_536  # features, for which a row is kept ready
 _kinds: dict[tuple[str | None, str, int, bool], bool] = {}  # whether flat forests are believed
 _facts: dict[bytes, Facts] = {}  # of contents that XGBoost is given: to ask it takes a while
 _Read = TypeVar("_Read")
@@ -92,7 +93,8 @@ def booster_member(
     in_place, rounds = known.kind == "gbtree", (0, 0)
     if known.best is not None and known.kind != "gblinear":
         rounds = 0, min(known.best + 1, booster.num_boosted_rounds())
-    direct = direct_call(booster, rounds, missing, len(known.outputs)) if in_place else None
+    is_fast = in_place and known.width <= _WIDEST_KEPT
+    direct = direct_call(booster, rounds, missing, len(known.outputs)) if is_fast else None
     return Member(
         width=known.width,
         objective=known.objective,

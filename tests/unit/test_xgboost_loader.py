@@ -6,6 +6,7 @@ import json
 import pickle
 import subprocess
 import sys
+import tracemalloc
 import weakref
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from loaders.xgboost_document import read_document, saved_by
 from loaders.xgboost_loader import LOADER
 
 ROW = b"0.5,-1,0.25,2"
+CATEGORIES = ("categories", "categories_nodes", "categories_segments", "categories_sizes")
 
 
 def train(seed: int = 0, objective: str = "reg:squarederror", rounds: int = 5, **more):
@@ -261,6 +263,149 @@ def test_trees_of_no_class_or_round_never_reach_xgboost(path, value):
     document = json.loads(bytes(train(rounds=1).save_raw("json")))
     document["learner"]["gradient_booster"]["model"][path] = value
     with pytest.raises(ValueError, match="belong"):
+        read_document(json.dumps(document).encode())
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "reason"),
+    [
+        ("num_class", "300000000", "classes"),
+        ("num_target", "300000000", "classes"),
+        ("num_class", "-1", "no number"),
+        ("num_feature", "-1", "no number"),
+        ("num_feature", "2000000000", "features"),
+        ("num_feature", "1_0", "no number"),
+    ],
+)
+@pytest.mark.parametrize("booster", ["gbtree", "dart", "gblinear"])
+def test_sizes_that_nothing_in_the_document_bears_out_are_refused(booster, name, size, reason):
+    document = json.loads(bytes(train(rounds=1, booster=booster).save_raw("json")))
+    document["learner"]["learner_model_param"][name] = size
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match=reason):
+            read_document(json.dumps(document).encode())
+        assert tracemalloc.get_traced_memory()[1] < 1024**2
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("weights", [[0.0], [0.0] * 4, [0.0] * 6])
+def test_a_linear_models_weights_are_as_many_as_its_features(weights):
+    document = json.loads(bytes(train(rounds=1, booster="gblinear").save_raw("json")))
+    document["learner"]["gradient_booster"]["model"]["weights"] = weights
+    with pytest.raises(ValueError, match="weights"):
+        read_document(json.dumps(document).encode())
+
+
+def test_a_model_without_a_round_is_whole(tmp_path):
+    for number, booster in enumerate(("gbtree", "dart", "gblinear")):
+        classes = train(rounds=0, booster=booster, objective="multi:softprob", num_class=3)
+        classes.save_model(tmp_path / "m.ubj")
+        [answer] = answered(load(tmp_path))
+        assert answer == pytest.approx([1 / 3] * 3), number
+
+
+def categorical(form: str = "json") -> bytes:
+    random = np.random.default_rng(0)
+    rows, labels = random.integers(0, 20, (300, 4)), random.normal(size=300)
+    table = xgboost.DMatrix(rows, labels, feature_types=["c"] * 4, enable_categorical=True)
+    options = {"max_depth": 3, "max_cat_to_onehot": 1, "tree_method": "hist", "nthread": 1}
+    return bytes(xgboost.train(options, table, 2).save_raw(form))
+
+
+def test_whole_categorical_models_are_read(tmp_path):
+    for form in ("json", "ubj"):
+        (tmp_path / "m").write_bytes(categorical(form))
+        booster = xgboost.Booster(model_file=bytearray(categorical(form)))
+        row = np.array([[3.0, 7.0, 19.0, 0.0]])
+        table = xgboost.DMatrix(row, feature_types=["c"] * 4, enable_categorical=True)
+        assert json.loads(ask(load(tmp_path), b"3,7,19,0").body) == booster.predict(table).tolist()
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        *((name, change) for name in CATEGORIES for change in ("shorter", "empty", "negative")),
+        ("categories_segments", "large"),
+        ("categories_sizes", "large"),
+        ("categories_nodes", "large"),
+        ("categories", "large"),
+        ("categories_nodes", "twice"),
+    ],
+)
+def test_categories_that_lie_nowhere_never_reach_xgboost(name, change):
+    document = json.loads(categorical())
+    tree = document["learner"]["gradient_booster"]["model"]["trees"][0]
+    whole = tree[name]
+    changed = {"shorter": whole[:-1], "empty": [], "negative": [-5] * len(whole)}
+    changed |= {"large": [2**31 - 1] * len(whole), "twice": whole[:1] * len(whole)}
+    tree[name] = changed[change]
+    with pytest.raises(ValueError, match="categor"):
+        read_document(json.dumps(document).encode())
+
+
+def test_many_large_categories_are_refused_before_there_is_room_for_them():
+    document = json.loads(categorical())
+    trees = document["learner"]["gradient_booster"]["model"]["trees"]
+    for tree in trees:
+        tree["categories"] = [2**24] * len(tree["categories"])
+    read_document(json.dumps(document).encode())
+    model = document["learner"]["gradient_booster"]["model"]
+    model["trees"] = [{**trees[0], "id": number} for number in range(64)]
+    model["tree_info"], model["iteration_indptr"] = [0] * 64, list(range(65))
+    with pytest.raises(ValueError, match="too many"):
+        read_document(json.dumps(document).encode())
+
+
+@pytest.mark.parametrize("form", ["json", "ubj"])
+def test_categories_of_a_tree_that_has_none_never_reach_xgboost(form):
+    document = bytes(train(rounds=3, max_depth=1).save_raw(form))
+    for name in CATEGORIES:
+        empty = b'"%s":[]' % name.encode()
+        for number in (1, 3):  # the latter: as many as there are nodes, in all trees alike
+            some = b'"%s":%s' % (name.encode(), json.dumps([0] * number).encode())
+            if form == "ubj":
+                mark = document[document.index(name.encode() + b"[$") + len(name) + 2 :][:1]
+                empty = name.encode() + b"[$" + mark + b"#L" + bytes(8)
+                size = ubjson.NUMBERS[mark[0]][1].itemsize
+                some = empty[:-1] + bytes((number,)) + bytes(size * number)
+            assert document.count(empty) == 3
+            with pytest.raises(ValueError, match="categories"):
+                read_document(document.replace(empty, some))
+
+
+def several_outputs(form: str = "json") -> bytes:
+    random = np.random.default_rng(0)
+    table = xgboost.DMatrix(random.normal(size=(50, 4)), random.normal(size=(50, 2)))
+    options = {"multi_strategy": "multi_output_tree", "tree_method": "hist", "nthread": 1}
+    return bytes(xgboost.train({**options, "max_depth": 2}, table, 3).save_raw(form))
+
+
+@pytest.mark.parametrize("form", ["json", "ubj"])
+def test_leaves_of_several_outputs_are_read(tmp_path, form):
+    (tmp_path / "m").write_bytes(several_outputs(form))
+    booster = xgboost.Booster(model_file=bytearray(several_outputs(form)))
+    assert answered(load(tmp_path)) == own(booster)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "reason"),
+    [
+        ("leaf_weights", None, "saved it"),  # as before 3.2
+        ("leaf_weights", [0.5], "targets"),
+        ("base_weights", [0.5], "length"),
+        ("right_children", [2, 4, 6, 0, 1, 2, 9], "targets"),
+        ("right_children", [2, 4, 6, 0, 1, 2, 2], "targets"),
+    ],
+)
+def test_leaves_of_several_outputs_in_another_form_never_reach_xgboost(name, value, reason):
+    document = json.loads(several_outputs())
+    tree = document["learner"]["gradient_booster"]["model"]["trees"][0]
+    del tree[name]
+    if value is not None:
+        tree[name] = value
+    with pytest.raises(ValueError, match=reason):
         read_document(json.dumps(document).encode())
 
 

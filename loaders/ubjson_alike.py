@@ -37,7 +37,8 @@ _LONG = struct.Struct(">q")
 _NONE = _LONG.pack(0)
 _read_long = _LONG.unpack_from
 _NUMBER_MARKS = frozenset(bytes((mark,)) for mark in NUMBERS)
-_PATTERNS_KEPT, _LENGTHS_KEPT, _LAYOUTS_A_LENGTH = 8, 512, 4
+_PATTERNS_KEPT, _LAYOUTS_KEPT, _LAYOUTS_A_LENGTH = 8, 512, 4
+_FIELDS_LIMIT, _COMMON_BYTES_LIMIT = 32, 1024  # of a pattern: XGBoost's trees have 15, and 530
 _known: dict[Hashable, Pattern] = {}
 
 
@@ -47,18 +48,18 @@ class Differs(Exception):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Alike:
-    """The members of all objects, by key; those of objects in them are their own."""
+    """The members of all objects, by their path: a key, behind those of the objects it is in."""
 
     lengths: list[int]  # of an object's arrays
-    columns: dict[str, NDArray[Any]]  # an array's, the objects' end to end
-    values: dict[str, list[Any]]  # a number or a text an object
-    passed: frozenset[str]  # the other arrays, none of them empty
+    columns: dict[str, NDArray[Any]]  # an array's, the objects' end to end; of none within
+    values: dict[tuple[str, ...], list[Any]]  # a number or a text an object
+    passed: frozenset[tuple[str, ...]]  # the other arrays, none of them empty
 
 
 class _Field(NamedTuple):
     """A value of its own in each object; what they have in common stands between the fields."""
 
-    key: str
+    path: tuple[str, ...]
     before: bytes  # what is between it and what was before it
     dtype: np.dtype[Any] | None  # of an array; None: a number or a text
     is_text: bool
@@ -88,11 +89,13 @@ class Pattern:
         self._fields: list[_Field] = []
         self._length: int | None = None  # of the first array, and so of all that are not empty
         self._before = b"{"
-        self._add(like)
+        self._common_bytes = 0
+        self._add(like, ())
         if self._length is None or self._fields[0].dtype is None:
             raise Differs
         # By the arrays' length. Values are mostly as long as those of an earlier object like that.
         self._layouts: dict[int, list[_Layout]] = {}
+        self._laid_out: int = 0  # since there was none
 
     @property
     def head(self) -> bytes:
@@ -134,20 +137,22 @@ class Pattern:
         """Of the object at `at`, which is compared with the pattern. Raises Differs."""
         if length < 0:
             raise Differs
-        if len(self._layouts) > _LENGTHS_KEPT:
+        if self._laid_out == _LAYOUTS_KEPT:
             self._layouts.clear()
+            self._laid_out = 0
         counted, form, pieces = _LONG.pack(length), "", []
-        for key, before, dtype, is_text in self._fields:
+        for path, before, dtype, is_text in self._fields:
             expected = before if dtype is None else before + counted
             at = _passed(data, at, expected)
             pieces.append(expected)
             size = _size(data, at, is_text=is_text) if dtype is None else length * dtype.itemsize
-            is_read = dtype is None or key in self.wanted
+            is_read = dtype is None or self._is_wanted(path)
             form += f"{len(expected)}s" + (f"{size}s" if is_read else f"0s{size}x")
             at += size
         _passed(data, at, self._before)
         pieces.append(self._before)
         layout = _Layout(struct.Struct(f"{form}{len(self._before)}s"), tuple(pieces))
+        self._laid_out += 1
         kept = self._layouts.setdefault(length, [])
         kept.insert(0, layout)
         del kept[_LAYOUTS_A_LENGTH:]
@@ -155,53 +160,64 @@ class Pattern:
 
     def _join(self, lengths: list[int], found: list[tuple[bytes, ...]]) -> Alike:
         columns: dict[str, NDArray[Any]] = {}
-        values: dict[str, list[Any]] = {}
-        for (key, _, dtype, is_text), column in zip(
+        values: dict[tuple[str, ...], list[Any]] = {}
+        passed: set[tuple[str, ...]] = set()
+        for (path, _, dtype, is_text), column in zip(
             self._fields, zip(*found, strict=True), strict=True
         ):
             if dtype is None:
-                values[key] = (_texts if is_text else _numbers)(column)
-            elif key in self.wanted:
+                values[path] = (_texts if is_text else _numbers)(column)
+            elif self._is_wanted(path):
                 joined = np.frombuffer(b"".join(column), dtype)
-                columns[key] = joined.astype(dtype.newbyteorder("="))
-        arrays = frozenset(field.key for field in self._fields if field.dtype is not None)
-        passed = arrays.difference(self.wanted)
-        return Alike(lengths=lengths, columns=columns, values=values, passed=passed)
+                columns[path[0]] = joined.astype(dtype.newbyteorder("="))
+            else:
+                passed.add(path)
+        return Alike(lengths=lengths, columns=columns, values=values, passed=frozenset(passed))
 
-    def _add(self, members: Mapping[str, Any]) -> None:
-        """Adds members, those of an object within as if they were its owner's, and the end."""
+    def _is_wanted(self, path: tuple[str, ...]) -> bool:
+        return len(path) == 1 and path[0] in self.wanted
+
+    def _add(self, members: Mapping[str, Any], within: tuple[str, ...]) -> None:
+        """Adds members, those of an object within where it stands, and the end."""
         for key, value in members.items():
             if key in self._keys:  # two values for one name: which of them counts?
                 raise Differs
             self._keys.add(key)
+            path = (*within, key)
             name = key.encode()
             self._before += b"L" + _LONG.pack(len(name)) + name
             if isinstance(value, dict):
                 self._before += b"{"
-                self._add(value)
+                self._add(value, path)
             elif isinstance(value, np.ndarray):
-                self._add_array(key, value)
+                self._add_array(path, value)
             elif type(value) in {int, float, str}:
                 is_text = type(value) is str
                 self._before += b"S" if is_text else b""
-                self._put(key, None, is_text=is_text)
+                self._put(path, None, is_text=is_text)
             else:
                 raise Differs
+            common_bytes = self._common_bytes + len(self._before)
+            if len(self._fields) > _FIELDS_LIMIT or common_bytes > _COMMON_BYTES_LIMIT:
+                raise Differs  # so that little is kept, whatever the document
         self._before += b"}"
 
-    def _add_array(self, key: str, value: NDArray[Any]) -> None:
+    def _add_array(self, path: tuple[str, ...], value: NDArray[Any]) -> None:
         self._before += b"[$%c#L" % _MARKS[value.dtype]
         if self._length is None:
             self._length = len(value)
-        if len(value) == 0 != self._length and key not in self.wanted:
+        if len(value) == 0 != self._length and not self._is_wanted(path):
             self._before += _NONE
             return
         if len(value) != self._length:
             raise Differs
-        self._put(key, value.dtype)
+        self._put(path, value.dtype)
 
-    def _put(self, key: str, dtype: np.dtype[Any] | None, *, is_text: bool = False) -> None:
-        self._fields.append(_Field(key, self._before, dtype, is_text))
+    def _put(
+        self, path: tuple[str, ...], dtype: np.dtype[Any] | None, *, is_text: bool = False
+    ) -> None:
+        self._fields.append(_Field(path, self._before, dtype, is_text))
+        self._common_bytes += len(self._before)
         self._before = b""
 
 

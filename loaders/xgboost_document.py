@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,6 +35,7 @@ _VERSION = re.compile(
     re.DOTALL,
 )
 _ROOT = 0
+_REFUSED = (LookupError, TypeError, AttributeError, OverflowError, ValueError, RecursionError)
 _INDICES = ("left_children", "right_children", "split_indices", "parents")
 _OTHERS = ("split_conditions", "default_left", "split_type")
 
@@ -78,24 +80,30 @@ def read_document(data: bytes) -> Document:
         ValueError: cut short, malformed, or trees that lead nowhere.
     """
     try:
-        is_text = is_json(data)
-        whole = msgspec.json.decode(data) if is_text else ubjson.decode(data, _INDICES + _OTHERS)
-        learner = whole["learner"]
-        features, classes, targets = read_sizes(learner["learner_model_param"])
-        groups = max(1, classes, targets)
-        booster = learner["gradient_booster"]
-        kind, trees = booster["name"], None
-        if kind == "gblinear":
-            check_weights(booster["model"]["weights"], features, groups)
-        if kind == "dart":
-            booster = booster["gbtree"]
-        if booster["name"] == "gbtree":
-            trees = _read_trees(booster["model"], features, groups, targets)
-        return Document(learner=learner, kind=kind, trees=trees)
-    except (LookupError, TypeError, OverflowError) as exc:
+        if is_json(data):
+            return _checked(msgspec.json.decode(data))
+        with suppress(*_REFUSED):
+            return _checked(ubjson.decode(data, _INDICES + _OTHERS))
+        return _checked(ubjson.decode(data))  # if it refuses, too, then in words of its own
+    except (LookupError, TypeError, AttributeError, OverflowError) as exc:
         raise ValueError(f"not a saved XGBoost model: {exc!r:.100}") from exc
     except (msgspec.MsgspecError, RecursionError) as exc:
         raise ValueError(str(exc)) from exc
+
+
+def _checked(whole: Any) -> Document:  # noqa: ANN401 - a document is what it is
+    learner = whole["learner"]
+    features, classes, targets = read_sizes(learner["learner_model_param"])
+    groups = max(1, classes, targets)
+    booster = learner["gradient_booster"]
+    kind, trees = booster["name"], None
+    if kind == "gblinear":
+        check_weights(booster["model"]["weights"], features, groups)
+    if kind == "dart":
+        booster = booster["gbtree"]
+    if booster["name"] == "gbtree":
+        trees = _read_trees(booster["model"], features, groups, targets)
+    return Document(learner=learner, kind=kind, trees=trees)
 
 
 def _read_trees(model: Mapping[str, Any], features: int, groups: int, targets: int) -> Trees:
@@ -176,5 +184,6 @@ def _check_trees(trees: Trees, nodes: list[int], features: int) -> None:
 def _values(found: Alike | Sequence[Mapping[str, Any]], name: str) -> list[Any]:
     """A number or a text a tree."""
     if isinstance(found, Alike):
-        return found.values[name]
+        outside, within = (name,), ("tree_param", name)
+        return found.values[outside if outside in found.values else within]
     return [tree[name] if name in tree else tree["tree_param"][name] for tree in found]

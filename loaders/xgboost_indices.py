@@ -51,34 +51,46 @@ def check_groups(groups_of_trees: Sequence[int], groups: int, count: int) -> Non
         raise ValueError("the trees do not belong to the model's classes")
 
 
-def has_categories(names: frozenset[str]) -> bool:
-    """Whether one of these is an array of categories."""
-    return not names.isdisjoint(_CATEGORIES)
+def has_categories(arrays: frozenset[tuple[str, ...]]) -> bool:
+    """Whether a tree's categories are among these arrays of its."""
+    return any((name,) in arrays for name in _CATEGORIES)
 
 
 def check_categories(trees: Sequence[Mapping[str, Any]], lengths: Sequence[int]) -> None:
     """The categories that nodes split on lie end to end, node by node. Raises ValueError."""
-    bits = 0
-    for tree, length in zip(trees, lengths, strict=True):
-        if not any(len(tree.get(name, ())) for name in _CATEGORIES):
-            continue
-        nodes, starts, sizes, categories = (whole_numbers(tree[name]) for name in _CATEGORIES)
-        ends = np.cumsum(sizes)
-        if not 0 < len(nodes) == len(starts) == len(sizes) < length:
-            raise ValueError("a tree's categories belong to no node")
-        if min(nodes) < 0 or max(nodes) >= length or (np.diff(nodes.astype(int)) <= 0).any():
-            raise ValueError("a tree's categories belong to no node")
-        if (
-            min(sizes) < 1
-            or not np.array_equal(starts, ends - sizes)
-            or ends[-1] != len(categories)
-        ):
-            raise ValueError("a tree's categories do not lie end to end")
-        if min(categories) < 0 or max(categories) > _LARGEST_CATEGORY:
-            raise ValueError("a tree has a category that is too large, or less than 0")
-        bits += int(np.maximum.reduceat(categories, starts.astype(int)).sum(dtype=int))
-        if bits > _CATEGORY_BITS:
-            raise ValueError("its categories are too many, or too large")
+    found = [
+        (length, [tree.get(name, ()) for name in _CATEGORIES])
+        for tree, length in zip(trees, lengths, strict=True)
+        if any(len(tree.get(name, ())) for name in _CATEGORIES)
+    ]
+    if not found:
+        return
+    counts = np.array([[length, *map(len, parts)] for length, parts in found])
+    if any(not 0 < n == s == z < length or not c for length, n, s, z, c in counts.tolist()):
+        raise ValueError("a tree's categories belong to no node")
+    columns = zip(*(parts for _, parts in found), strict=True)
+    nodes, starts, sizes, categories = (whole_numbers(_joined(column)) for column in columns)
+    owners = np.repeat(np.arange(len(found)), counts[:, 1])
+    follows = (np.diff(owners) > 0) | (nodes[1:] > nodes[:-1])
+    if not (follows.all() and nodes.min() >= 0 and (nodes < counts[owners, 0]).all()):
+        raise ValueError("a tree's categories belong to no node")
+    if not 1 <= sizes.min() <= sizes.max() <= len(categories):
+        raise ValueError("a tree's categories do not lie end to end")
+    ends, ends_of_trees = np.cumsum(sizes, dtype=np.int64), np.cumsum(counts[:, 4])
+    begins, begins_of_trees = ends - sizes, ends_of_trees - counts[:, 4]
+    is_last = np.cumsum(counts[:, 1]) - 1
+    if not np.array_equal(starts, begins - begins_of_trees[owners]) or not np.array_equal(
+        ends[is_last], ends_of_trees
+    ):
+        raise ValueError("a tree's categories do not lie end to end")
+    if not 0 <= categories.min() <= categories.max() <= _LARGEST_CATEGORY:
+        raise ValueError("a tree has a category that is too large, or less than 0")
+    if np.maximum.reduceat(categories, begins).sum(dtype=np.int64) > _CATEGORY_BITS:
+        raise ValueError("its categories are too many, or too large")
+
+
+def _joined(parts: Sequence[Any]) -> NDArray[Any]:
+    return np.concatenate([np.asarray(part) for part in parts])
 
 
 def check_vector_leaves(tree: Mapping[str, Any], targets: int) -> None:

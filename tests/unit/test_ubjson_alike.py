@@ -1,10 +1,11 @@
 import random
+import tracemalloc
 
 import numpy as np
 import pytest
 import xgboost
 
-from loaders import ubjson
+from loaders import ubjson, ubjson_alike
 from loaders.ubjson_alike import Alike, Differs, Pattern
 from loaders.xgboost_document import read_document
 
@@ -26,9 +27,9 @@ def test_trees_read_by_a_pattern_are_those_read_one_by_one(document):
     known, found = trees_of(ubjson.decode(document)), trees_of(ubjson.decode(document, INDICES))
     assert isinstance(found, Alike)
     assert len(known) == len(found.lengths) == 150
-    assert found.values["id"] == [tree["id"] for tree in known]
+    assert found.values["id",] == [tree["id"] for tree in known]
     for name in ("num_nodes", "size_leaf_vector"):
-        assert found.values[name] == [tree["tree_param"][name] for tree in known]
+        assert found.values["tree_param", name] == [tree["tree_param"][name] for tree in known]
     for name in INDICES:
         assert found.lengths == [len(tree[name]) for tree in known]
         np.testing.assert_array_equal(
@@ -121,7 +122,7 @@ def test_whatever_values_are_like_both_ways_agree(identities, notes):
             outcomes.append(str(error))
             continue
         if isinstance(found, Alike):
-            values = [found.values[name] for name in ("id", "note")]
+            values = [found.values[name,] for name in ("id", "note")]
         else:
             values = [[tree[name] for tree in found] for name in ("id", "note")]
         outcomes.append(str(values))
@@ -131,7 +132,76 @@ def test_whatever_values_are_like_both_ways_agree(identities, notes):
 def test_a_text_of_many_lengths_keeps_few_ways_to_read_it():
     objects = b"".join(_tree(b"i\x01", b"x" * number) for number in range(200))
     found = ubjson.decode(b"[#L" + (200).to_bytes(8, "big") + objects, ("parents", "other"))
-    assert found.values["note"] == ["x" * number for number in range(200)]
+    assert found.values["note",] == ["x" * number for number in range(200)]
     pattern = Pattern({"parents": np.zeros(2, ">i4"), "id": 1, "note": ""}, ("parents", "other"))
     pattern.read(objects, 0, 200)
     assert all(len(kept) <= 4 for kept in pattern._layouts.values())
+
+
+def _listed(objects):
+    return b"[#L" + len(objects).to_bytes(8, "big") + b"".join(objects)
+
+
+def _wide(fields, length):
+    """An object of one array, and so many numbers."""
+    array = b"L" + (7).to_bytes(8, "big") + b"parents[$l#L" + length.to_bytes(8, "big")
+    numbers = b"".join(
+        b"L" + (5).to_bytes(8, "big") + b"%05dU\x01" % number for number in range(fields)
+    )
+    return b"{" + array + bytes(4 * length) + numbers + b"}"
+
+
+@pytest.mark.parametrize("fields", [10, 31, 60, 5_000])
+def test_what_hostile_documents_leave_behind_is_small(fields):
+    wanted = ("parents", f"of {fields} fields")
+    document = _listed([_wide(fields, length) for length in range(1, 200)])
+    tracemalloc.start()
+    try:
+        found = ubjson.decode(document, wanted)
+        assert isinstance(found, Alike) == (fields < 60)
+        del found
+        assert tracemalloc.get_traced_memory()[0] < 3 * 1024**2
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_name_of_many_bytes_makes_no_pattern():
+    with pytest.raises(Differs):
+        Pattern({"parents": np.zeros(3, ">i4"), "k" * 2_000: 1}, INDICES)
+
+
+def test_trees_of_many_lengths_keep_few_ways_to_read_them():
+    objects = [_wide(1, length) for length in range(1, 1500)]
+    pattern = Pattern({"parents": np.zeros(2, ">i4"), "00000": 1}, ("parents",))
+    pattern.read(b"".join(objects), 0, len(objects))
+    assert sum(map(len, pattern._layouts.values())) <= 512
+
+
+@pytest.mark.parametrize(
+    ("whole", "other"),
+    [
+        (b"tree_param{", b"tree_parax{"),
+        (b"gradient_booster{", b"gradient_bo0ster{"),
+        (b"learner_model_param{", b"learner_model_parax{"),
+        (b"tree_info", b"tree_inf0"),
+        (b"num_nodesS", b"num_nodezS"),
+        (b"size_leaf_vector", b"size_leaf_vectoz"),
+    ],
+)
+def test_a_refusal_is_the_plain_readers_whatever_was_read_before(document, whole, other):
+    refusals = []
+    for before in ([], [document]):
+        ubjson_alike._known.clear()
+        for known in before:
+            read_document(known)
+        with pytest.raises(ValueError, match="not a saved XGBoost model") as refusal:
+            read_document(document.replace(whole, other))
+        refusals.append(str(refusal.value))
+    assert refusals[0] == refusals[1]
+    assert "Alike" not in refusals[0]
+
+
+def test_a_list_in_an_objects_place_is_refused_in_words():
+    listed = _listed([_wide(1, 3), _wide(1, 3)])
+    with pytest.raises(ValueError, match="list indices"):
+        read_document(b"{L" + (7).to_bytes(8, "big") + b"learner" + listed + b"}")

@@ -20,6 +20,7 @@ _MOST_WEIGHTS_UNSEEN = 1 << 24
 _CATEGORIES = ("categories_nodes", "categories_segments", "categories_sizes", "categories")
 _LARGEST_CATEGORY = 1 << 24  # as XGBoost has it: a float32 counts no further
 _CATEGORY_BITS = 1 << 30  # that a model's splits have in all: one for each up to the largest
+_VECTORS_COLUMNS = ("split_conditions", "default_left", "loss_changes", "sum_hessian")
 _LEAVES_APART = tuple(map(int, xgboost.__version__.split(".")[:2])) >= (3, 2)
 
 
@@ -105,7 +106,10 @@ def check_vector_leaves(tree: Mapping[str, Any], targets: int) -> None:
             "it with the version that saved it, or train and save it anew with the installed one"
         )
     left, right = whole_numbers(tree["left_children"]), whole_numbers(tree["right_children"])
-    if len(tree["base_weights"]) != len(left) * targets:
+    columns = _VECTORS_COLUMNS if _LEAVES_APART else _VECTORS_COLUMNS[:2]
+    if any(len(tree[name]) != len(left) for name in columns) or (
+        len(tree["base_weights"]) != len(left) * targets
+    ):
         raise ValueError("a tree's parts differ in length")
     places = np.sort(right[left == -1])
     if _LEAVES_APART and not (

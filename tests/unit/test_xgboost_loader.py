@@ -395,6 +395,9 @@ def test_leaves_of_several_outputs_are_read(tmp_path, form):
         ("leaf_weights", None, "saved it"),  # as before 3.2
         ("leaf_weights", [0.5], "targets"),
         ("base_weights", [0.5], "length"),
+        ("split_conditions", [0.5], "length"),
+        ("sum_hessian", None, "not a saved"),
+        ("loss_changes", None, "not a saved"),
         ("right_children", [2, 4, 6, 0, 1, 2, 9], "targets"),
         ("right_children", [2, 4, 6, 0, 1, 2, 2], "targets"),
     ],

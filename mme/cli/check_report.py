@@ -38,7 +38,7 @@ class Report:
 
     def hear(self, _logger: object, _level: str, event: MutableMapping[str, Any]) -> NoReturn:
         """Takes an event of the engine's log, which is told here or nowhere."""
-        if event["event"] == "model_printed":
+        if event["event"] in {"model_printed", "worker_output"}:
             self.tell("printed", str(event["line"]))
         elif event["event"] == "environment_built":
             self._build_seconds = event["seconds"]

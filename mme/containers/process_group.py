@@ -15,15 +15,15 @@ import signal
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from mme.containers.output import Output
+from mme.output import Output
 
+CONTAINER_OUTPUT: Final = "container_output"
 _SHELL: Final = "/bin/sh"
 _GUARDED: Final = """
 exec 3<&0 </dev/null
 ( { trap '' HUP INT QUIT TERM; read -r _; kill -KILL 0; } <&3 >/dev/null 2>&1 & )
 exec "$@" 3<&-
 """
-_LINGER_SECONDS: Final = 1.0
 
 
 class ProcessGroup:
@@ -33,12 +33,10 @@ class ProcessGroup:
         self,
         process: asyncio.subprocess.Process,
         lifeline: int,
-        pipe: asyncio.BaseTransport,
         output: Output,
     ) -> None:
         self._process = process
         self._lifeline = lifeline
-        self._pipe = pipe
         self._output = output
         self.pid = process.pid
 
@@ -51,24 +49,20 @@ class ProcessGroup:
         Raises:
             OSError: the system can't start it.
         """
-        reading, printing = os.pipe()
         theirs, lifeline = os.pipe()
         try:
-            pipe, output = await asyncio.get_running_loop().connect_read_pipe(
-                lambda: Output(container), os.fdopen(reading, "rb")
-            )
-            process = await asyncio.create_subprocess_exec(
-                _SHELL, "-c", _GUARDED, container, *command,
-                stdin=theirs, stdout=printing, stderr=printing,
-                env=environment, start_new_session=True,
-            )  # fmt: skip
+            async with Output.piped(CONTAINER_OUTPUT, container=container) as (output, printing):
+                process = await asyncio.create_subprocess_exec(
+                    _SHELL, "-c", _GUARDED, container, *command,
+                    stdin=theirs, stdout=printing, stderr=printing,
+                    env=environment, start_new_session=True,
+                )  # fmt: skip
         except BaseException:
             os.close(lifeline)  # which ends what may have been started
             raise
         finally:
             os.close(theirs)
-            os.close(printing)
-        return cls(process, lifeline, pipe, output)
+        return cls(process, lifeline, output)
 
     async def wait(self) -> str:
         """Waits until the command ends; how it did, as the end of a sentence."""
@@ -94,16 +88,8 @@ class ProcessGroup:
             self._signal(signal.SIGKILL)
             os.close(self._lifeline)
             await self._process.wait()
-            await self._read_on()
+            await self._output.finish()
 
     def _signal(self, number: signal.Signals) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.pid, number)
-
-    async def _read_on(self) -> None:
-        """Reads what it left; who left the group with the pipe in hand does not keep us."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_LINGER_SECONDS):
-                await self._output.closed.wait()
-        self._pipe.close()
-        await self._output.closed.wait()

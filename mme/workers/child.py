@@ -277,7 +277,6 @@ def main() -> None:
     """Runs a worker as its server started it: `python -m mme.workers.child OPTIONS`."""
     memory.keep_heaps_small()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is the server's to answer
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what models print is log, never an answer
     sys.setswitchinterval(_SWITCH_SECONDS)
     options = msgspec.json.decode(sys.argv[1].encode(), type=ChildOptions)
     try:

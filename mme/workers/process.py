@@ -12,7 +12,6 @@ import contextlib
 import os
 import signal
 import socket
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -45,7 +44,8 @@ from mme.workers.residency import LoadRequest
 from mme.workers.sandbox import Isolation, Plan
 from mme.workers.sandbox_plan import prepare
 from mme.workers.sandbox_scratch import Scratch
-from mme.workers.spec import WorkerSpec, worker_environment
+from mme.workers.spawning import spawn_worker
+from mme.workers.spec import WorkerSpec
 
 _log = structlog.get_logger()
 _LINGER_SECONDS = 1.0
@@ -206,7 +206,7 @@ class WorkerProcess:
 
     async def _spawn_process(self, plan: Plan | None) -> None:
         loop = asyncio.get_running_loop()
-        spec, scratch = self._spec, self._scratch
+        scratch = self._scratch
         home = None if scratch is None else scratch.temporary
         if scratch is not None and plan is not None and not plan.reads_all:
             self._lending = Lending(scratch, lambda: self.end("its directory was deleted"))
@@ -218,11 +218,7 @@ class WorkerProcess:
             )
             _, self._control = await loop.create_connection(self._new_channel, sock=ours_control)
             fds = (theirs_predict.fileno(), theirs_control.fileno())
-            self._process = await asyncio.create_subprocess_exec(
-                sys.executable, "-P", "-m", "mme.workers.child", spec.options(*fds, plan),
-                stdin=asyncio.subprocess.DEVNULL, pass_fds=fds, start_new_session=True,
-                env=worker_environment(os.environ, spec.threads, spec.packages, home),
-            )  # fmt: skip
+            self._process, self._output = await spawn_worker(self._spec, fds, plan, home)
         finally:
             theirs_predict.close()
             theirs_control.close()
@@ -273,7 +269,7 @@ class WorkerProcess:
         code = await self._process.wait()
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)  # what it has started, which can't leave the group
-        await self._drain_channels()
+        await self._drain()
         await self._remove_scratch()
         cause = cause_of(code, self._killed)
         if not self._ready.done():
@@ -290,7 +286,7 @@ class WorkerProcess:
                 call.reply.set_exception(lost)
         self._calls.clear()
 
-    async def _drain_channels(self) -> None:
+    async def _drain(self) -> None:
         """Reads what the dead process left; a grandchild with its sockets does not keep us."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_LINGER_SECONDS):
@@ -298,3 +294,4 @@ class WorkerProcess:
         self._predictions.abort()
         self._control.abort()
         await self._channels_closed.wait()
+        await self._output.finish()

@@ -63,7 +63,7 @@ class Slot:
         self.dispatch, self.dispatch_soon = dispatch.now, dispatch.soon
         self.residencies = Residencies()
         self.assigned_bytes = 0  # of loads on their way
-        self._preload = Preload(WorkerSpec.of(config, threads, environment), in_use)
+        self._preload = Preload(WorkerSpec.of(index, config, threads, environment), in_use)
         self._environment, self._config, self._metrics = environment, config, metrics
         self._on_ready, self._on_lost = on_ready, on_lost
         self.process: WorkerProcess | None = None  # what serves here now

@@ -32,6 +32,7 @@ _PASSED_ON_PREFIXES = ("SAGEMAKER_", "SM_")
 class WorkerSpec:
     """How to start one worker."""
 
+    index: int  # of its place in the pool, for the log
     threads: int
     trust_code: bool
     preload: tuple[str, ...]
@@ -43,10 +44,13 @@ class WorkerSpec:
     isolation: IsolationConfig
 
     @classmethod
-    def of(cls, config: WorkerConfig, threads: int, environment: Environment | None) -> Self:
+    def of(
+        cls, index: int, config: WorkerConfig, threads: int, environment: Environment | None
+    ) -> Self:
         """As the settings say. An environment's own packages may not hold what is preloaded."""
         packages = environment.directory if environment else None
         return cls(
+            index=index,
             threads=threads,
             trust_code=config.trust == "code",
             preload=() if packages else config.preload,

@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from mme.config import WorkerConfig
 from mme.errors import LoadFailed, Overloaded, WorkerLost
@@ -234,8 +235,10 @@ async def test_a_worker_that_cannot_start_stops_the_pool_and_leaves_nothing():
         metrics=Metrics("e", "v"),
         on_lost=lambda *_: None,
     )
-    with pytest.raises(WorkerStartError, match="status 1"):
+    with capture_logs() as logs, pytest.raises(WorkerStartError, match="status 1"):
         await pool.start()
+    why = [log["line"] for log in logs if log["event"] == "worker_output"]
+    assert any("no-such-framework" in line for line in why)
 
 
 async def test_a_worker_sees_no_credentials_and_as_many_threads_as_it_was_given(monkeypatch):

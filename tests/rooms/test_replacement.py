@@ -113,7 +113,7 @@ async def test_the_only_worker_is_replaced_by_one_that_knows_what_the_dead_one_h
 
 
 def spec(framework: str = "torch") -> WorkerSpec:
-    return WorkerSpec.of(WorkerConfig(preload=(framework,)), 1, None)
+    return WorkerSpec.of(0, WorkerConfig(preload=(framework,)), 1, None)
 
 
 async def test_a_worker_that_was_long_at_importing_is_not_taken_for_silent() -> None:

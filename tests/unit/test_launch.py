@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from mme.config_containers import ContainerConfig
 from mme.containers.launch import container_environment, next_pause_seconds
-from mme.containers.output import Lines
 from mme.containers.ports import PortBlocks
+from mme.output import Lines
 
 
 def test_pauses_double_up_to_the_limit_and_begin_anew_after_a_steady_minute():
@@ -56,9 +56,19 @@ def test_blocks_of_ports_do_not_overlap_and_are_free():
 @given(st.lists(st.binary(max_size=30)), st.integers(1, 8))
 def test_however_bytes_are_split_the_lines_are_the_same_and_bounded(parts, limit):
     whole = Lines(limit)
-    expected = [*whole.feed(b"".join(parts)), *whole.rest()]
+    told, _ = whole.feed(b"".join(parts), -1)
+    expected = [*told, *whole.rest()]
     split = Lines(limit)
-    lines = [line for part in parts for line in split.feed(part)]
+    lines = [line for part in parts for line in split.feed(part, -1)[0]]
     assert [*lines, *split.rest()] == expected
     assert all(len(line) <= limit + 3 for line in lines)
     assert len(split._begun) == 0
+
+
+def test_of_many_lines_so_many_are_told_and_the_others_counted():
+    lines = Lines(4)
+    assert lines.feed(b"a\nb", 5) == (["a"], 0)
+    assert lines.feed(b"c\nd\ne\nf", 1) == (["bc"], 2)
+    assert lines.feed(b"g\nh", 0) == ([], 1)
+    assert lines.feed(b"ijklm\n", 1) == (["hijk..."], 0)
+    assert lines.rest() == []

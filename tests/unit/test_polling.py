@@ -21,7 +21,7 @@ def test_a_worker_polls_for_as_long_as_is_set_where_a_core_is_left(may_poll, exp
     workers = _filled(config, by_platform=False, may_poll=may_poll)
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        told = WorkerSpec.of(workers, 1, None).options(ours.detach(), theirs.detach(), None)
+        told = WorkerSpec.of(0, workers, 1, None).options(ours.detach(), theirs.detach(), None)
         worker = Worker(
             msgspec.json.decode(told.encode(), type=ChildOptions), Isolation(holds=[], lacks=[])
         )

@@ -330,10 +330,10 @@ async def test_bodies_beyond_what_all_may_have_are_refused_before_they_are_read(
         head = b"POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Length: 60000\r\n\r\n"
         first.send(head + b"x")
         async with connected(front) as second:
-            await eventually(lambda: front._bodies._held_bytes)
+            await eventually(lambda: front.bodies._held_bytes)
             second.send(head)
             response = await second.response()
             assert (response.status, response.headers["retry-after"]) == (503, "1")
         first.send(b"x" * 59_999)
         assert (await first.response()).status == 200
-        assert front._bodies._held_bytes == 0
+        assert front.bodies._held_bytes == 0

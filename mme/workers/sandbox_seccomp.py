@@ -22,7 +22,8 @@ _REFUSED = {
         101, 310, 311, 312, 438,  # ptrace, process_vm_readv/writev, kcmp, pidfd_getfd
         321, 298, 323, 425,  # bpf, perf_event_open, userfaultfd, io_uring_setup
         248, 249, 250,  # add_key, request_key, keyctl
-        165, 166, 155, 161, 428, 429, 430, 431, 432, 433, 442,  # mount and its newer kin, chroot
+        # mount and its newer kin, chroot
+        165, 166, 155, 161, 428, 429, 430, 431, 432, 433, 442, 467,
         272, 308, 304,  # unshare, setns, open_by_handle_at
         175, 313, 176, 246, 320, 169, 167, 168,  # modules, kexec, reboot, swap
     ),
@@ -30,7 +31,7 @@ _REFUSED = {
         117, 270, 271, 272, 438,
         280, 241, 282, 425,
         217, 218, 219,
-        40, 39, 41, 51, 428, 429, 430, 431, 432, 433, 442,
+        40, 39, 41, 51, 428, 429, 430, 431, 432, 433, 442, 467,
         97, 268, 265,
         105, 273, 106, 104, 294, 142, 224, 225,
     ),
@@ -41,12 +42,14 @@ _IGNORED = {
         90, 91, 268, 452, 92, 93, 94, 260,  # chmod, fchmod, fchmodat, fchmodat2; chown and its kin
         132, 235, 261, 280,  # utime, utimes, futimesat, utimensat
         188, 189, 190, 463, 197, 198, 199, 466,  # setxattr and removexattr with their kin
+        469,  # file_setattr
     ),
     "aarch64": (
         157, 154,
         52, 53, 452, 54, 55,
         88,
         5, 6, 7, 463, 14, 15, 16, 466,
+        469,
     ),
 }  # fmt: skip
 _Numbers = tuple[int, int, int, int]

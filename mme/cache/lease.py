@@ -38,7 +38,7 @@ class Lease:
 
 
 class Leasing:
-    """`async with` over a lease."""
+    """`async with` over a lease; no request's, so that it takes no place of those."""
 
     __slots__ = ("_cache", "_deadline", "_key", "_lease")
 
@@ -48,7 +48,7 @@ class Leasing:
         self._deadline = deadline
 
     async def __aenter__(self) -> Lease:
-        self._lease = await self._cache.acquire(self._key, self._deadline)
+        self._lease = await self._cache.acquire(self._key, self._deadline, is_request=False)
         return self._lease
 
     async def __aexit__(

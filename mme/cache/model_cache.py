@@ -101,7 +101,6 @@ class ModelCache:
         Raises (on entering):
             ArtifactUnavailable, StoreUnavailable, ModelError: why it can't be loaded.
             ModelNotReady: not loaded by the deadline; the load goes on.
-            Overloaded: too many wait for loads.
         Cancellation: stops waiting; the load goes on.
         """
         return Leasing(self, key, deadline)
@@ -114,8 +113,18 @@ class ModelCache:
             return None
         return self._hit(entry, asked_at)
 
-    async def acquire(self, key: ModelKey, deadline: float, api_key: str | None = None) -> Lease:
-        """A lease that the caller must release, and that `api_key` asks for; see `lease`."""
+    async def acquire(
+        self,
+        key: ModelKey,
+        deadline: float,
+        api_key: str | None = None,
+        *,
+        is_request: bool = True,
+    ) -> Lease:
+        """A lease that the caller must release, and that `api_key` asks for; see `lease`.
+
+        A request for a cold model raises Overloaded besides, where too many wait for loads.
+        """
         asked_at = time.monotonic()
         entry = self.residents.current(key)
         if entry is not None and asked_at >= entry.check_at:
@@ -125,7 +134,7 @@ class ModelCache:
         try:
             lease = self._recalled(key, asked_at, api_key)
             if lease is None:
-                lease = await self._loaded(key, deadline, api_key)
+                lease = await self._loaded(key, deadline, api_key, is_request=is_request)
             if asked_at >= lease.entry.check_at:  # it was recalled
                 self._freshness.check_soon(key)
         except (MemoryRefused, CacheThrashing):
@@ -192,8 +201,10 @@ class ModelCache:
             "events": self.records.describe(),
         }
 
-    async def _loaded(self, key: ModelKey, deadline: float, api_key: str | None) -> Lease:
-        """By a load under way or one of its own, in one of the places for who waits."""
+    async def _loaded(
+        self, key: ModelKey, deadline: float, api_key: str | None, *, is_request: bool
+    ) -> Lease:
+        """By a load under way or one of its own; a request in one of the places for who waits."""
         place: Place | None = None
         try:
             async with asyncio.timeout_at(deadline) as limit:
@@ -202,8 +213,10 @@ class ModelCache:
                     with contextlib.suppress(RuntimeError):  # its time is over already
                         limit.reschedule(0.0)
 
-                tenant = self._tenants.tenant_of(key, api_key)
-                with self._waiting.place(key, tenant, give_up) as place:
+                with contextlib.ExitStack() as held:
+                    if is_request:
+                        tenant = self._tenants.tenant_of(key, api_key)
+                        place = held.enter_context(self._waiting.place(key, tenant, give_up))
                     return await self.loading.join(key, api_key)
         except TimeoutError:
             if place is not None and place.is_given_up:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from collections.abc import AsyncIterator
 from functools import partial
 
 import structlog
@@ -42,7 +43,7 @@ from mme.errors import (
     StoreUnavailable,
 )
 from mme.metrics import Metrics
-from mme.store.base import Artifact, Artifacts, Versions
+from mme.store.base import Artifact, Artifacts, Pause, Versions
 from mme.tracing import stage
 from mme.workers.environments import Environments
 from mme.workers.pool import LoadedModel, Pool
@@ -66,6 +67,7 @@ class Loading:
         metrics: Metrics,
         quota: Quota,
         blame: Blame,
+        left_limit: int,
     ) -> None:
         self._config = config
         self._store = store
@@ -84,14 +86,13 @@ class Loading:
             quota=quota,
             blame=blame,
         )
-        is_weighed = config.churn_seconds > 0
-        self.recall = Recall(residents, quota, metrics, is_weighed=is_weighed)
+        self.recall = Recall(residents, quota, metrics, is_weighed=config.churn_seconds > 0)
         self.failures = Failures(config.failure_seconds, config.failure_limit_seconds)
         self._turns: Turns[ModelKey] = Turns(
             config.load_concurrency, quota.tenants.weights, pool.loads_while_late
         )
         self._flight: Flight[ModelKey, Entry, Lease] = Flight(
-            share=partial(Lease, residents), reclaim=Lease.release
+            share=partial(Lease, residents), reclaim=Lease.release, left_limit=left_limit
         )
 
     def __contains__(self, key: ModelKey) -> bool:
@@ -195,10 +196,8 @@ class Loading:
         artifact: Artifact | None = None
         loaded: LoadedModel | None = None
         try:
-            is_copy = beside is not None
             await self._quota.may_load(tenant)
-            ahead = self._residents.ahead
-            turn = self._turns.turn(key, tenant, ahead=lambda: is_copy or key in ahead)
+            turn = self._turn(key, tenant, is_copy=beside is not None)
             async with turn as pause, self._artifacts.lease(key, pause) as artifact:
                 self._quota.fetched(tenant, artifact.fetched_bytes)
                 current = self._residents.current(key)
@@ -220,6 +219,16 @@ class Loading:
         if beside is not None:
             self._keep_copy(artifact, loaded)
         return self._admit(artifact, loaded, asked_at, reason)
+
+    @contextlib.asynccontextmanager
+    async def _turn(self, key: ModelKey, tenant: str, *, is_copy: bool) -> AsyncIterator[Pause]:
+        """A turn; a load that has had one goes on, though all who asked for it leave."""
+        ahead = self._residents.ahead
+        turn = self._turns.turn(key, tenant, ahead=lambda: is_copy or key in ahead)
+        async with turn as pause:
+            if not is_copy:
+                self._flight.begin(key)
+            yield pause
 
     def _keep_copy(self, artifact: Artifact, loaded: LoadedModel) -> None:
         """Gives a copy up whose original has left, or was overtaken by another version."""

@@ -68,6 +68,7 @@ class ModelCache:
             metrics=metrics,
             quota=Quota(limits, self.residents),
             blame=self.blame,
+            left_limit=waiting.total_limit,
         )
         self.failures = self.loading.failures
         self.copying = Copying(config, pool=pool, residents=self.residents, loading=self.loading)

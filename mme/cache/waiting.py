@@ -35,7 +35,7 @@ class Waiting:
     """
 
     def __init__(self, model_limit: int, total_limit: int) -> None:
-        self._model_limit, self._total_limit = model_limit, total_limit
+        self._model_limit, self.total_limit = model_limit, total_limit
         self._models: Counter[str] = Counter()
         self._tenants: dict[str, dict[Place, None]] = {}  # in the order of arrival
         self._by_count: dict[int, dict[str, None]] = {}  # tenants with so many
@@ -56,7 +56,7 @@ class Waiting:
         """
         if self._models[model] >= self._model_limit:
             raise overloaded()
-        if self.count >= self._total_limit:
+        if self.count >= self.total_limit:
             self._make_room(tenant)
         mine = Place(tenant, give_up)
         self._enter(model, mine)

@@ -11,6 +11,7 @@ import pytest
 
 from tests.chaos.test_server import address, assert_ledger_is_exact, is_model, post
 from tests.engines import drop
+from tests.eventually import wait_for
 from tests.models import CSV, booster
 from tests.servers import Served, serving
 
@@ -59,4 +60,5 @@ def test_requests_for_models_that_load_slowly_are_refused_beyond_the_queues(tmp_
                 assert "waiting" in json.loads(body)["Message"]
         assert served.state()["waiting_for_loads"] == 0
         assert asked(served, "slow/0")[0] == 200
+        wait_for(lambda: not served.state()["loading"])  # what was asked for by who was refused
         assert_ledger_is_exact(served)

@@ -31,7 +31,7 @@ class TenantConfig:
     tenant_by: str = "model"  # or "key", or how many leading segments of a model's path
     weights: Mapping[str, float] = field(default_factory=dict)  # by tenant; 1 where none is given
     limits: tuple[LimitConfig, ...] = ()  # the first that fits counts
-    pace_above_ratio: float = 0.6  # of the event loop's time; 1: nobody is paced
+    pace_above_ratio: float = 0.5  # of the event loop's time; 1: nobody is paced
 
     def tenant_of(self, model: str, key: str | None = None) -> str:
         """Whose requests for a model are, asked for with an API key or none."""

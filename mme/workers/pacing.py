@@ -3,9 +3,9 @@
 Decision: taking turns keeps a flood from taking others' places, but a server that is busy all the
 time answers nobody at once. So while the event loop wants a core for more than a part of its time,
 one tenant that has most of all requests, and many times its due, goes on at a rate that brings it
-back to that part; its other requests wait in their queue, which is bounded. It begins with those
-many times its due, never gets less, and nobody is held who asks alone. It goes on in bursts: many
-at once cost less than as many one by one. Rejected: to hold several tenants, which would take the
+back to that part; its other requests wait in their queue, which is bounded. It begins with some
+times its due, never gets less, and nobody is held who asks alone. It goes on in bursts: many at
+once cost less than as many one by one. Rejected: to hold several tenants, which would take the
 uneven load of any large server for a flood.
 """
 
@@ -16,8 +16,9 @@ from typing import Final
 
 UNPACED: Final = 1 << 30  # requests
 RELEASE_SECONDS: Final = 0.004  # between two bursts of the paced tenant's
-_DUES: Final = 10  # times its due, which is by weight, make a flood ...
+_FLOOD_DUES: Final = 10  # times its due, which is by weight, make a flood ...
 _MOST: Final = 2 / 3  # ... if they are so much of all
+_LEAST_DUES: Final = 3  # times its due, which it gets whatever the others ask
 _JUDGED_SECONDS: Final = 0.1  # between two verdicts; what was counted before then counts half
 _COUNTED_SECONDS: Final = 2 * _JUDGED_SECONDS  # in all, so far back as it counts
 _FREE_SECONDS: Final = 1.0  # without anything held back, and it is no flood any more
@@ -111,11 +112,11 @@ class Pacer:
         tenant = self.tenant if self.tenant is not None else max(counts, key=counts.__getitem__)
         total = sum(counts.values())
         due = weight(tenant, 1.0) / sum(weight(each, 1.0) for each in {*counts, tenant})
-        self._least_rate = _DUES * due * total / _COUNTED_SECONDS
+        self._least_rate = _LEAST_DUES * due * total / _COUNTED_SECONDS
         if self.tenant is not None:
             if now - self._held_at > _FREE_SECONDS:
                 self._pace(None, now)
-        elif counts[tenant] > total * max(_DUES * due, _MOST):
+        elif counts[tenant] > total * max(_FLOOD_DUES * due, _MOST):
             self._rate = self._least_rate
             self._pace(tenant, now)
 

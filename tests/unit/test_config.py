@@ -36,7 +36,7 @@ def test_every_setting_comes_from_every_source(tmp_path):
         "port": "7", "count": "7", "bytes": "7MB", "seconds": "7", "ratio": "0.7", "factor": "7",
         "trust": "data", "level": "error", "format": "json",
         "switch": "off", "index": "none", "isolation": "strict", "container": "multi",
-        "mode": "Direct", "share": "0.5", "eviction": "gdsf", "onoff": "off", "flag": "on",
+        "mode": "Direct", "share": "0.7", "eviction": "gdsf", "onoff": "off", "flag": "on",
         "models": "a,b", "age": "7", "tenant": "key", "moment": "0.007",
     }  # fmt: skip
     for setting in SETTINGS:

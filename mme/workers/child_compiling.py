@@ -130,4 +130,4 @@ def _rehearse(model: Compilable) -> None:
 
 def _let_others_go_first() -> None:
     with contextlib.suppress(OSError):
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
+        os.setpriority(os.PRIO_PROCESS, 0, _NICENESS)  # of this thread

@@ -2,10 +2,11 @@
 
 Decision: a short list of what is refused, not a long one of what is allowed; frameworks use calls
 that no list foresees. Refused: sockets, unless the network is allowed; what debugs or changes other
-processes; what loads into the kernel, mounts, or makes namespaces. Some are not refused but do
-nothing: who leaves its process group would not end with its worker; and modes, owners, times and
-attributes of files, which Landlock leaves to whoever has the files' user, mostly the server's, stay
-as they are. Libraries set them on files of their own, and expect no error.
+processes; what loads into the kernel, mounts, makes namespaces, or tells of what others do with
+files. Some are not refused but do nothing: who leaves its process group would not end with its
+worker; modes, owners, times and attributes of files, which Landlock leaves to whoever has the
+files' user, mostly the server's, stay as they are; and so do the cores and priorities of all but
+the calling thread. Libraries set these of their own files and threads, and expect no error.
 """
 
 from __future__ import annotations
@@ -14,12 +15,14 @@ import ctypes
 import errno
 import os
 import struct
+from itertools import chain
 
 from mme.workers.sandbox_landlock import forbid_new_privileges
 
 _REFUSED = {
     "x86_64": (
         101, 310, 311, 312, 438,  # ptrace, process_vm_readv/writev, kcmp, pidfd_getfd
+        253, 294, 300,  # inotify_init, inotify_init1, fanotify_init
         321, 298, 323, 425,  # bpf, perf_event_open, userfaultfd, io_uring_setup
         248, 249, 250,  # add_key, request_key, keyctl
         # mount and its newer kin, chroot
@@ -29,6 +32,7 @@ _REFUSED = {
     ),
     "aarch64": (
         117, 270, 271, 272, 438,
+        26, 262,
         280, 241, 282, 425,
         217, 218, 219,
         40, 39, 41, 51, 428, 429, 430, 431, 432, 433, 442, 467,
@@ -43,6 +47,7 @@ _IGNORED = {
         132, 235, 261, 280,  # utime, utimes, futimesat, utimensat
         188, 189, 190, 463, 197, 198, 199, 466,  # setxattr and removexattr with their kin
         469,  # file_setattr
+        251,  # ioprio_set
     ),
     "aarch64": (
         157, 154,
@@ -50,19 +55,26 @@ _IGNORED = {
         88,
         5, 6, 7, 463, 14, 15, 16, 466,
         469,
+        30,
     ),
 }  # fmt: skip
-_Numbers = tuple[int, int, int, int]
-_ARCHITECTURES: dict[str, tuple[int, _Numbers]] = {
-    # audit's number; then seccomp, socket, prlimit64, clone
-    "x86_64": (0xC000003E, (317, 41, 302, 56)),
-    "aarch64": (0xC00000B7, (277, 198, 261, 220)),
+_OF_ITSELF = {  # else they do nothing
+    # sched_setaffinity, sched_setscheduler, sched_setparam, sched_setattr
+    "x86_64": (203, 144, 142, 314),
+    "aarch64": (122, 119, 118, 274),
 }
+_Numbers = tuple[int, int, int, int, int]
+_ARCHITECTURES: dict[str, tuple[int, _Numbers]] = {
+    # audit's number; then seccomp, socket, prlimit64, clone, setpriority
+    "x86_64": (0xC000003E, (317, 41, 302, 56, 141)),
+    "aarch64": (0xC00000B7, (277, 198, 261, 220, 140)),
+}
+_ANOTHER = 0xFFFFFFFF  # bits of a process's number: 0 is the caller's own
 _CLONE3 = 435  # its flags are out of a filter's sight: libc falls back to clone
 _NEW_USER_NAMESPACE = 0x10000000
 _OTHER_ABI = 0x40000000  # x32: the same calls under other numbers
 _LOAD, _EQUAL, _AT_LEAST, _ANY_BIT, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
-_NUMBER, _ARCHITECTURE, _FIRST_ARGUMENT = 0, 4, 16  # offsets in struct seccomp_data
+_NUMBER, _ARCHITECTURE, _FIRST, _SECOND = 0, 4, 16, 24  # offsets in struct seccomp_data
 _ALLOW, _ERROR = 0x7FFF0000, 0x00050000
 _SET_FILTER, _KEEP_SPECULATION = 1, 4
 
@@ -88,7 +100,7 @@ def restrict_calls(*, network: bool) -> None:
 
 def program(machine: str, *, network: bool) -> list[Instruction]:
     """The filter for one architecture."""
-    audit, (_, socket, prlimit, clone) = _ARCHITECTURES[machine]
+    audit, (_, socket, prlimit, clone, setpriority) = _ARCHITECTURES[machine]
     refused = _REFUSED[machine] if network else (*_REFUSED[machine], socket)
     return [
         (_LOAD, 0, 0, _ARCHITECTURE),
@@ -100,8 +112,12 @@ def program(machine: str, *, network: bool) -> list[Instruction]:
         *_when(refused, _error(errno.EPERM)),
         *_when((_CLONE3,), _error(errno.ENOSYS)),
         *_when(_IGNORED[machine], _error(0)),
-        *_with_argument(clone, (_ANY_BIT, 0, 1, _NEW_USER_NAMESPACE)),
-        *_with_argument(prlimit, (_EQUAL, 1, 0, 0)),  # of itself alone
+        *_where(clone, _error(errno.EPERM), (_FIRST, _NEW_USER_NAMESPACE)),
+        *_where(prlimit, _error(errno.EPERM), (_FIRST, _ANOTHER)),
+        *_where(setpriority, _error(0), (_FIRST, _ANOTHER), (_SECOND, _ANOTHER)),
+        *chain.from_iterable(
+            _where(number, _error(0), (_FIRST, _ANOTHER)) for number in _OF_ITSELF[machine]
+        ),
         (_RETURN, 0, 0, _ALLOW),
     ]
 
@@ -118,12 +134,9 @@ def _when(numbers: tuple[int, ...], then: Instruction) -> list[Instruction]:
     return [*tests[:-1], (code, 0, 1, last), then]
 
 
-def _with_argument(number: int, test: Instruction) -> list[Instruction]:
-    """Refuses a call whose first argument passes `test`; allows it otherwise."""
-    return [
-        (_EQUAL, 0, 4, number),
-        (_LOAD, 0, 0, _FIRST_ARGUMENT),
-        test,
-        _error(errno.EPERM),
-        (_RETURN, 0, 0, _ALLOW),
-    ]
+def _where(number: int, then: Instruction, *bits: tuple[int, int]) -> list[Instruction]:
+    """`then`, for a call that has any of these bits in the arguments at these offsets."""
+    tests: list[Instruction] = []
+    for left, (offset, mask) in zip(range(len(bits) - 1, -1, -1), bits, strict=True):
+        tests += [(_LOAD, 0, 0, offset), (_ANY_BIT, 2 * left + 1, 0, mask)]
+    return [(_EQUAL, 0, len(tests) + 2, number), *tests, (_RETURN, 0, 0, _ALLOW), then]

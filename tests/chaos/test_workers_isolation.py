@@ -9,9 +9,11 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from mme import Engine
@@ -87,6 +89,10 @@ def attempt(name, *arguments):
         "signal": lambda pid: os.kill(pid, 0),
         "pair": lambda: len(socket.socketpair()),
         "leave": lambda: os.setsid(),
+        "nice": lambda kind, who: os.setpriority(getattr(os, kind), who, 19),
+        "policy": lambda pid: os.sched_setscheduler(pid, os.SCHED_IDLE, os.sched_param(0)),
+        "cores": lambda pid, cores: os.sched_setaffinity(pid, cores),
+        "mine": lambda: [os.getpriority(os.PRIO_PROCESS, 0), sorted(os.sched_getaffinity(0))],
         "open": lambda: os.open(own / "secret", os.O_RDONLY),
         "unpack": unpack,
         "libraries": libraries,
@@ -240,6 +246,7 @@ async def test_libraries_that_set_them_on_files_of_their_own_work(tmp_path: Path
 
 
 PERMISSION, NO_SUCH_CALL = 1, 38
+IOPRIO_SET = 251, 30
 REFUSED = [  # numbers, arguments, the error; every number is looked at in unit/test_seccomp.py
     ((101, 117), (0, 0, 0, 0), PERMISSION),  # ptrace: trace me
     ((310, 270), (0, 0, 0, 0, 0, 0), PERMISSION),  # process_vm_readv
@@ -260,6 +267,8 @@ REFUSED = [  # numbers, arguments, the error; every number is looked at in unit/
     ((175, 105), (0, 0, 0), PERMISSION),  # init_module
     ((246, 104), (0, 0, 0, 0), PERMISSION),  # kexec_load
     ((169, 142), (0, 0, 0), PERMISSION),  # reboot
+    ((294, 26), (0,), PERMISSION),  # inotify_init1
+    ((300, 262), (0, 0), PERMISSION),  # fanotify_init
     ((167, 224), (0, 0), PERMISSION),  # swapon
     ((41, 198), (2, 1, 0), PERMISSION),  # socket
     ((56, 220), (0x10000000, 0, 0, 0, 0), PERMISSION),  # clone into a user namespace
@@ -267,6 +276,44 @@ REFUSED = [  # numbers, arguments, the error; every number is looked at in unit/
     ((302, 261), (0, 7, 0, 0), 0),  # of itself
     ((435, 435), (0, 0), NO_SUCH_CALL),  # clone3: libc falls back to clone
 ]
+
+
+@pytest.fixture
+def another_pid() -> Iterator[int]:
+    """A process of the server's user that is none of its workers."""
+    with subprocess.Popen(["sleep", "60"]) as process:
+        yield process.pid
+        process.kill()
+
+
+def standing(pid: int) -> tuple[object, ...]:
+    """How a process stands with the scheduler."""
+    told = psutil.Process(pid)
+    return told.nice(), told.cpu_affinity(), told.ionice(), os.sched_getscheduler(pid)
+
+
+@of_two_machines
+async def test_cores_and_priorities_are_changed_of_the_calling_thread_alone(
+    tmp_path: Path, another_pid: int
+) -> None:
+    drop(tmp_path / "models", "curious", curious("mine"))
+    last, number = max(os.sched_getaffinity(0)), IOPRIO_SET[MACHINES.index(os.uname().machine)]
+    async with running_engine(tmp_path, worker_user="same") as engine:
+        before = standing(another_pid), standing(os.getpid())
+        told = await attempts(
+            engine,
+            ["nice", "PRIO_PROCESS", another_pid],
+            ["nice", "PRIO_PROCESS", os.getpid()],
+            ["nice", "PRIO_PGRP", os.getpgid(0)],
+            ["nice", "PRIO_USER", 0],
+            ["policy", another_pid],
+            ["cores", another_pid, [last]],
+            ["syscall", number, 1, another_pid, 3 << 13],
+        )
+        assert told == [None] * 6 + [0]
+        assert (standing(another_pid), standing(os.getpid())) == before
+        mine = [["nice", "PRIO_PROCESS", 0], ["cores", 0, [last]], ["mine"]]
+        assert await attempts(engine, *mine) == [None, None, [19, [last]]]
 
 
 @of_two_machines

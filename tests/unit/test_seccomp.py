@@ -22,6 +22,7 @@ REFUSED = {  # name: numbers on x86_64 and aarch64
     "init_module": (175, 105), "finit_module": (313, 273), "delete_module": (176, 106),
     "kexec_load": (246, 104), "kexec_file_load": (320, 294), "reboot": (169, 142),
     "swapon": (167, 224), "swapoff": (168, 225),
+    "inotify_init": (253, None), "inotify_init1": (294, 26), "fanotify_init": (300, 262),
 }  # fmt: skip
 IGNORED = {
     "setsid": (112, 157), "setpgid": (109, 154),
@@ -30,17 +31,22 @@ IGNORED = {
     "utime": (132, None), "utimes": (235, None), "futimesat": (261, None), "utimensat": (280, 88),
     "setxattr": (188, 5), "lsetxattr": (189, 6), "fsetxattr": (190, 7), "setxattrat": (463, 463),
     "removexattr": (197, 14), "lremovexattr": (198, 15), "fremovexattr": (199, 16),
-    "removexattrat": (466, 466), "file_setattr": (469, 469),
+    "removexattrat": (466, 466), "file_setattr": (469, 469), "ioprio_set": (251, 30),
 }  # fmt: skip
 SOCKET, CLONE, CLONE3, PRLIMIT = (41, 198), (56, 220), 435, (302, 261)
+OF_ITSELF = {
+    "sched_setaffinity": (203, 122), "sched_setscheduler": (144, 119),
+    "sched_setparam": (142, 118), "sched_setattr": (314, 274),
+}  # fmt: skip
+SETPRIORITY = (141, 140)
 MACHINES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 ALLOWED = -1
 both = pytest.mark.parametrize("machine", MACHINES)
 
 
-def answer(machine, number, first=0, network=False, audit=None):
+def answer(machine, number, first=0, second=0, network=False, audit=None):
     """ALLOWED, or the error that the call gets; 0: it succeeds and nothing is done."""
-    seen = struct.pack("=iIQ6Q", number, audit or MACHINES[machine], 0, first, 0, 0, 0, 0, 0)
+    seen = struct.pack("=iIQ6Q", number, audit or MACHINES[machine], 0, first, second, 0, 0, 0, 0)
     instructions, at, value = program(machine, network=network), 0, 0
     while True:
         code, if_true, if_false, operand = instructions[at]
@@ -81,6 +87,18 @@ def test_a_clone_makes_no_user_namespace_and_limits_are_set_of_itself_alone(mach
     assert answer(machine, CLONE[place], first=17) == ALLOWED
     assert answer(machine, PRLIMIT[place], first=4711) == errno.EPERM
     assert answer(machine, PRLIMIT[place], first=0) == ALLOWED
+
+
+@both
+def test_cores_and_priorities_are_the_calling_threads_own_and_of_others_stay(machine):
+    for number in numbers(OF_ITSELF, machine):
+        assert answer(machine, number, first=0) == ALLOWED
+        assert answer(machine, number, first=4711) == 0
+    number = SETPRIORITY[list(MACHINES).index(machine)]
+    assert answer(machine, number, first=0, second=0) == ALLOWED
+    assert answer(machine, number, first=0, second=4711) == 0  # another process
+    assert answer(machine, number, first=1, second=0) == 0  # a group
+    assert answer(machine, number, first=2, second=0) == 0  # all of the user's
 
 
 @both

@@ -28,6 +28,8 @@ from aiohttp.web import RequestPayloadError
 from mme.front.exchange import Request
 from mme.front.head import format_head
 from mme.front.heads import Heads, read_head
+from mme.front.held_back import HeldBack
+from mme.front.shapes import Shape
 from mme.front.wire import Answer
 
 Answering = Callable[[Request], Awaitable[None]]
@@ -74,8 +76,8 @@ class Connection(BaseProtocol):
     """One client's connection."""
 
     __slots__ = (
-        "_broken", "_closing", "_content", "_idle", "_idle_until", "_in_pieces", "_is_served",
-        "_owner", "_queue", "_timer", "_unread", "task",
+        "_broken", "_closing", "_content", "_held", "_idle", "_idle_until", "_in_pieces",
+        "_is_served", "_owner", "_queue", "_shape", "_timer", "_unread", "task",
     )  # fmt: skip
 
     task: asyncio.Task[None]  # its only one
@@ -94,6 +96,8 @@ class Connection(BaseProtocol):
         self._queue: deque[Request] = deque()
         self._content: StreamReader | None = None  # the latest request's body
         self._in_pieces = False  # what came was not always one whole request
+        self._shape: Shape = ()  # of the latest head that was read
+        self._held = HeldBack(loop, self._read_in_pieces)
         self._broken: HttpProcessingError | None = None  # what came is no HTTP
         self._closing = False  # after what is at work now
         self._is_served = False
@@ -113,6 +117,7 @@ class Connection(BaseProtocol):
         """Called once, at the end."""
         super().connection_lost(exc)
         self.task.cancel()
+        self._held.take()
         self._leave()
         for timer in (self._timer, self._unread):
             if timer is not None:
@@ -120,10 +125,21 @@ class Connection(BaseProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Called with what came; and with nothing, to go on with what was left for later."""
+        if not self._in_pieces:
+            data = self._held.take() + data
+            if (known := self._owner.heads.find(data, self._shape)) is not None:
+                self._put([Request(known[0], EMPTY_PAYLOAD, self, known[1])])
+                return
+            if self._held.hold(data):
+                return
+        self._read(data)
+
+    def _read_in_pieces(self, data: bytes) -> None:
+        self._in_pieces = True
+        self._read(data)
+
+    def _read(self, data: bytes) -> None:
         if self._broken is not None or self._parser is None:
-            return
-        if not self._in_pieces and (known := self._owner.heads.find(data)) is not None:
-            self._put([Request(known[0], EMPTY_PAYLOAD, self, known[1])])
             return
         try:
             messages, switches, rest = self._parser.feed_data(data)
@@ -132,7 +148,7 @@ class Connection(BaseProtocol):
                 self._parser.set_upgraded(False)
                 messages, switches, rest = self._parser.feed_data(rest)
         except HttpProcessingError as error:
-            self._broken = error
+            self._broken, self._in_pieces = error, True
             if self._content is not None and not self._content.is_eof():
                 self._content.set_exception(RequestPayloadError("malformed"))
             self._wake()
@@ -242,15 +258,13 @@ class Connection(BaseProtocol):
         self, messages: Sequence[tuple[RawRequestMessage, StreamReader]], came: bytes
     ) -> None:
         """What was read in `came`; from now on everything is read, if that is not one request."""
-        requests = [Request(read_head(head), content, self) for head, content in messages]
-        self._in_pieces = (
-            self._in_pieces
-            or len(requests) != 1
-            or not self._owner.heads.learn(came, requests[0].head, requests[0].content)
-        )
-        if requests:
-            self._content = requests[-1].content
-            self._put(requests)
+        read = [(read_head(head), content) for head, content in messages]
+        if not self._in_pieces:
+            shape = self._owner.heads.learn(came, read)
+            self._in_pieces, self._shape = shape is None, shape or ()
+        if read:
+            self._content = read[-1][1]
+            self._put([Request(head, content, self) for head, content in read])
 
     def _put(self, requests: list[Request]) -> None:
         self._queue.extend(requests)
@@ -272,6 +286,8 @@ class Connection(BaseProtocol):
             return
         if self._loop.time() < self._idle_until:
             self._timer = self._loop.call_at(self._idle_until, self._look_idle)
+        elif self._held:
+            self._read_in_pieces(self._held.take())
         else:
             self.finish()
 

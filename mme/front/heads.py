@@ -1,15 +1,16 @@
 """Heads of requests as they came, and what they say: a client mostly sends the same one again.
 
 Decision: what a head says follows from its bytes, so the bytes of one that was read before need no
-second reading. Only a request that came in one piece on a connection that never sent anything but
-such pieces is looked up here; the parser sees all others, and every head first. Signed requests
-never repeat and are not remembered.
+second reading; what differs between those of one client is cut out, see `Shape`. Only a request
+that is whole on a connection that never had anything but such requests is looked up here; the
+parser sees all others, and every head first.
 Between processes a head goes packed: its parts as lines, which no part can break. The same bytes
 are the same head there, too.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from aiohttp import hdrs
@@ -17,11 +18,13 @@ from aiohttp.http_parser import RawRequestMessage
 from aiohttp.http_writer import HttpVersion
 from aiohttp.streams import StreamReader
 from msgspec import Struct
-from multidict import CIMultiDict, CIMultiDictProxy, istr
+from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
+from mme.front.shapes import Shape, cut, shape_of, varying, with_values
+
 _END = b"\r\n\r\n"
-_SIGNED = istr("X-Amz-Date")
+_WITH_BODY = b"POST"
 _LIMIT_BYTES = 2048  # of one head
 _LIMIT = 512  # heads in a generation, of which there are two
 
@@ -38,6 +41,14 @@ class Head(Struct, eq=False):
     fields: dict[str, Any] | None = None
     packed: bytes | None = None  # once it was
 
+    def varied(self, shape: Shape, values: list[str]) -> Head:
+        """The head of another request of this client's, which differs in these values."""
+        headers = with_values(self.headers, shape, values)
+        return Head(
+            self.method, self.url, headers, self.version, self.should_close, self.body_bytes,
+            self.fields,
+        )  # fmt: skip
+
 
 class Heads:
     """Those read lately."""
@@ -46,10 +57,16 @@ class Heads:
         self._young: dict[bytes, Head] = {}
         self._old: dict[bytes, Head] = {}
 
-    def find(self, data: bytes) -> tuple[Head, bytes] | None:
+    def find(self, data: bytes, shape: Shape) -> tuple[Head, bytes] | None:
         """The head and the body, if `data` is one whole request with a head that is known."""
         start = data.find(_END) + len(_END)
-        came = data[:start]
+        if start == len(data) and data.startswith(_WITH_BODY):
+            return None  # its body is on its way
+        came, values = data[:start], None
+        if shape:
+            if start > _LIMIT_BYTES or (both := cut(came, shape)) is None:
+                return None
+            came, values = both
         head = self._young.get(came)
         if head is None:
             head = self._old.get(came)
@@ -58,24 +75,34 @@ class Heads:
             self._keep(came, head)
         if len(data) - start != head.body_bytes:
             return None
-        return head, data[start:]
+        return (head if values is None else head.varied(shape, values)), data[start:]
 
-    def learn(self, data: bytes, head: Head, body: StreamReader) -> bool:
-        """Remembers the head that was read in `data`. False: that was not one whole request."""
+    def learn(self, data: bytes, read: Sequence[tuple[Head, StreamReader]]) -> Shape | None:
+        """Remembers the head that was read in `data`, and tells its shape.
+
+        None: that was not one whole request.
+        """
+        if len(read) != 1:
+            return None
+        [(head, body)] = read
         start = data.find(_END) + len(_END)
         if not body.is_eof() or len(data) - start != body.total_bytes:
-            return False
-        if start <= _LIMIT_BYTES and _recurs(head):
-            head.body_bytes = body.total_bytes
-            self._keep(data[:start], head)
-        return True
+            return None
+        if start > _LIMIT_BYTES or hdrs.EXPECT in head.headers:
+            return ()
+        head.body_bytes = body.total_bytes
+        came = data[:start]
+        shape = shape_of(came, head.headers)
+        if shape is not None and (both := cut(came, shape)) is not None:
+            self._keep(both[0], head)
+        return shape or ()
 
     def unpack(self, packed: bytes) -> Head:
         """The head that `pack_head` has packed."""
         head = self._young.get(packed)
         if head is None:
             head = self._old.get(packed) or _unpack(packed)
-            if len(packed) <= _LIMIT_BYTES and _recurs(head):
+            if len(packed) <= _LIMIT_BYTES and not varying(head.headers):
                 self._keep(packed, head)
         return head
 
@@ -109,7 +136,3 @@ def _unpack(packed: bytes) -> Head:
     url = URL.build(path=path, query_string=query, encoded=True)  # as the parser builds it
     version = HttpVersion(int(major), int(minor))
     return Head(method, url, CIMultiDictProxy(headers), version, bool(close))
-
-
-def _recurs(head: Head) -> bool:
-    return _SIGNED not in head.headers and hdrs.EXPECT not in head.headers

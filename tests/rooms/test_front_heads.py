@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
+from collections.abc import Iterable
+from pathlib import Path
 
+import pytest
+from botocore.auth import SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mme.front.connection import Connection
 from mme.front.heads import Heads
-from tests.rooms.front_double import FakeService, connected, serving
+from tests.eventually import eventually
+from tests.rooms.front_double import NAME, FakeService, connected, serving
+from tests.rooms.test_access import MINE, SECRET, guarded
 
 MODELS = ("a", "b")
 BODIES = (b"", b"1,2", b"\r\n\r\n", b"POST / HTTP/1.1\r\n\r\n", b"x" * 300)
-KINDS = ("plain", "chunked", "extra", "signed")
+KINDS = ("plain", "chunked", "extra", "signed", "traced")
+numbers = itertools.count()
 asked = st.tuples(st.sampled_from(KINDS), st.sampled_from(MODELS), st.sampled_from(BODIES))
 
 
@@ -21,7 +32,9 @@ def request(kind: str, model: str, body: bytes) -> bytes:
     if kind == "extra":
         head += "X-Amzn-SageMaker-Inference-Id: i\r\n"
     if kind == "signed":
-        head += "X-Amz-Date: 20261121T000000Z\r\n"
+        head += f"X-Amz-Date: 20261121T{next(numbers):06}Z\r\nauthorization: {next(numbers)}\r\n"
+    if kind == "traced":
+        head += f"x-request-id: {next(numbers)}\r\n"
     if kind == "chunked":
         framed = b"%x\r\n%b\r\n" % (len(body), body) if body else b""
         return f"{head}Transfer-Encoding: chunked\r\n\r\n".encode() + framed + b"0\r\n\r\n"
@@ -53,7 +66,7 @@ def test_any_requests_in_any_pieces_are_understood_alike(requests, cuts):
     ]
 
 
-async def test_what_is_kept_is_bounded_and_signed_requests_are_not_kept():
+async def test_what_is_kept_is_bounded():
     service = FakeService()
     async with serving(service) as front, connected(front) as wire:
         (listener,) = front._listeners
@@ -61,12 +74,9 @@ async def test_what_is_kept_is_bounded_and_signed_requests_are_not_kept():
         for number in range(1500):
             wire.send(request("plain", f"m{number}", b"1"))
             await wire.response()
-        assert heads.find(request("plain", "m1499", b"2")) is not None
-        assert heads.find(request("plain", "m1499", b"22")) is None
-        assert heads.find(request("plain", "m0", b"1")) is None
-        wire.send(request("signed", "s", b"1"))
-        await wire.response()
-        assert heads.find(request("signed", "s", b"1")) is None
+        assert heads.find(request("plain", "m1499", b"2"), ()) is not None
+        assert heads.find(request("plain", "m1499", b"22"), ()) is None
+        assert heads.find(request("plain", "m0", b"1"), ()) is None
 
 
 async def test_a_remembered_head_does_not_pass_the_limit_on_bodies():
@@ -78,3 +88,67 @@ async def test_a_remembered_head_does_not_pass_the_limit_on_bodies():
                 assert (await other.response()).status == 413
         wire.send(request("plain", "a", b"x"))
         assert (await wire.response()).status == 200
+
+
+def only_connection(listeners: Iterable[object]) -> Connection:
+    [listener] = listeners
+    [connection] = listener._connections.connections
+    return connection
+
+
+@pytest.mark.parametrize("kind", ["plain", "signed"])
+async def test_heads_and_bodies_sent_one_after_the_other_are_requests_that_came_whole(kind: str):
+    service = FakeService()
+    async with serving(service) as front, connected(front) as wire:
+        for number in range(5):
+            data = request(kind, "a", b"%d" % number)
+            for piece in (data[:-1], data[-1:]):
+                wire.send(piece)
+                await asyncio.sleep(0.002)
+            assert (await wire.response()).status == 200
+        assert not only_connection(front._listeners)._in_pieces
+        assert [one.body for one in service.seen] == [b"0", b"1", b"2", b"3", b"4"]
+        wire.send(data[:-1])
+        await asyncio.sleep(0.1)
+        assert only_connection(front._listeners)._in_pieces  # it was not waited for any longer
+        wire.send(b"x")
+        assert (await wire.response()).status == 200
+        assert service.seen[-1].body == b"x"
+
+
+async def test_who_leaves_in_the_middle_of_a_small_body_leaves_nothing():
+    async with serving(FakeService()) as front:
+        served = front._listeners[0]._connections.connections
+        async with connected(front) as wire:
+            wire.send(request("plain", "a", b"1,2")[:-1])
+            await eventually(lambda: served and only_connection(front._listeners)._held)
+            connection = only_connection(front._listeners)
+        await eventually(lambda: not served)
+        assert not connection._held
+
+
+async def test_every_signature_is_checked_on_a_connection_that_signed_before(tmp_path: Path):
+    def signed(body: bytes, secret: str = SECRET) -> bytes:
+        url = f"http://x/endpoints/{NAME}/invocations"
+        headers = {"X-Amzn-SageMaker-Target-Model": MINE, "X-Request-Id": str(next(numbers))}
+        asks = AWSRequest(method="POST", url=url, data=body, headers=headers)
+        SigV4Auth(Credentials("AKIDACME", secret), "sagemaker", "eu-west-1").add_auth(asks)
+        fields = {"Host": "x", **asks.headers, "Content-Length": str(len(body))}
+        lines = [f"{name}: {value}" for name, value in fields.items()]
+        head = "\r\n".join([f"POST /endpoints/{NAME}/invocations HTTP/1.1", *lines, "", ""])
+        return head.encode() + body
+
+    service = FakeService()
+    async with guarded(tmp_path, service) as front, connected(front) as wire:
+
+        async def status(data: bytes) -> int:
+            wire.send(data)
+            return (await wire.response()).status
+
+        assert [await status(signed(body)) for body in (b"1,2", b"3,4", b"5,6")] == [200] * 3
+        assert await status(signed(b"7,8", secret="another")) == 403
+        assert await status(signed(b"7,8").replace(b"7,8", b"8,7")) == 403
+        assert await status(signed(b"7,8").replace(MINE.encode(), b"acme/n.tar.gz")) == 403
+        assert await status(signed(b"9,9")) == 200
+        assert not only_connection(front._listeners)._in_pieces
+    assert [one.body for one in service.seen] == [b"1,2", b"3,4", b"5,6", b"9,9"]

@@ -26,6 +26,7 @@ from load_tests.pace import ClosedLoop, OpenLoop, Pace, draw_arrivals, draw_turn
 from load_tests.percentiles import summarise
 from load_tests.plan import Outcome, Plan, Question
 from load_tests.processors import Watch
+from load_tests.sdk_requests import sign_requests
 from load_tests.tally import Tally
 
 _HOST = "127.0.0.1"
@@ -44,10 +45,12 @@ class Line(asyncio.Protocol):
         """Keeps what it writes to."""
         self._transport = cast("asyncio.Transport", transport)  # uvloop's are not of that class
 
-    def ask(self, question: int, due: float, message: bytes) -> None:
-        """Sends one request."""
+    def ask(self, question: int, due: float, head: bytes, body: bytes) -> None:
+        """Sends one request, its body by itself if there is one beside the head."""
         self.question, self.due = question, due
-        self._transport.write(message)
+        self._transport.write(head)
+        if body:  # after what is written in this turn of the loop, or the two would go as one
+            asyncio.get_running_loop().call_soon(self._transport.write, body)
 
     def data_received(self, data: bytes) -> None:
         """Hands on the answers that these bytes complete."""
@@ -72,7 +75,7 @@ class Generator:
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
-        self._messages = [_message(plan, question) for question in plan.questions]
+        self._messages = [itertools.cycle(_messages(plan, each)) for each in plan.questions]
         self._turn = itertools.cycle(draw_turns(plan))
         self._lines: set[Line] = set()
         self._owed = 0
@@ -135,7 +138,7 @@ class Generator:
     def _ask(self, line: Line, due: float) -> None:
         number = next(self._turn)
         self._owed += 1
-        line.ask(number, due, self._messages[number])
+        line.ask(number, due, *next(self._messages[number]))
 
     def _end_if_over(self) -> None:
         if not self._lines or (self._owed == 0 and self._pace.is_over()):
@@ -164,9 +167,13 @@ class Generator:
         )
 
 
-def _message(plan: Plan, question: Question) -> bytes:
+def _messages(plan: Plan, question: Question) -> list[tuple[bytes, bytes]]:
+    """Requests for one question: what is written at once, and what by itself after that."""
     host, path = f"{_HOST}:{plan.port}", question.path or plan.path
-    return write_request(host, path, question.sent_headers, question.body.encode())
+    headers, body = question.sent_headers, question.body.encode()
+    if plan.as_sdk:
+        return sign_requests(host, path, headers, body)
+    return [(write_request(host, path, headers, body), b"")]
 
 
 async def _run(plan: Plan) -> Outcome:

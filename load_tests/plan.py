@@ -43,6 +43,7 @@ class Plan:
     arrivals_per_second: float | None = None  # open loop; None: closed loop, as fast as answered
     seed: int = 0  # of the arrivals, and of which question comes next
     zipf_exponent: float | None = None  # of the questions' popularity; None: they take turns
+    as_sdk: bool = False  # requests as boto3 sends them, see sdk_requests.py
 
     def to_json(self) -> str:
         """For the generator's standard input."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import http.client
 import json
 import os
 import platform
 import shutil
+import socket
 import subprocess
 import sys
 import time
@@ -31,7 +33,11 @@ from load_tests.pace import draw_arrivals
 from load_tests.percentiles import percentile, summarise
 from load_tests.plain_work import work, working
 from load_tests.plan import Plan, Question
+from load_tests.sdk_requests import sign_requests, write_keys
 from load_tests.wrk import measure_by_wrk
+from tests.engines import drop
+from tests.models import CSV, booster
+from tests.servers import serving
 
 ROOT = Path(__file__).parents[2]
 RIGHT = b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n0.5"
@@ -354,6 +360,45 @@ def test_a_short_run_measures_a_hop_beside_the_sibling_itself(tmp_path):
     checked = {row["subject"]: row["outcome"]["checked"] for row in result["rows"]}
     assert checked.keys() == {"sibling, directly", "one hop", "two hops"}
     assert all(count > 0 for count in checked.values())
+
+
+def status_of(host: str, head: bytes, body: bytes) -> int:
+    """What a request is answered that is written in two pieces."""
+    name, _, port = host.partition(":")
+    with socket.create_connection((name, int(port)), timeout=20) as connection:
+        for piece in (head, body):
+            connection.sendall(piece)
+        response = http.client.HTTPResponse(connection)
+        response.begin()
+        response.read()
+        return response.status
+
+
+@pytest.mark.timeout(120)
+def test_a_short_run_sends_requests_as_boto3_does_and_has_their_signatures_checked(tmp_path):
+    command = [sys.executable, "-m", "load_tests", "sdk", "--results", str(tmp_path)]
+    command += ["--seconds", "0.3", "--rounds", "1", "--connections", "2"]
+    done = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, timeout=100, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    [result] = [json.loads(path.read_text()) for path in tmp_path.glob("*.json")]
+    checked = {row["subject"]: row["outcome"]["checked"] for row in result["rows"]}
+    assert checked.keys() == {"plain requests", "as boto3, no keys", "as boto3, keys"}
+    assert all(count > 0 for count in checked.values())
+
+
+def test_requests_as_boto3_sends_them_pass_a_server_with_keys_only_as_they_were_signed(tmp_path):
+    keys = tmp_path / "keys.toml"
+    write_keys(keys)
+    drop(tmp_path / "models", "acme", booster(1).members)
+    with serving(tmp_path, tmp_path / "models", "--access-keys", str(keys)) as served:
+        host = served.url.removeprefix("http://")
+        headers = {"Content-Type": "text/csv", "X-Amzn-SageMaker-Target-Model": "acme"}
+        signed = sign_requests(host, "/endpoints/mme/invocations", headers, CSV)
+        assert len({head for head, _ in signed}) == len(signed)
+        assert [status_of(host, *signed[number]) for number in (0, 1)] == [200, 200]
+        assert status_of(host, signed[2][0], CSV[:-1] + b"0") == 403
 
 
 @pytest.mark.timeout(120)

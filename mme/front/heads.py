@@ -10,7 +10,7 @@ are the same head there, too.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from aiohttp import hdrs
@@ -21,7 +21,7 @@ from msgspec import Struct
 from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
-from mme.front.shapes import Shape, cut, shape_of, varying, with_values
+from mme.front.shapes import Shape, cut, shape_of, varying
 
 _END = b"\r\n\r\n"
 _WITH_BODY = b"POST"
@@ -40,14 +40,24 @@ class Head(Struct, eq=False):
     body_bytes: int = 0  # of one that came in one piece
     fields: dict[str, Any] | None = None
     packed: bytes | None = None  # once it was
+    known: Head | None = None  # another one, from which it differs ...
+    values: Mapping[str, str] | None = None  # ... in these headers
 
-    def varied(self, shape: Shape, values: list[str]) -> Head:
-        """The head of another request of this client's, which differs in these values."""
-        headers = with_values(self.headers, shape, values)
+    def varied(self, values: Mapping[str, str]) -> Head:
+        """The head of another request of this client's, which differs in these headers."""
+        headers = CIMultiDict(self.headers)
+        headers.update(values)
         return Head(
-            self.method, self.url, headers, self.version, self.should_close, self.body_bytes,
-            self.fields,
+            self.method, self.url, CIMultiDictProxy(headers), self.version, self.should_close,
+            self.body_bytes, self.fields, known=self, values=values,
         )  # fmt: skip
+
+    def understood(self, fields: dict[str, Any]) -> dict[str, Any]:
+        """Keeps what a dialect made of it, for all that differ in nothing a dialect reads."""
+        self.fields = fields
+        if self.known is not None:
+            self.known.fields = fields
+        return fields
 
 
 class Heads:
@@ -75,7 +85,7 @@ class Heads:
             self._keep(came, head)
         if len(data) - start != head.body_bytes:
             return None
-        return (head if values is None else head.varied(shape, values)), data[start:]
+        return (head if values is None else head.varied(values)), data[start:]
 
     def learn(self, data: bytes, read: Sequence[tuple[Head, StreamReader]]) -> Shape | None:
         """Remembers the head that was read in `data`, and tells its shape.
@@ -97,14 +107,14 @@ class Heads:
             self._keep(both[0], head)
         return shape or ()
 
-    def unpack(self, packed: bytes) -> Head:
+    def unpack(self, packed: bytes, values: Mapping[str, str] | None) -> Head:
         """The head that `pack_head` has packed."""
         head = self._young.get(packed)
         if head is None:
             head = self._old.get(packed) or _unpack(packed)
-            if len(packed) <= _LIMIT_BYTES and not varying(head.headers):
+            if len(packed) <= _LIMIT_BYTES and (values or not varying(head.headers)):
                 self._keep(packed, head)
-        return head
+        return head if values is None else head.varied(values)
 
     def _keep(self, came: bytes, head: Head) -> None:
         if len(self._young) >= _LIMIT:
@@ -117,8 +127,10 @@ def read_head(message: RawRequestMessage) -> Head:
     return Head(message.method, message.url, message.headers, message.version, message.should_close)
 
 
-def pack_head(head: Head) -> bytes:
-    """A head for another process; the first time makes it, for `Heads.unpack` to read."""
+def pack_head(head: Head) -> tuple[bytes, Mapping[str, str] | None]:
+    """A head for another process, for `Heads.unpack` to read: one packed before, if it can be."""
+    if head.known is not None:
+        return pack_head(head.known)[0], head.values
     if head.packed is None:
         url, version = head.url, head.version
         lines = [head.method, url.raw_path, url.raw_query_string, "close" * head.should_close]
@@ -126,7 +138,7 @@ def pack_head(head: Head) -> bytes:
         for field in head.headers.items():
             lines += field
         head.packed = "\n".join(lines).encode("utf-8", "surrogateescape")
-    return head.packed
+    return head.packed, None
 
 
 def _unpack(packed: bytes) -> Head:

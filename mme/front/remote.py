@@ -69,7 +69,7 @@ class Desk:
         client = RemoteClient(self.channel, ask.stream)
         if ask.body is None:
             client.expect_body()
-        head = self._heads.unpack(ask.head)
+        head = self._heads.unpack(ask.head, ask.values)
         self._start(client, self._answer(Request(head, client.content, client, ask.body)))
 
     async def _answer_unreadable(self, client: RemoteClient, reason: str) -> None:

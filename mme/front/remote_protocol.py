@@ -32,6 +32,7 @@ class Ask(_Message, tag=1):
 
     head: bytes
     body: bytes | None = None
+    values: Mapping[str, str] | None = None  # of headers in which the request differs from `head`
 
 
 class Unreadable(_Message, tag=2):

@@ -88,7 +88,8 @@ class Relay:
             await self.channel.room()
         asked, stream = self._begin(request)
         body = self._whole(request)
-        self.channel.send(Ask(stream, pack_head(request.head), body))
+        head, values = pack_head(request.head)
+        self.channel.send(Ask(stream, head, body, values))
         try:
             if body is not None:
                 await self._pass_on(asked, stream, request)

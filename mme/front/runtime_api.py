@@ -87,7 +87,7 @@ class RuntimeApi:
         if fields is None or body is None:
             endpoint = read_endpoint(exchange.segment or self._server.endpoint_name)
             body = await exchange.receive()
-            fields = exchange.head.fields = read_fields(exchange.head.headers, endpoint)
+            fields = exchange.head.understood(read_fields(exchange.head.headers, endpoint))
         invocation = Invocation(
             request_id=exchange.request_id,
             body=body,

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import TypeAlias
 
-from multidict import CIMultiDict, CIMultiDictProxy, MultiMapping, istr
+from multidict import CIMultiDictProxy, MultiMapping, istr
 
 _SIGNED, _AUTHORIZATION = istr("X-Amz-Date"), istr("Authorization")
 _VARYING = {
@@ -55,10 +55,12 @@ def varying(headers: MultiMapping[str]) -> set[istr]:
     return names if _SIGNED in names else names - {_AUTHORIZATION}
 
 
-def cut(came: bytes, shape: Shape) -> tuple[bytes, list[str]] | None:
-    """A head without what differs, and that; None: it has another shape."""
-    kept, values, last = [], [], 0
-    for prefix, _ in shape:
+def cut(came: bytes, shape: Shape) -> tuple[bytes, dict[str, str]] | None:
+    """A head without what differs, and that by its names; None: it has another shape."""
+    kept: list[bytes] = []
+    values: dict[str, str] = {}
+    last = 0
+    for prefix, name in shape:
         at = came.find(prefix, last)
         if at < 0:
             return None
@@ -68,20 +70,10 @@ def cut(came: bytes, shape: Shape) -> tuple[bytes, list[str]] | None:
         if value is None:
             return None
         kept.append(came[last:at])
-        values.append(value)
+        values[name] = value
         last = end
     kept.append(came[last:])
     return b"".join(kept), values
-
-
-def with_values(
-    headers: CIMultiDictProxy[str], shape: Shape, values: list[str]
-) -> CIMultiDictProxy[str]:
-    """The headers of a head found, with what differs in this one."""
-    mine = CIMultiDict(headers)
-    for (_, name), value in zip(shape, values, strict=True):
-        mine[name] = value
-    return CIMultiDictProxy(mine)
 
 
 def _text(value: bytes) -> str | None:

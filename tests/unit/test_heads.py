@@ -10,7 +10,7 @@ from aiohttp.http_parser import HttpRequestParser
 from hypothesis import example, given
 from hypothesis import strategies as some
 
-from mme.front.heads import Head, Heads, read_head
+from mme.front.heads import Head, Heads, pack_head, read_head
 from mme.front.held_back import HeldBack, is_without_body
 from mme.front.shapes import Shape
 
@@ -103,6 +103,24 @@ def test_the_next_request_of_who_signs_is_found_and_says_its_own(written):
     assert heads.find(signed(2).replace(b"acme", b"evil"), shape) is None
     assert heads.find(signed(2), ()) is None
     assert heads.find(request(*PLAIN), shape) is None
+
+
+def test_another_process_is_told_only_what_differs_and_reads_the_same():
+    heads, shape = learnt(request(*PLAIN, *SIGNED))
+    theirs = Heads()
+    packings = set()
+    for number in range(3):
+        lines = [*PLAIN, *SIGNED[:2], b"amz-sdk-invocation-id: %d" % number]
+        found = heads.find(request(*lines), shape)
+        assert found is not None
+        packed, values = pack_head(found[0])
+        read = theirs.unpack(packed, values)
+        assert said(read) == said(found[0])
+        assert read.headers["Amz-Sdk-Invocation-Id"] == str(number)
+        packings.add(packed)
+        assert read.fields == (None if number == 0 else {"endpoint": "e"})
+        read.understood({"endpoint": "e"})
+    assert len(packings) == 1
 
 
 def test_who_does_not_sign_keeps_a_token_in_its_head():

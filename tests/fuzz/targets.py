@@ -16,6 +16,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+from aiohttp.http_exceptions import HttpProcessingError
 from google.protobuf.message import DecodeError
 from multidict import CIMultiDict
 
@@ -27,6 +28,8 @@ from loaders.signatures import Signature, TensorSpec
 from mme.config import DiskConfig
 from mme.domain import ModelKey
 from mme.errors import ArtifactRefused, InvalidRequest, ModelMissing
+from mme.front.heads import Heads
+from mme.front.held_back import is_without_body
 from mme.front.oip_messages import MESSAGES
 from mme.front.oip_tensors import write_body
 from mme.front.oip_wire import OIP_TYPE, read_infer, read_model, read_options
@@ -38,6 +41,7 @@ from mme.workers.protocol import (
     decode_to_worker,
     encode,
 )
+from tests.parsed_heads import parsed, said
 from tests.unpacking import tree, unpacked
 
 UNPACKED_LIMIT_BYTES = 1_000_000
@@ -190,6 +194,25 @@ class _Echo:
         return feeds
 
 
+def check_heads(first: bytes, then: bytes) -> None:
+    """Once `first` was read, `then` is found only as the parser reads it, and is whole if it is."""
+    heads = Heads()
+    with contextlib.suppress(HttpProcessingError):
+        shape = heads.learn(first, parsed(first))
+        if shape is not None and (found := heads.find(then, shape)) is not None:
+            [(head, content)] = parsed(then)
+            assert said(found[0]) == said(head)
+            assert content.is_eof()
+            assert found[1] == content.read_nowait()
+        if is_without_body(then):
+            assert not [content for _, content in parsed(then) if content.is_eof()]
+
+
+def _heads(data: bytes) -> None:
+    first, _, then = data.partition(b"\x1e")
+    check_heads(first, then)
+
+
 def _is_safe(key: str) -> bool:
     return key.isprintable() and {"", ".", ".."}.isdisjoint(key.split("/"))
 
@@ -200,5 +223,6 @@ TARGETS: Mapping[str, Callable[[bytes], None]] = {
     "wire": _wire,
     "protocol": _protocol,
     "codecs": _codecs,
+    "heads": _heads,
 }
 """Name -> what takes any bytes; a folder of `corpus/` for each."""

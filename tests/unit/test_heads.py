@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from aiohttp.base_protocol import BaseProtocol
-from aiohttp.http_parser import HttpRequestParser
 from hypothesis import example, given
 from hypothesis import strategies as some
 
-from mme.front.heads import Head, Heads, pack_head, read_head
+from mme.front.heads import Heads, pack_head
 from mme.front.held_back import HeldBack, is_without_body
 from mme.front.shapes import Shape
+from tests.parsed_heads import parsed, said
 
 BODY = b"1,2,3"
 SIGNED = (
@@ -26,24 +25,6 @@ PLAIN = (b"Host: h", b"X-Amzn-SageMaker-Target-Model: acme", b"Content-Type: tex
 def request(*lines: bytes, path: bytes = b"/invocations", body: bytes = BODY) -> bytes:
     lines = (b"POST %b HTTP/1.1" % path, *lines, b"Content-Length: %d" % len(body), b"", body)
     return b"\r\n".join(lines)
-
-
-def parsed(data: bytes) -> list[tuple[Head, object]]:
-    """What the parser reads; it needs a loop, which runs for nothing else."""
-
-    async def parse() -> list[tuple[Head, object]]:
-        loop = asyncio.get_running_loop()
-        protocol = BaseProtocol(loop, None)
-        parser = HttpRequestParser(protocol, loop, 1 << 18, auto_decompress=False)
-        messages, _, _ = parser.feed_data(data)
-        return [(read_head(message), content) for message, content in messages]
-
-    return asyncio.run(parse())
-
-
-def said(head: Head) -> tuple[object, ...]:
-    fields = sorted((name.lower(), value) for name, value in head.headers.items())
-    return head.method, str(head.url), fields, head.version, head.should_close
 
 
 def learnt(*requests: bytes) -> tuple[Heads, Shape]:

@@ -30,6 +30,7 @@ _GZIP, _GZIP_WINDOW = b"\x1f\x8b", 16 + 15
 _GZIP_END = struct.Struct("<I")  # how much it holds, modulo 2^32
 _SMALL_BYTES = 4 * 1024**2
 _ZSTD = b"\x28\xb5\x2f\xfd"
+_TAR_MAGIC, _TAR_MAGIC_END = b"ustar", 262  # a first member may be called "{"
 _FOREIGN = {
     b"PK\x03\x04": "a zip file",
     b"BZh": "compressed with bzip2",
@@ -103,7 +104,7 @@ def _decompressor(feed: Feed) -> Readable:
     if head.startswith(_ZSTD):
         return io.BufferedReader(_ZstdReader(feed), _BUFFER_BYTES)
     for magic, name in _FOREIGN.items():
-        if head.startswith(magic):
+        if head.startswith(magic) and not feed.head(_TAR_MAGIC_END).endswith(_TAR_MAGIC):
             raise ArtifactRefused(
                 f"The object is no tarball but {name}; pack the model as .tar.gz (mme pack)."
             )

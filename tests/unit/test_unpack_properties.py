@@ -7,6 +7,7 @@ import tarfile
 import tempfile
 from pathlib import Path
 
+import pytest
 import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -66,6 +67,11 @@ def test_no_name_and_no_kind_of_member_escapes(members, wrap) -> None:
 @given(st.binary(max_size=3000), st.sampled_from([b"", b"\x1f\x8b\x08", b"\x28\xb5\x2f\xfd"]))
 def test_garbage_is_refused(garbage, magic) -> None:
     assert outcome(magic + garbage) is None
+
+
+@pytest.mark.parametrize("name", ["<", "{", "BZh91", "PK\x03\x04"])
+def test_a_plain_tar_is_one_whatever_its_first_member_is_called(name) -> None:
+    assert outcome(tar({name: b"x"})) == {name: b"x"}
 
 
 @EXAMPLES

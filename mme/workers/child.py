@@ -29,7 +29,7 @@ from mme.workers.child_answers import Voice, fault_of, outcome, signature_of, un
 from mme.workers.child_channel import BatchChannel, Channel
 from mme.workers.child_compiling import Compiling
 from mme.workers.child_excess import Excess
-from mme.workers.child_keeping import Kept, own_directory
+from mme.workers.child_keeping import Kept
 from mme.workers.child_models import Models
 from mme.workers.child_options import ChildOptions
 from mme.workers.descriptors import Descriptors
@@ -42,6 +42,7 @@ from mme.workers.protocol import (
     CallFailed,
     Compile,
     Faulted,
+    Isolation,
     Load,
     Loaded,
     Predict,
@@ -52,7 +53,7 @@ from mme.workers.protocol import (
     Unload,
     Unloaded,
 )
-from mme.workers.sandbox import Isolation, NotIsolated, enter
+from mme.workers.sandbox import NotIsolated, enter
 
 _SWITCH_SECONDS = 0.001  # a thread that loads yields to the one that predicts this often
 _SCRIPT = "script"
@@ -63,7 +64,7 @@ _REHEARSED_BYTES = 16 * 1024**2
 class Worker:
     """The models of this process and the three threads' work on them."""
 
-    def __init__(self, options: ChildOptions, isolation: Isolation) -> None:
+    def __init__(self, options: ChildOptions, isolation: Isolation | None) -> None:
         self._isolation = isolation
         self._options = options
         self._predictions = BatchChannel(options.predict_fd, options.poll_seconds)
@@ -74,20 +75,21 @@ class Worker:
         self._files = Descriptors(options.control_fd)
         self._prepared, self._rehearsed = set[str](), set[str]()
         self._watches = Watches()
-        self._kept = Kept(own_directory(is_isolated=options.plan is not None))
+        self._kept = Kept(Path(options.home) if options.home else None)
         compiling = self._compiling if options.compile_trees else None
         self._models = Models(self._control, self._kept, self._losses, compiling)
 
     def run(self) -> None:
         """Preloads, reports ready, then predicts until the server closes the channel."""
+        if self._isolation is not None:
+            self._control.send(self._isolation)
         for name in self._options.preload:
             self._prepare(loader_by_name(name))
         if self._options.compile_trees:
             from loaders.compiled_call import prepare  # noqa: PLC0415 - numpy, onnxruntime
 
             prepare()
-        isolation = self._isolation
-        self._control.send(Ready(os.getpid(), holds=isolation.holds, lacks=isolation.lacks))
+        self._control.send(Ready(os.getpid()))
         threading.Thread(target=self._serve_control, name="load", daemon=True).start()
         threading.Thread(target=self._beat, name="beat", daemon=True).start()
         for message in self._predictions.messages():
@@ -280,7 +282,7 @@ def main() -> None:
     sys.setswitchinterval(_SWITCH_SECONDS)
     options = msgspec.json.decode(sys.argv[1].encode(), type=ChildOptions)
     try:
-        isolation = Isolation(holds=[], lacks=[]) if options.plan is None else enter(options.plan)
+        isolation = None if options.plan is None else enter(options.plan)
         memory.die_with_parent()  # changing users had undone it
         Worker(options, isolation).run()
     except NotIsolated as lacking:

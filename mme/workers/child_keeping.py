@@ -6,7 +6,6 @@ without a directory of its own keeps nothing.
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from loaders.contract import Keeping, Loader, Model
@@ -54,8 +53,3 @@ class Kept:
             return False
         loader, content = self._contents.pop(key)
         return loader.keep(content, model)
-
-
-def own_directory(is_isolated: bool) -> Path | None:
-    """Where a worker may write, and nobody else looks."""
-    return Path(os.environ["TMPDIR"]) if is_isolated else None

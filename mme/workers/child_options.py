@@ -17,4 +17,5 @@ class ChildOptions(msgspec.Struct, frozen=True):
     preload: list[str]
     compile_trees: bool = False
     poll_seconds: float = 0.0  # for the next request, before it sleeps
-    plan: Plan | None = None  # how it is held; None: not at all
+    home: str | None = None  # its own, where nobody else looks; None: it has none
+    plan: Plan | None = None  # how it is to lock itself up; None: not at all, or it has

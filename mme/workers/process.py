@@ -29,6 +29,7 @@ from mme.workers.protocol import (
     CallFailed,
     Compile,
     FromWorker,
+    Isolation,
     Load,
     Loaded,
     Predict,
@@ -41,7 +42,7 @@ from mme.workers.protocol import (
     Unloaded,
 )
 from mme.workers.residency import LoadRequest
-from mme.workers.sandbox import Isolation, Plan
+from mme.workers.sandbox import Plan
 from mme.workers.sandbox_plan import prepare
 from mme.workers.sandbox_scratch import Scratch
 from mme.workers.spawning import spawn_worker
@@ -103,8 +104,7 @@ class WorkerProcess:
     @property
     def loading(self) -> str:
         """The content that it is loading; "": none."""
-        first = next(iter(self._calls.values()), None)
-        return first.loading if first else ""
+        return next((call.loading for call in self._calls.values()), "")
 
     async def start(self) -> None:
         """Spawns the process and waits until it is ready.
@@ -199,7 +199,8 @@ class WorkerProcess:
 
     def _prepare(self) -> Plan | None:
         try:
-            self._scratch, plan = prepare(self._spec.isolation)
+            packages = (self._spec.packages,) if self._spec.packages else ()
+            self._scratch, plan = prepare(self._spec.isolation, *packages)
         except (ConfigError, OSError) as error:
             raise WorkerStartError(f"worker could not be isolated: {error}") from error
         return plan
@@ -245,15 +246,15 @@ class WorkerProcess:
                 self.private_bytes, self.excess_bytes = message.private_bytes, message.excess_bytes
                 self.hot, self.is_short = message.hot, message.is_short
             case Loaded() | Unloaded() | CallFailed():
-                call = self._calls.pop(message.call, None)
-                if call is not None and not call.reply.done():
+                if (call := self._calls.pop(message.call, None)) and not call.reply.done():
                     call.reply.set_result(message)
             case Printed():
                 _log.info("model_printed", model=message.name, pid=self.pid, line=message.line)
+            case Isolation() if not self.isolation.holds:
+                self.isolation = message
             case Ready():
                 self.last_sign_at = time.monotonic()  # it may have been long at importing
-                self.isolation = Isolation(holds=message.holds, lacks=message.lacks)
-                if not self._ready.done():
+                with contextlib.suppress(asyncio.InvalidStateError):  # it may be over
                     self._ready.set_result(None)
 
     def _channel_lost(self) -> None:

@@ -152,11 +152,9 @@ class CallFailed(_Message, tag=24):
 
 
 class Ready(_Message, tag=30):
-    """Worker: booted, frameworks preloaded; what holds it and what does not, in words."""
+    """Worker: booted, frameworks preloaded."""
 
     pid: int
-    holds: list[str] = []
-    lacks: list[str] = []
 
 
 class Beat(_Message, tag=31):
@@ -180,8 +178,24 @@ class Printed(_Message, tag=32):
     line: str
 
 
+class Isolation(_Message, tag=33):
+    """Worker: locked up; what holds it and what does not, in words.
+
+    It is said once, before anything of a model's runs there: what is said later, a model may say.
+    """
+
+    holds: list[str]
+    lacks: list[str]
+
+    def describe(self) -> dict[str, list[str]]:
+        """As JSON."""
+        return {"holds": self.holds, "lacks": self.lacks}
+
+
 ToWorker = Predict | Recall | Load | Compile | Unload
-FromWorker = Predicted | Absent | Loaded | Unloaded | CallFailed | Ready | Beat | Printed
+FromWorker = (
+    Predicted | Absent | Loaded | Unloaded | CallFailed | Ready | Beat | Printed | Isolation
+)
 
 _encoder = msgspec.msgpack.Encoder()
 _to_worker: msgspec.msgpack.Decoder[ToWorker] = msgspec.msgpack.Decoder(ToWorker)

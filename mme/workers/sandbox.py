@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import os
 import resource
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgspec
 
-from mme.workers.sandbox_landlock import restrict_files
+from mme.workers.protocol import Isolation
+from mme.workers.sandbox_landlock import Rule, restrict_files
 from mme.workers.sandbox_paths import rules
 from mme.workers.sandbox_seccomp import restrict_calls
 from mme.workers.sandbox_user import become, drop_capabilities
@@ -36,22 +36,11 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     user: tuple[int, int] | None  # uid and gid to become; None: stays the server's
     no_user: str | None  # why a server that is root gives it none
     memory_bytes: int | None
+    reads: tuple[str, ...] = ()  # besides, and what is a program there it may run
 
 
 class NotIsolated(Exception):
     """A step did not take, and all must."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Isolation:
-    """What holds a worker and what does not, in words."""
-
-    holds: list[str]
-    lacks: list[str]
-
-    def describe(self) -> dict[str, list[str]]:
-        """As JSON."""
-        return {"holds": self.holds, "lacks": self.lacks}
 
 
 def enter(plan: Plan) -> Isolation:
@@ -89,10 +78,7 @@ def _steps(plan: Plan, temporary: Path) -> list[tuple[str, Callable[[], object]]
         ("no capabilities", drop_capabilities),
         (
             f"{scope} of files (Landlock)",
-            lambda: restrict_files(
-                rules(temporary, Path(plan.directory) / "models", reads_all=reads_all),
-                network=network,
-            ),
+            lambda: restrict_files(_rules(plan, temporary), network=network),
         ),
         (
             "system calls (seccomp)" if network else "system calls and network (seccomp)",
@@ -100,6 +86,11 @@ def _steps(plan: Plan, temporary: Path) -> list[tuple[str, Callable[[], object]]
         ),
     ]
     return steps
+
+
+def _rules(plan: Plan, temporary: Path) -> Iterator[Rule]:
+    reads = map(Path, plan.reads)
+    return rules(temporary, Path(plan.directory) / "models", reads, reads_all=plan.reads_all)
 
 
 def _limit(memory_bytes: int | None, *, has_own_user: bool) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import glob
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from mme.workers.sandbox_landlock import (
@@ -40,15 +40,18 @@ _FORGET_PEAK = "/proc/self/clear_refs"  # see load_watch.py
 _SHARED = READ_FILE | WRITE_FILE | MAKE_REG | REMOVE_FILE | TRUNCATE
 
 
-def rules(temporary: Path, models: Path, *, reads_all: bool) -> Iterator[Rule]:
+def rules(
+    temporary: Path, models: Path, others: Iterable[Path], *, reads_all: bool
+) -> Iterator[Rule]:
     """What this process may do.
 
     Args:
         temporary: to write in.
         models: to read.
+        others: to read, and to run.
         reads_all: it may read everything else, too.
     """
-    for path in {*map(Path, _PROGRAMS), *_python()}:
+    for path in {*map(Path, _PROGRAMS), *_python(), *others}:
         yield Rule(path, RUN)
     for path in (*map(Path, _TOLD), models):
         yield Rule(path, READ)

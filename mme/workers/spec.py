@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import site
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -62,16 +61,17 @@ class WorkerSpec:
             isolation=config.isolation,
         )
 
-    def options(self, predict_fd: int, control_fd: int, plan: Plan | None) -> str:
-        """What the worker is told on its command line."""
+    def options(self, fds: tuple[int, int], home: Path | None, plan: Plan | None) -> str:
+        """What the worker is told on its command line; see `spawn_worker`, `ChildOptions`."""
         options = ChildOptions(
-            predict_fd=predict_fd,
-            control_fd=control_fd,
+            predict_fd=fds[0],
+            control_fd=fds[1],
             trust_code=self.trust_code,
             heartbeat_seconds=self.heartbeat_seconds,
             poll_seconds=self.poll_seconds,
             preload=list(self.preload),
             compile_trees=self.compile_trees,
+            home=str(home) if home else None,
             plan=plan,
         )
         return msgspec.json.encode(options).decode()
@@ -80,7 +80,6 @@ class WorkerSpec:
 def worker_environment(
     base: Mapping[str, str],
     threads: int,
-    packages: Path | None = None,
     home: Path | None = None,
 ) -> dict[str, str]:
     """What a worker sees: a short list, no credentials, thread counts that fit the cores.
@@ -88,7 +87,6 @@ def worker_environment(
     Args:
         base: the server's environment.
         threads: for BLAS and OpenMP.
-        packages: a directory that stands before the server's own packages.
         home: a directory of the worker's own, for what libraries write; None: the server's.
     """
     kept = {
@@ -105,6 +103,4 @@ def worker_environment(
     if home is not None:
         kept.update(TMPDIR=str(home), HOME=str(home))
         kept["PYTHONUSERBASE"] = site.getuserbase()  # it is looked for in HOME otherwise
-    if packages is not None:
-        kept["PYTHONPATH"] = os.pathsep.join(filter(None, (str(packages), base.get("PYTHONPATH"))))
     return kept

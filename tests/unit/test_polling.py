@@ -11,7 +11,6 @@ from mme.app.builtin import _filled
 from mme.config import load_config
 from mme.workers.child import Worker
 from mme.workers.child_options import ChildOptions
-from mme.workers.sandbox import Isolation
 from mme.workers.spec import WorkerSpec
 
 
@@ -21,9 +20,9 @@ def test_a_worker_polls_for_as_long_as_is_set_where_a_core_is_left(may_poll, exp
     workers = _filled(config, by_platform=False, may_poll=may_poll)
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        told = WorkerSpec.of(0, workers, 1, None).options(ours.detach(), theirs.detach(), None)
-        worker = Worker(
-            msgspec.json.decode(told.encode(), type=ChildOptions), Isolation(holds=[], lacks=[])
+        told = WorkerSpec.of(0, workers, 1, None).options(
+            (ours.detach(), theirs.detach()), None, None
         )
+        worker = Worker(msgspec.json.decode(told.encode(), type=ChildOptions), None)
         with worker._predictions._socket, worker._control._socket:
             assert worker._predictions._poll_seconds == expected_seconds

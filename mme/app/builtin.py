@@ -24,7 +24,7 @@ from mme.cache.pressure import read_memory, watch_memory
 from mme.cache.records import Records
 from mme.cache.waiting import Waiting
 from mme.cache.warming import Warming
-from mme.config import CacheConfig, Config, TenantConfig, WorkerConfig
+from mme.config import CacheConfig, Config, IsolationConfig, TenantConfig, WorkerConfig
 from mme.containers.engine import MultiModelEngine
 from mme.containers.limited import LimitedEngine
 from mme.containers.single import SingleModel
@@ -54,9 +54,9 @@ class BuiltIn:
         self._config, self._metrics, self._may_evict = config, metrics, may_evict
         self._artifacts, self._records = source.artifacts, Records(time.time)
         self._limits, self._pacer = Limits(config.tenants), _build_pacer(config.tenants)
-        cores = allowed_cores()
+        cores, self._budget_bytes = allowed_cores(), _budget(config.cache)
         workers = config.workers.workers or max(1, cores - 1)
-        self._environments, self._budget_bytes = _build_environments(config), _budget(config.cache)
+        self._environments = _build_environments(config, by_platform=not may_evict)
         self.pool = Pool(
             _filled(config, by_platform=not may_evict, may_poll=workers < cores),
             workers=workers,
@@ -208,9 +208,9 @@ class BuiltIn:
         )
 
 
-def _build_environments(config: Config) -> Environments:
+def _build_environments(config: Config, *, by_platform: bool) -> Environments:
     beside_artifacts = Path(config.disk.cache_dir).expanduser() / "environments"
-    return Environments(config.environments, beside_artifacts)
+    return Environments(config.environments, beside_artifacts, _isolation(config, by_platform))
 
 
 def _build_pacer(tenants: TenantConfig) -> Pacer:
@@ -225,14 +225,16 @@ def _build_pacer(tenants: TenantConfig) -> Pacer:
 
 
 def _filled(config: Config, *, by_platform: bool, may_poll: bool) -> WorkerConfig:
-    """The workers' directories are beside the artifacts, for their files to be linked across.
-
-    Where no core is left for the server, a worker that polls would take the server's.
-    """
-    directory = f"{config.disk.cache_dir}/workers"
-    isolation = replace(config.isolation, directory=directory, by_platform=by_platform)
+    """Where no core is left for the server, a worker that polls would take the server's."""
+    isolation = _isolation(config, by_platform)
     poll_seconds = config.workers.poll_seconds if may_poll else 0.0
     return replace(config.workers, isolation=isolation, poll_seconds=poll_seconds)
+
+
+def _isolation(config: Config, by_platform: bool) -> IsolationConfig:
+    """The workers' directories are beside the artifacts, for their files to be linked across."""
+    directory = f"{config.disk.cache_dir}/workers"
+    return replace(config.isolation, directory=directory, by_platform=by_platform)
 
 
 def _budget(config: CacheConfig) -> int:

@@ -13,6 +13,7 @@ from typing import NoReturn
 
 import msgspec
 
+from mme.workers.memory import die_with_parent
 from mme.workers.protocol import encode
 from mme.workers.sandbox import NotIsolated, Plan, enter
 
@@ -40,6 +41,7 @@ def main() -> NoReturn:
     except NotIsolated as lacking:
         sys.stderr.write(f"isolation is strict, and there is no {lacking}\n")
         sys.exit(1)
+    die_with_parent()  # a change of user would have undone it
     if order.isolation_fd is not None:
         os.write(order.isolation_fd, encode(isolation))
     environment = {**os.environ, "PYTHONPATH": order.python_path}

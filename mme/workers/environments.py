@@ -1,8 +1,8 @@
 """Python environments that models bring along: one per content of their requirements.
 
 An environment is a directory of packages that stand before the server's own on a worker's path, so
-that what a model pins wins and what it does not mention is there, as in SageMaker's images. uv
-installs into a temporary directory, which is renamed when it is whole. A build is one, however many
+that what a model pins wins and what it does not mention is there, as in SageMaker's images. It is
+made in a temporary directory, which is renamed when it is whole. A build is one, however many
 models wait for it; it outlives who asked first, and a failed one is remembered with its output.
 Rejected: virtual environments, which can't be renamed and hide the server's packages.
 """
@@ -10,21 +10,19 @@ Rejected: virtual environments, which can't be renamed and hide the server's pac
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import os
 import shutil
-import sys
 import time
 import uuid
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 import structlog
-from uv import find_uv_bin
 
-from mme.config import EnvironmentConfig
+from mme.config import EnvironmentConfig, IsolationConfig
 from mme.errors import DiskUnavailable, LoadFailed
+from mme.workers.installing import Installer, NotInstalled
 from mme.workers.requirements import Requirements, find_requirements
 from mme.workers.wording import without_paths
 
@@ -33,16 +31,6 @@ _FAILED_SECONDS = 60.0
 _PLAIN_LIMIT = 20_000
 _CACHE = "uv-cache"
 _OUTPUT_CHARACTERS = 2_000
-_PASSED_ON = (
-    "PATH",
-    "HOME",
-    "LANG",
-    "TMPDIR",
-    "SSL_CERT_FILE",
-    "HTTP_PROXY",
-    "HTTPS_PROXY",
-    "NO_PROXY",
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,10 +54,13 @@ class Environments:
     """The environments on this machine's disk.
 
     Args:
-        config: where they lie, how much they may take, where packages come from.
+        config: how much they may take, where packages come from.
+        root: where they lie.
+        isolation: how workers are held; so is what builds packages.
     """
 
-    def __init__(self, config: EnvironmentConfig, root: Path) -> None:
+    def __init__(self, config: EnvironmentConfig, root: Path, isolation: IsolationConfig) -> None:
+        self._installer = Installer(config, isolation, root / _CACHE)
         self._config = config
         self._root = root
         self._built: dict[str, int] = {}  # digest -> bytes, the least recently asked for first
@@ -156,8 +147,10 @@ class Environments:
         began = time.monotonic()
         incoming = self._root / f"incoming-{uuid.uuid4().hex}"
         try:
-            await self._install(wanted, incoming)
+            await self._installer.install(wanted, incoming)
             size_bytes = await asyncio.to_thread(_publish, incoming, self._root / wanted.digest)
+        except NotInstalled as error:
+            self._fail(wanted, str(error))
         except OSError as error:
             raise DiskUnavailable(
                 f"The environment can't be written to the disk: {error.strerror}."
@@ -177,47 +170,9 @@ class Environments:
         await self._shed({*in_use, wanted.digest})
         return Environment(wanted.digest, self._root / wanted.digest)
 
-    async def _install(self, wanted: Requirements, target: Path) -> None:
-        process = await asyncio.create_subprocess_exec(
-            *self._command(wanted, target),
-            cwd=wanted.path.parent,
-            env={name: os.environ[name] for name in _PASSED_ON if name in os.environ},
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-            start_new_session=True,
-        )
-        try:
-            async with asyncio.timeout(self._config.build_seconds):
-                output, _ = await process.communicate()
-        except TimeoutError:
-            self._fail(wanted, f"not installed within {self._config.build_seconds:g} s")
-        finally:
-            if process.returncode is None:
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(process.pid, 9)
-                await process.wait()
-        if process.returncode != 0:
-            self._fail(wanted, output.decode(errors="replace").strip())
-
-    def _command(self, wanted: Requirements, target: Path) -> list[str]:
-        command = [
-            find_uv_bin(), "pip", "install", "--quiet", "--no-config", "--no-progress",
-            "--compile-bytecode",  # workers may not write it
-            "--python", sys.executable, "--target", str(target), "--requirements", str(wanted.path),
-            "--cache-dir", str(self._root / _CACHE),
-        ]  # fmt: skip
-        if self._config.wheels is not None:
-            command += ["--find-links", str(Path(self._config.wheels).resolve())]
-        if self._config.package_index == "none":
-            command += ["--no-index"]
-        elif self._config.package_index is not None:
-            command += ["--default-index", self._config.package_index]
-        return command
-
-    def _fail(self, wanted: Requirements, output: str) -> None:
-        said = output.replace(str(wanted.path.parent), "code")[-_OUTPUT_CHARACTERS:]
-        failed = FailedBuild(wanted.lines, without_paths(said), time.monotonic() + _FAILED_SECONDS)
+    def _fail(self, wanted: Requirements, output: str) -> NoReturn:
+        said = without_paths(output[-_OUTPUT_CHARACTERS:])
+        failed = FailedBuild(wanted.lines, said, time.monotonic() + _FAILED_SECONDS)
         self._failed[wanted.digest] = failed
         _log.error(
             "environment_not_built",

@@ -16,7 +16,7 @@ from pathlib import Path
 import msgspec
 
 from mme.workers.protocol import Isolation
-from mme.workers.sandbox_landlock import Rule, restrict_files
+from mme.workers.sandbox_landlock import RUN, Rule, restrict_files
 from mme.workers.sandbox_paths import rules
 from mme.workers.sandbox_seccomp import restrict_calls
 from mme.workers.sandbox_user import become, drop_capabilities
@@ -37,6 +37,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     no_user: str | None  # why a server that is root gives it none
     memory_bytes: int | None
     reads: tuple[str, ...] = ()  # besides, and what is a program there it may run
+    runs_own: bool = False  # what it writes may be a program: it builds
 
 
 class NotIsolated(Exception):
@@ -82,7 +83,7 @@ def _steps(plan: Plan, temporary: Path) -> list[tuple[str, Callable[[], object]]
         ),
         (
             "system calls (seccomp)" if network else "system calls and network (seccomp)",
-            lambda: restrict_calls(network=network),
+            lambda: restrict_calls(network=network, runs_own=plan.runs_own),
         ),
     ]
     return steps
@@ -90,7 +91,10 @@ def _steps(plan: Plan, temporary: Path) -> list[tuple[str, Callable[[], object]]
 
 def _rules(plan: Plan, temporary: Path) -> Iterator[Rule]:
     reads = map(Path, plan.reads)
-    return rules(temporary, Path(plan.directory) / "models", reads, reads_all=plan.reads_all)
+    models = Path(plan.directory) / "models"
+    yield from rules(temporary, models, reads, reads_all=plan.reads_all)
+    if plan.runs_own:
+        yield Rule(temporary, RUN)
 
 
 def _limit(memory_bytes: int | None, *, has_own_user: bool) -> None:

@@ -6,7 +6,9 @@ processes; what loads into the kernel, mounts, makes namespaces, or tells of wha
 files. Some are not refused but do nothing: who leaves its process group would not end with its
 worker; modes, owners, times and attributes of files, which Landlock leaves to whoever has the
 files' user, mostly the server's, stay as they are; and so do the cores and priorities of all but
-the calling thread. Libraries set these of their own files and threads, and expect no error.
+the calling thread. Libraries set these of their own files and threads, and expect no error. Who
+builds packages may make a file a program, its owner's alone: that takes nothing from whoever has
+the file's user.
 """
 
 from __future__ import annotations
@@ -58,6 +60,11 @@ _IGNORED = {
         30,
     ),
 }  # fmt: skip
+_MODES = {  # calls that set a file's mode, and the offset of it in struct seccomp_data
+    "x86_64": ((90, 24), (91, 24), (268, 32), (452, 32)),
+    "aarch64": ((52, 24), (53, 32), (452, 32)),
+}
+_PROGRAM, _NO_PROGRAM = 0o700, 0o7066  # bits that it has, and that it has not
 _OF_ITSELF = {  # else they do nothing
     # sched_setaffinity, sched_setscheduler, sched_setparam, sched_setattr
     "x86_64": (203, 144, 142, 314),
@@ -73,7 +80,7 @@ _ANOTHER = 0xFFFFFFFF  # bits of a process's number: 0 is the caller's own
 _CLONE3 = 435  # its flags are out of a filter's sight: libc falls back to clone
 _NEW_USER_NAMESPACE = 0x10000000
 _OTHER_ABI = 0x40000000  # x32: the same calls under other numbers
-_LOAD, _EQUAL, _AT_LEAST, _ANY_BIT, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
+_LOAD, _EQUAL, _AT_LEAST, _ANY_BIT, _AND, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x54, 0x06
 _NUMBER, _ARCHITECTURE, _FIRST, _SECOND = 0, 4, 16, 24  # offsets in struct seccomp_data
 _ALLOW, _ERROR = 0x7FFF0000, 0x00050000
 _SET_FILTER, _KEEP_SPECULATION = 1, 4
@@ -81,13 +88,19 @@ _SET_FILTER, _KEEP_SPECULATION = 1, 4
 Instruction = tuple[int, int, int, int]
 
 
-def restrict_calls(*, network: bool) -> None:
-    """Holds this thread and whatever it starts. Raises OSError where the kernel can't."""
+def restrict_calls(*, network: bool, runs_own: bool = False) -> None:
+    """Holds this thread and whatever it starts. Raises OSError where the kernel can't.
+
+    Args:
+        network: it may open sockets.
+        runs_own: it may make files programs.
+    """
     machine = os.uname().machine
     if machine not in _ARCHITECTURES:
         raise OSError(errno.ENOSYS, f"no filter for {machine}")
     forbid_new_privileges()
-    code = b"".join(struct.pack("=HBBI", *item) for item in program(machine, network=network))
+    instructions = program(machine, network=network, runs_own=runs_own)
+    code = b"".join(struct.pack("=HBBI", *item) for item in instructions)
     buffer = ctypes.create_string_buffer(code, len(code))
     length, pointer = len(code) // 8, ctypes.addressof(buffer)
     described = ctypes.create_string_buffer(struct.pack("@HP", length, pointer))
@@ -98,10 +111,11 @@ def restrict_calls(*, network: bool) -> None:
         raise OSError(number, os.strerror(number))
 
 
-def program(machine: str, *, network: bool) -> list[Instruction]:
+def program(machine: str, *, network: bool, runs_own: bool = False) -> list[Instruction]:
     """The filter for one architecture."""
     audit, (_, socket, prlimit, clone, setpriority) = _ARCHITECTURES[machine]
     refused = _REFUSED[machine] if network else (*_REFUSED[machine], socket)
+    modes = _MODES[machine] if runs_own else ()
     return [
         (_LOAD, 0, 0, _ARCHITECTURE),
         (_EQUAL, 1, 0, audit),
@@ -111,6 +125,7 @@ def program(machine: str, *, network: bool) -> list[Instruction]:
         _error(errno.EPERM),
         *_when(refused, _error(errno.EPERM)),
         *_when((_CLONE3,), _error(errno.ENOSYS)),
+        *(each for number, offset in modes for each in _when_program(number, offset)),
         *_when(_IGNORED[machine], _error(0)),
         *_where(clone, _error(errno.EPERM), (_FIRST, _NEW_USER_NAMESPACE)),
         *_where(prlimit, _error(errno.EPERM), (_FIRST, _ANOTHER)),
@@ -140,3 +155,16 @@ def _where(number: int, then: Instruction, *bits: tuple[int, int]) -> list[Instr
     for left, (offset, mask) in zip(range(len(bits) - 1, -1, -1), bits, strict=True):
         tests += [(_LOAD, 0, 0, offset), (_ANY_BIT, 2 * left + 1, 0, mask)]
     return [(_EQUAL, 0, len(tests) + 2, number), *tests, (_RETURN, 0, 0, _ALLOW), then]
+
+
+def _when_program(number: int, offset: int) -> list[Instruction]:
+    """Allows a call, if the mode that it sets is that of a program; else it does nothing."""
+    return [
+        (_EQUAL, 0, 6, number),
+        (_LOAD, 0, 0, offset),
+        (_ANY_BIT, 3, 0, _NO_PROGRAM),
+        (_AND, 0, 0, _PROGRAM),
+        (_EQUAL, 0, 1, _PROGRAM),
+        (_RETURN, 0, 0, _ALLOW),
+        _error(0),
+    ]

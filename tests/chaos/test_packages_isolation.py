@@ -77,7 +77,11 @@ async def tell(root: Path, **settings: Any) -> tuple[dict[str, Any], list[dict[s
     secret = root / "keys.toml"
     secret.write_text("s3cr3t")
     known = f"SECRET, WRITTEN = {str(secret)!r}, {str(root / 'written')!r}\n"
-    modules = {"sitecustomize.py": known + TRIES, "signal.py": known + SHADOWING}
+    modules = {
+        "sitecustomize.py": known + TRIES,
+        "signal.py": known + SHADOWING,
+        "compileall.py": known + TRIES,
+    }
     write_wheel(root / "wheels", "early", "1.0", modules)
     drop(root / "models", "plain", booster(1).members)
     script = {"code/inference.py": SCRIPT, "code/requirements.txt": b"early"}
@@ -93,6 +97,7 @@ async def test_modules_that_python_or_a_worker_would_import_first_reach_nothing_
     tmp_path: Path,
 ) -> None:
     told, [plain, worker] = await tell(tmp_path)
+    assert not (tmp_path / "written").exists()  # nor was any run to install it
     assert set(told) == {"sitecustomize", "signal"}
     for tried in told.values():
         assert tried == {

@@ -45,6 +45,45 @@ def test_a_wheel_of_the_archives_own_is_shared_with_nobody(tmp_path):
     assert len(digests) == 2
 
 
+NAMED = [
+    "six", "six==1.16.0", "six >= 1, <2; python_version > '3'", "Six[a,b]~=1.0", "zope.interface",
+    "six==1.16.0 \\\n    --hash=sha256:0123", "--extra-index-url https://example.org/simple\nsix",
+    "--no-binary=numpy\nsix", "--pre\nsix # -e ./own", "-r more.txt", "-c more.txt\nsix",
+]  # fmt: skip
+WHEELS = ["./wheels/own-1.0-py3-none-any.whl", "own-1.0-py3-none-any.whl"]
+NEITHER = [
+    "./own", "own/", "own.tar.gz", "own-1.0.zip", "own.tgz[a]", "own @ ./own", "own@ file:own",
+    "-e ./own", "-e own", "--editable=./own", "\ufeff-e ./own", "six \\\n@ ./own",
+    "-f ./wheels\nsix", "--find-links=./wheels\nsix", "--index-url ./simple\nsix",
+    "--index-url https://${HTTP_PROXY}\nsix", "git+https://example.org/own", "../own.whl",
+    "/own.whl", "file:own.whl", "https://example.org/own.whl", "./$HOME/own.whl",
+    "wheels/../own.whl", "--unknown\nsix",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", [*NAMED, *WHEELS, *NEITHER])
+def test_what_is_known_to_run_no_code_is_told_from_the_rest(tmp_path, text):
+    first = find_requirements(written(tmp_path / "a", text, more="six"))
+    second = find_requirements(written(tmp_path / "b", text, more="six"))
+    assert first.is_plain == (text not in NEITHER)
+    assert (first.digest == second.digest) == (text in NAMED)
+
+
+def test_what_names_packages_only_needs_no_other_file_of_the_archive(tmp_path):
+    root = written(tmp_path / "a", "six\n-r more.txt\n-c none.txt", more="six", none="", other="x")
+    names = {str(path) for path in find_requirements(root).needs}
+    assert names == {f"code/{name}.txt" for name in ("requirements", "more", "none")}
+    assert find_requirements(written(tmp_path / "b", "six\n./own")).needs is None
+
+
+@pytest.mark.parametrize("name", ["a b.txt", "a\\", "http:b.txt", "${LANG}.txt"])
+def test_an_include_that_may_be_read_otherwise_is_not_taken_for_harmless(tmp_path, name):
+    root = written(tmp_path / "a", f"-r {name}\nsix")
+    included = root / "code" / name.split(" ")[0]
+    included.write_text("six")
+    assert not find_requirements(root).is_plain
+
+
 @pytest.mark.parametrize("text", ["", "\n\n", "# nothing but a remark\n"])
 def test_a_file_that_asks_for_nothing_is_none(tmp_path, text):
     assert find_requirements(written(tmp_path / "a", text)) is None

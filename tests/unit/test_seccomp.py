@@ -44,16 +44,19 @@ ALLOWED = -1
 both = pytest.mark.parametrize("machine", MACHINES)
 
 
-def answer(machine, number, first=0, second=0, network=False, audit=None):
+def answer(machine, number, *arguments, network=False, audit=None, runs_own=False):
     """ALLOWED, or the error that the call gets; 0: it succeeds and nothing is done."""
-    seen = struct.pack("=iIQ6Q", number, audit or MACHINES[machine], 0, first, second, 0, 0, 0, 0)
-    instructions, at, value = program(machine, network=network), 0, 0
+    given = (*arguments, 0, 0, 0, 0, 0, 0)[:6]
+    seen = struct.pack("=iIQ6Q", number, audit or MACHINES[machine], 0, *given)
+    instructions, at, value = program(machine, network=network, runs_own=runs_own), 0, 0
     while True:
         code, if_true, if_false, operand = instructions[at]
         at += 1
         match code:
             case 0x20:
                 [value] = struct.unpack_from("=I", seen, operand)
+            case 0x54:
+                value &= operand
             case 0x06:
                 return ALLOWED if operand == 0x7FFF0000 else operand - 0x00050000
             case 0x15 | 0x35 | 0x45:
@@ -83,22 +86,22 @@ def test_what_is_refused_is_refused_what_does_nothing_succeeds_and_the_rest_is_a
 @both
 def test_a_clone_makes_no_user_namespace_and_limits_are_set_of_itself_alone(machine):
     place = list(MACHINES).index(machine)
-    assert answer(machine, CLONE[place], first=0x10000000 | 17) == errno.EPERM
-    assert answer(machine, CLONE[place], first=17) == ALLOWED
-    assert answer(machine, PRLIMIT[place], first=4711) == errno.EPERM
-    assert answer(machine, PRLIMIT[place], first=0) == ALLOWED
+    assert answer(machine, CLONE[place], 0x10000000 | 17) == errno.EPERM
+    assert answer(machine, CLONE[place], 17) == ALLOWED
+    assert answer(machine, PRLIMIT[place], 4711) == errno.EPERM
+    assert answer(machine, PRLIMIT[place], 0) == ALLOWED
 
 
 @both
 def test_cores_and_priorities_are_the_calling_threads_own_and_of_others_stay(machine):
     for number in numbers(OF_ITSELF, machine):
-        assert answer(machine, number, first=0) == ALLOWED
-        assert answer(machine, number, first=4711) == 0
+        assert answer(machine, number, 0) == ALLOWED
+        assert answer(machine, number, 4711) == 0
     number = SETPRIORITY[list(MACHINES).index(machine)]
-    assert answer(machine, number, first=0, second=0) == ALLOWED
-    assert answer(machine, number, first=0, second=4711) == 0  # another process
-    assert answer(machine, number, first=1, second=0) == 0  # a group
-    assert answer(machine, number, first=2, second=0) == 0  # all of the user's
+    assert answer(machine, number, 0, 0) == ALLOWED
+    assert answer(machine, number, 0, 4711) == 0  # another process
+    assert answer(machine, number, 1, 0) == 0  # a group
+    assert answer(machine, number, 2, 0) == 0  # all of the user's
 
 
 @both
@@ -106,3 +109,24 @@ def test_calls_under_the_numbers_of_another_architecture_are_refused(machine):
     [other] = set(MACHINES.values()) - {MACHINES[machine]}
     assert answer(machine, 0, audit=other) == errno.EPERM
     assert answer(machine, 0x40000000) == errno.EPERM
+
+
+@both
+@pytest.mark.parametrize("name", ["chmod", "fchmod", "fchmodat", "fchmodat2"])
+def test_who_builds_may_make_a_file_a_program_of_its_owner_and_change_no_other_mode(machine, name):
+    number = IGNORED[name][list(MACHINES).index(machine)]
+    if number is None:
+        return
+    before = (3, 4) if name.startswith("fchmodat") else (3,)
+    for mode in range(0o10000):
+        makes_program = mode & 0o700 == 0o700 and not mode & 0o7066
+        told = answer(machine, number, *before, 0o100000 | mode, runs_own=True)
+        assert told == (ALLOWED if makes_program else 0)
+        assert answer(machine, number, *before, mode) == 0
+
+
+@both
+def test_who_builds_gets_no_more_than_that(machine):
+    modes = {IGNORED[name][list(MACHINES).index(machine)] for name in IGNORED if "chmod" in name}
+    for number in {*range(600)} - modes:
+        assert answer(machine, number, runs_own=True) == answer(machine, number)

@@ -69,7 +69,7 @@ def test_garbage_is_refused(garbage, magic) -> None:
     assert outcome(magic + garbage) is None
 
 
-@pytest.mark.parametrize("name", ["<", "{", "BZh91", "PK\x03\x04"])
+@pytest.mark.parametrize("name", ["<", "{", "BZh91"])
 def test_a_plain_tar_is_one_whatever_its_first_member_is_called(name) -> None:
     assert outcome(tar({name: b"x"})) == {name: b"x"}
 

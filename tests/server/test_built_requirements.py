@@ -6,6 +6,7 @@ setuptools comes from the package index, as it would for a user.
 from __future__ import annotations
 
 import shutil
+import sysconfig
 from pathlib import Path
 
 import pytest
@@ -41,7 +42,10 @@ def transform_fn(model, data, content_type, accept):
 """
 
 
-@pytest.mark.skipif(shutil.which("gcc") is None, reason="there is no compiler")
+@pytest.mark.skipif(
+    shutil.which("gcc") is None or not Path(sysconfig.get_path("include"), "Python.h").exists(),
+    reason="there is no compiler, or no header of Python's",
+)
 def test_a_package_with_c_in_it_is_built_and_its_model_answers(tmp_path: Path) -> None:
     members = {f"code/twice/{name}": text.encode() for name, text in PACKAGE.items()}
     asked = {"code/requirements.txt": b"./twice\n", "code/inference.py": SCRIPT}

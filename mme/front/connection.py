@@ -126,8 +126,9 @@ class Connection(BaseProtocol):
     def data_received(self, data: bytes) -> None:
         """Called with what came; and with nothing, to go on with what was left for later."""
         if not self._in_pieces:
-            data = self._held.take() + data
+            data = self._held.joined(data)
             if (known := self._owner.heads.find(data, self._shape)) is not None:
+                self._held.take()
                 self._put([Request(known[0], EMPTY_PAYLOAD, self, known[1])])
                 return
             if self._held.hold(data):

@@ -36,20 +36,28 @@ class HeldBack:
     def __bool__(self) -> bool:
         return self._timer is not None
 
+    def joined(self, data: bytes) -> bytes:
+        """What is held back, and what comes after it."""
+        return self._data + data if self._data else data
+
     def hold(self, data: bytes) -> bool:
-        """Holds `data` back, if that is a head and a part of its body. False: it is not."""
+        """Holds `data` back, if that is a head and a part of its body; else nothing any more.
+
+        Who sends more of it gets no more time by that.
+        """
         if not is_without_body(data):
+            self.take()
             return False
         self._data = data
-        self._timer = self._loop.call_later(_SECONDS, self._expire)
+        if self._timer is None:
+            self._timer = self._loop.call_later(_SECONDS, self._expire)
         return True
 
     def take(self) -> bytes:
         """What was held back, and is not any more."""
-        if self._timer is None:
-            return b""
-        self._timer.cancel()
-        self._timer = None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         data, self._data = self._data, b""
         return data
 

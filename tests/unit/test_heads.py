@@ -158,3 +158,18 @@ async def test_what_is_held_back_is_given_up_after_a_while_and_taken_only_once()
     assert await given_up.get() == part
     assert (held.take(), bool(held)) == (b"", False)
     assert given_up.empty()
+
+
+async def test_who_sends_a_byte_now_and_then_is_not_waited_for_any_longer():
+    given_up = asyncio.Queue[bytes]()
+    held = HeldBack(asyncio.get_running_loop(), given_up.put_nowait)
+    data = request(*PLAIN, body=b"x" * 1000)[:-900]
+    assert held.hold(data)
+    for _ in range(100):
+        await asyncio.sleep(0.01)
+        if not given_up.empty():
+            break
+        data = held.joined(b"x")
+        assert held.hold(data)
+    assert given_up.get_nowait() == data
+    assert not held

@@ -30,7 +30,7 @@ _GZIP, _GZIP_WINDOW = b"\x1f\x8b", 16 + 15
 _GZIP_END = struct.Struct("<I")  # how much it holds, modulo 2^32
 _SMALL_BYTES = 4 * 1024**2
 _ZSTD = b"\x28\xb5\x2f\xfd"
-_TAR_MAGIC, _TAR_MAGIC_END = b"ustar", 262  # a first member may be called "{"
+_TAR, _TAR_END = b"ustar", 262
 _FOREIGN = {
     b"PK\x03\x04": "a zip file",
     b"BZh": "compressed with bzip2",
@@ -39,6 +39,7 @@ _FOREIGN = {
     b"{": "JSON",
     b"<": "XML or HTML",
 }
+_NAMES = (b"BZh", b"{", b"<")  # of those, what a tar's first member may be called, too
 # What the decompressors raise; isal's stubs call its error an instance.
 _DAMAGE: tuple[type[Exception], ...] = (  # type: ignore[assignment]
     OSError,
@@ -104,13 +105,17 @@ def _decompressor(feed: Feed) -> Readable:
     if head.startswith(_ZSTD):
         return io.BufferedReader(_ZstdReader(feed), _BUFFER_BYTES)
     for magic, name in _FOREIGN.items():
-        if head.startswith(magic) and not feed.head(_TAR_MAGIC_END).endswith(_TAR_MAGIC):
+        if head.startswith(magic) and not (magic in _NAMES and _is_tar(feed)):
             raise ArtifactRefused(
                 f"The object is no tarball but {name}; pack the model as .tar.gz (mme pack)."
             )
     if not head:
         raise ArtifactRefused("The object is empty; it must be a tarball (.tar.gz).")
     return io.BufferedReader(feed, _BUFFER_BYTES)
+
+
+def _is_tar(feed: Feed) -> bool:
+    return feed.head(_TAR_END).endswith(_TAR)
 
 
 def _small_gzip(feed: Feed) -> Readable | None:

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from mme.errors import LoadFailed, ModelNotReady
-from mme.workers.sandbox_landlock import kernel_version
+from tests.chaos.landlock import needs_landlock
 from tests.chaos.old_kernel import LANDLOCK, within
 from tests.engines import ask, drop, invocation, running_engine
 from tests.eventually import eventually
@@ -23,15 +23,7 @@ from tests.models import booster
 from tests.sources import source_package, write_members
 from tests.wheels import write_wheel
 
-pytestmark = pytest.mark.timeout(60)
-
-
-@pytest.fixture(autouse=True)
-def _kernel_has_landlock() -> None:
-    try:
-        kernel_version()
-    except OSError as error:
-        pytest.skip(f"this kernel has no Landlock: {error}")
+pytestmark = [pytest.mark.timeout(60), needs_landlock]
 
 
 TRIES = """

@@ -8,20 +8,12 @@ from typing import Any
 
 import pytest
 
-from mme.workers.sandbox_landlock import kernel_version
+from tests.chaos.landlock import needs_landlock
 from tests.engines import drop, invocation, running_engine
 from tests.models import booster
 from tests.wheels import write_wheel
 
-pytestmark = pytest.mark.timeout(60)
-
-
-@pytest.fixture(autouse=True)
-def _kernel_has_landlock() -> None:
-    try:
-        kernel_version()
-    except OSError as error:
-        pytest.skip(f"this kernel has no Landlock: {error}")
+pytestmark = [pytest.mark.timeout(60), needs_landlock]
 
 
 TRIES = """

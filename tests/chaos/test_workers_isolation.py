@@ -19,18 +19,10 @@ import pytest
 from mme import Engine
 from mme.errors import ConfigError
 from mme.workers.process import WorkerStartError
-from mme.workers.sandbox_landlock import kernel_version
+from tests.chaos.landlock import needs_landlock
 from tests.engines import drop, invocation, running_engine
 
-pytestmark = pytest.mark.timeout(60)
-
-
-@pytest.fixture(autouse=True)
-def _kernel_has_landlock() -> None:
-    try:
-        kernel_version()
-    except OSError as error:
-        pytest.skip(f"this kernel has no Landlock: {error}")
+pytestmark = [pytest.mark.timeout(60), needs_landlock]
 
 
 SCRIPT = b"""

@@ -349,8 +349,15 @@ def test_a_run_with_wrong_answers_says_so_and_fails(trained, tmp_path):
 
 
 @pytest.mark.timeout(120)
-def test_a_short_run_measures_a_hop_beside_the_sibling_itself(tmp_path):
-    command = [sys.executable, "-m", "load_tests", "hop", "--results", str(tmp_path)]
+@pytest.mark.parametrize(
+    ("scenario", "subjects"),
+    [
+        ("hop", {"sibling, directly", "one hop", "two hops"}),
+        ("sdk", {"plain requests", "as boto3, no keys", "as boto3, keys"}),
+    ],
+)
+def test_a_short_run_measures_all_beside_each_other(scenario, subjects, tmp_path):
+    command = [sys.executable, "-m", "load_tests", scenario, "--results", str(tmp_path)]
     command += ["--seconds", "0.3", "--rounds", "1", "--connections", "2"]
     done = subprocess.run(
         command, cwd=ROOT, capture_output=True, text=True, timeout=100, check=False
@@ -358,7 +365,7 @@ def test_a_short_run_measures_a_hop_beside_the_sibling_itself(tmp_path):
     assert (done.returncode, done.stderr) == (0, "")
     [result] = [json.loads(path.read_text()) for path in tmp_path.glob("*.json")]
     checked = {row["subject"]: row["outcome"]["checked"] for row in result["rows"]}
-    assert checked.keys() == {"sibling, directly", "one hop", "two hops"}
+    assert checked.keys() == subjects
     assert all(count > 0 for count in checked.values())
 
 
@@ -372,20 +379,6 @@ def status_of(host: str, head: bytes, body: bytes) -> int:
         response.begin()
         response.read()
         return response.status
-
-
-@pytest.mark.timeout(120)
-def test_a_short_run_sends_requests_as_boto3_does_and_has_their_signatures_checked(tmp_path):
-    command = [sys.executable, "-m", "load_tests", "sdk", "--results", str(tmp_path)]
-    command += ["--seconds", "0.3", "--rounds", "1", "--connections", "2"]
-    done = subprocess.run(
-        command, cwd=ROOT, capture_output=True, text=True, timeout=100, check=False
-    )
-    assert (done.returncode, done.stderr) == (0, "")
-    [result] = [json.loads(path.read_text()) for path in tmp_path.glob("*.json")]
-    checked = {row["subject"]: row["outcome"]["checked"] for row in result["rows"]}
-    assert checked.keys() == {"plain requests", "as boto3, no keys", "as boto3, keys"}
-    assert all(count > 0 for count in checked.values())
 
 
 def test_requests_as_boto3_sends_them_pass_a_server_with_keys_only_as_they_were_signed(tmp_path):

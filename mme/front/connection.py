@@ -202,6 +202,8 @@ class Connection(BaseProtocol):
 
     def finish(self) -> None:
         """Ends when what is at work has been answered, at once if nothing is."""
+        if self._held:
+            self._read_in_pieces(self._held.take())
         self._closing = True
         self._wake()
 
@@ -287,8 +289,6 @@ class Connection(BaseProtocol):
             return
         if self._loop.time() < self._idle_until:
             self._timer = self._loop.call_at(self._idle_until, self._look_idle)
-        elif self._held:
-            self._read_in_pieces(self._held.take())
         else:
             self.finish()
 

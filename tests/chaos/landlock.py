@@ -16,4 +16,5 @@ def _lack() -> str:
     return ""
 
 
-needs_landlock = pytest.mark.skipif(bool(_lack()), reason=_lack())
+_LACK = _lack()
+needs_landlock = pytest.mark.skipif(bool(_LACK), reason=_LACK)

@@ -127,6 +127,19 @@ async def test_who_leaves_in_the_middle_of_a_small_body_leaves_nothing():
         assert not connection._held
 
 
+async def test_a_request_whose_body_is_awaited_is_answered_though_its_connection_is_to_end():
+    async with serving(FakeService()) as front, connected(front) as wire:
+        data = request("plain", "a", b"1,2")
+        wire.send(data[:-1])
+        served = front._listeners[0]._connections.connections
+        await eventually(lambda: served and only_connection(front._listeners)._held)
+        only_connection(front._listeners).finish()
+        wire.send(data[-1:])
+        response = await wire.response()
+        assert (response.status, response.headers["connection"]) == (200, "close")
+        assert await wire.closed() == b""
+
+
 async def test_every_signature_is_checked_on_a_connection_that_signed_before(tmp_path: Path):
     def signed(body: bytes, secret: str = SECRET) -> bytes:
         url = f"http://x/endpoints/{NAME}/invocations"

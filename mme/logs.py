@@ -1,9 +1,10 @@
 """Structured logs: an event is one line, JSON or text, written by a thread of its own.
 
 Decision: a caller renders its line and appends it to a bounded deque; a thread writes what has
-gathered, at most every 20 ms. So a line costs a few microseconds, and a stuck pipe never holds up
-the event loop: past the bound lines are dropped, and counted in a line that says so. Rejected:
-structlog's own loggers, which write and flush under a lock for each line.
+gathered, every 20 ms while lines come. Only the first one after a second without any wakes it, so
+that who answers requests rarely does. So a line costs a few microseconds, and a stuck pipe never
+holds up the event loop: past the bound lines are dropped, and counted in a line that says so.
+Rejected: structlog's own loggers, which write and flush under a lock for each line.
 No line can be forged: JSON escapes what clients sent, text quotes all that is not plain.
 Rooms call `structlog.get_logger()`; who writes a line a request asks for `info_writer()` first.
 """
@@ -11,6 +12,7 @@ Rooms call `structlog.get_logger()`; who writes a line a request asks for `info_
 from __future__ import annotations
 
 import atexit
+import contextlib
 import json
 import logging
 import re
@@ -39,6 +41,7 @@ LINES_LOST: Final = "lines_lost"
 
 _LINES_LIMIT = 20_000
 _GATHER_SECONDS = 0.02
+_AWAKE_LOOKS = 50  # at nothing, before the thread sleeps until it is woken
 _CLOSE_SECONDS = 5.0
 _PLAIN = re.compile(r"[\w.:/+@*-]+", re.ASCII)
 
@@ -79,25 +82,27 @@ class LineWriter:
     def _run(self) -> None:
         while not self._closing.is_set():
             self._gathered.wait()
-            self._closing.wait(_GATHER_SECONDS)
+            left = _AWAKE_LOOKS
+            while left and not self._closing.wait(_GATHER_SECONDS):
+                left = _AWAKE_LOOKS if self._write_all() else left - 1
             self._gathered.clear()  # before reading: a line that comes now sets it again
             self._write_all()
         self._write_all()
 
-    def _write_all(self) -> None:
+    def _write_all(self) -> bool:
+        """Whether there was anything to write."""
         with self._writing:
             lines = [self._lines.popleft() for _ in range(len(self._lines))]
             if self._lost:
                 lost, self._lost = self._lost, 0
                 notice = {"time": _now(), "level": "warning", "event": LINES_LOST, "lines": lost}
                 lines.append(_json(notice))
-            if not lines:
-                return
-            try:
-                self._stream.write(b"\n".join(lines) + b"\n")
-                self._stream.flush()
-            except (OSError, ValueError):  # the stream is gone: there is nobody left to tell
-                return
+            if lines:
+                # A stream that is gone: there is nobody left to tell.
+                with contextlib.suppress(OSError, ValueError):
+                    self._stream.write(b"\n".join(lines) + b"\n")
+                    self._stream.flush()
+        return bool(lines)
 
 
 class _Library(logging.Handler):

@@ -3,14 +3,16 @@
 Decision: WAL without a sync at each commit: what was committed outlives a killed server, and a
 power cut costs the last seconds, never the file. A lock file beside it keeps a second server out,
 while anyone may read. Hours, since a day is what people ask for and minutes would be 60 times the
-rows; what is older than `days` goes.
+rows; what is older than `days` goes, but not before the wall clock has gone evenly for an hour: by
+one that jumps ahead for a moment all of the ledger would be old.
 """
 
 from __future__ import annotations
 
 import fcntl
 import sqlite3
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import IO
@@ -24,6 +26,8 @@ HOUR_SECONDS = 3600
 DAY_SECONDS = 24 * HOUR_SECONDS
 _SCHEMA = 1  # of the file; another one is not guessed at
 _BUSY_SECONDS = 5.0
+_EVEN_SECONDS = HOUR_SECONDS  # for which a clock has to go with the monotonic one
+_JUMP_SECONDS = 60.0  # between two looks, and it does not
 _COLUMNS = Usage._fields[1:]
 _CREATE = f"""
     CREATE TABLE IF NOT EXISTS usage (
@@ -51,14 +55,19 @@ class Book:
     Args:
         path: of the file; made if it is not there.
         days: what is older is forgotten.
+        monotonic: the clock that never jumps, in seconds.
 
     Raises:
         ConfigError: another server has it, it is no such file, or it can't be had.
     """
 
-    def __init__(self, path: Path, days: int) -> None:
-        self._path, self._days = path, days
+    def __init__(
+        self, path: Path, days: int, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._path, self._days, self._monotonic = path, days, monotonic
         self._forgotten_hour = 0
+        self._ahead_seconds = float("-inf")  # the wall clock of the monotonic one, at the last look
+        self._even_since = 0.0
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._lock = _lock(path.with_name(path.name + ".lock"))
@@ -82,7 +91,7 @@ class Book:
         hour = int(now) // HOUR_SECONDS * HOUR_SECONDS
         with _translated(self._path), self._file:
             self._file.executemany(_ADD, ((hour, *usage) for usage in usages))
-            if hour != self._forgotten_hour:
+            if self._is_even(now) and hour != self._forgotten_hour:
                 oldest = hour - self._days * DAY_SECONDS
                 self._file.execute("DELETE FROM usage WHERE hour < ?", (oldest,))
                 self._forgotten_hour = hour
@@ -92,6 +101,14 @@ class Book:
         with suppress(AttributeError):  # it was never opened
             self._file.close()
         self._lock.close()
+
+    def _is_even(self, now: float) -> bool:
+        """Whether the wall clock has not jumped for an hour, nor was it first looked at since."""
+        monotonic = self._monotonic()
+        former, self._ahead_seconds = self._ahead_seconds, now - monotonic
+        if abs(self._ahead_seconds - former) > _JUMP_SECONDS:
+            self._even_since = monotonic
+        return monotonic - self._even_since >= _EVEN_SECONDS
 
     def _prepare(self) -> None:
         self._file.execute("PRAGMA journal_mode = WAL")

@@ -154,6 +154,10 @@ MATRIX = {
     "clock jumps": (
         "chaos/test_clock.py::test_a_clock_that_jumps_changes_no_answer_and_holds_up_no_refresh"
     ),
+    "a whole server's clock jumps": (
+        "chaos/test_clock_jumps.py::"
+        "test_a_clock_that_jumps_keeps_warm_models_and_says_why_the_rest_fails"
+    ),
     "no descriptor left": (
         "chaos/test_server.py::test_without_descriptors_it_neither_dies_nor_spins_and_recovers"
     ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
 import sqlite3
 import subprocess
@@ -55,10 +56,58 @@ def test_only_the_hours_asked_for_count(book, path):
     assert used(path, NOON + DAY_SECONDS * 9, since="1h").models == []
 
 
-def test_what_is_older_than_the_days_kept_goes(book, path):
-    for days in (3, 2, 0):
-        book.add([Usage("a", requests=10**days)], NOON - days * DAY_SECONDS)
-    assert used(path, since="9d").total.requests == 101
+class Clocks:
+    """The wall clock and the monotonic one, as a book looks at them."""
+
+    def __init__(self, path):
+        self.path, self.wall, self.steady = path, NOON, 0.0
+        self.book = Book(path, days=2, monotonic=lambda: self.steady)
+
+    def go(self, seconds):
+        self.steady += seconds
+        self.jump(seconds)
+
+    def jump(self, seconds):
+        self.wall += seconds
+        self.book.add([Usage("a", requests=1)], self.wall)
+
+    def requests(self):
+        return used(self.path, NOON + DAY_SECONDS * 999, since="9999d").total.requests
+
+
+@pytest.fixture
+def clocks(path):
+    clocks = Clocks(path)
+    yield clocks
+    clocks.book.close()
+
+
+def test_what_is_older_than_the_days_kept_goes(clocks):
+    for _ in range(4):
+        clocks.go(DAY_SECONDS)
+    assert clocks.requests() == 3
+
+
+def test_nothing_goes_by_a_clock_that_jumps_ahead_before_it_has_gone_evenly_for_an_hour(clocks):
+    for _ in range(2):
+        clocks.go(DAY_SECONDS)
+    for seconds in (400 * DAY_SECONDS, -400 * DAY_SECONDS):
+        clocks.jump(seconds)
+        for _ in range(59):
+            clocks.go(60)
+    assert clocks.requests() == 2 + 2 * 60
+    for _ in range(3):
+        clocks.go(DAY_SECONDS)
+    assert clocks.requests() == 60 + 3  # what is old by now is gone, hours to come are not
+
+
+def test_nothing_goes_in_a_new_servers_first_hour(path):
+    first = Book(path, days=2)
+    first.add([Usage("a", requests=1)], NOON)
+    first.close()
+    with contextlib.closing(Book(path, days=2)) as second:
+        second.add([Usage("a", requests=1)], NOON + 400 * DAY_SECONDS)
+    assert used(path, NOON + 400 * DAY_SECONDS, since="9999d").total.requests == 2
 
 
 def test_a_second_server_is_kept_out_and_the_next_one_goes_on(path):

@@ -152,9 +152,6 @@ MATRIX = {
         "test_a_second_server_on_one_cache_directory_is_refused_and_the_first_goes_on"
     ),
     "clock jumps": (
-        "chaos/test_clock.py::test_a_clock_that_jumps_changes_no_answer_and_holds_up_no_refresh"
-    ),
-    "a whole server's clock jumps": (
         "chaos/test_clock_jumps.py::"
         "test_a_clock_that_jumps_keeps_warm_models_and_says_why_the_rest_fails"
     ),

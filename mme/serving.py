@@ -26,11 +26,13 @@ from mme.front.exposure import check_exposure
 from mme.front.record import Recorder
 from mme.front.server import Front
 from mme.front.tls import Tls, open_tls
+from mme.threads import Threads
 from mme.tracing import Tracing
 
 if TYPE_CHECKING:
     from mme.front.oip_grpc import OipGrpc
 
+_THREADS = min(32, (os.cpu_count() or 1) + 4)  # for what blocks and has no pool of its own
 _Started: TypeAlias = "tuple[Engine, Front, OipGrpc | None]"
 
 
@@ -51,6 +53,7 @@ def serve(config: Config) -> int:
 async def _serve(config: Config) -> int:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
+    loop.set_default_executor(Threads(_THREADS, "blocking"))
     starting = asyncio.create_task(_start(config), name="start")
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, _stop, stop, starting)

@@ -16,7 +16,6 @@ import asyncio
 import contextlib
 import random
 from collections.abc import AsyncIterator, Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -37,6 +36,7 @@ from mme.store.disk_files import DiskFiles, Stored, remove
 from mme.store.disk_index import DiskIndex, Entry
 from mme.store.disk_takeover import TakeOver
 from mme.store.unpack import unpack
+from mme.threads import Threads
 from mme.tracing import stage
 
 _log = structlog.get_logger()
@@ -52,8 +52,8 @@ class ArtifactCache:
         self._config = config
         self._metrics = metrics
         self._files = DiskFiles(Path(config.cache_dir).expanduser())
-        self._unpackers = ThreadPoolExecutor(config.unpack_threads, "unpack")
-        self._sweeper = ThreadPoolExecutor(_SWEEPERS, "disk-sweeper")
+        self._unpackers = Threads(config.unpack_threads, "unpack")
+        self._sweeper = Threads(_SWEEPERS, "disk-sweeper")
         self._index = DiskIndex(self._files, config, self._sweeper)
         self._left = TakeOver(self._files, self._index)
         self._fetching: dict[str, asyncio.Event] = {}  # by digest; set when it has ended

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -17,6 +16,7 @@ from typing import TypeVar
 import structlog
 
 from mme.errors import InvalidRequest, UsageUnreadable
+from mme.threads import Threads
 from mme.usage.account import Usage
 from mme.usage.accounts import Accounts
 from mme.usage.book import Book, read_book
@@ -50,7 +50,7 @@ class Keeper:
         self._clock = clock
         self._book: Book | None = None
         self._path: Path | None = None
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="ledger")
+        self._thread = Threads(1, "ledger")
         self._turn = asyncio.Lock()
         self._passing: asyncio.Task[None] | None = None
         self._taken: list[Usage] = []

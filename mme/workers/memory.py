@@ -191,7 +191,11 @@ def in_passing(work: Callable[[str], None], names: Iterable[str]) -> None:
             work(name)
 
     thread = threading.Thread(target=work_on_all, name="drop", daemon=True)
-    thread.start()
+    try:
+        thread.start()
+    except RuntimeError:  # a model here has used up what threads there may be
+        work_on_all()
+        return
     thread.join()
     task = f"/proc/self/task/{thread.native_id}"
     until = time.monotonic() + _PASSING_SECONDS

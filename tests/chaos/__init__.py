@@ -155,6 +155,10 @@ MATRIX = {
         "chaos/test_clock_jumps.py::"
         "test_a_clock_that_jumps_keeps_warm_models_and_says_why_the_rest_fails"
     ),
+    "no thread and no process to be had": (
+        "chaos/test_no_more_threads.py::"
+        "test_without_threads_and_processes_to_be_had_it_loads_and_comes_back"
+    ),
     "no descriptor left": (
         "chaos/test_server.py::test_without_descriptors_it_neither_dies_nor_spins_and_recovers"
     ),

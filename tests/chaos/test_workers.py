@@ -17,7 +17,7 @@ import pytest
 from mme import Engine
 from mme.domain import ModelKey
 from mme.errors import InvocationTimeout, LoadFailed, MmeError, PredictionFailed, WorkerLost
-from tests.chaos.memory_group import can_be_made, make_memory_group
+from tests.chaos.control_group import can_be_made, make_group
 from tests.chaos.rogue import rogue
 from tests.engines import ask, assert_ledger_is_exact, drop, invocation, quiet, running_engine
 from tests.eventually import eventually
@@ -36,8 +36,9 @@ CAUSES = {
     "opens too many": "descriptors were used up",
     "hoards memory": "took all the memory that it may",
 }
+GROUP_BYTES = 64 * 1024**2
 # Where no control group can be made here, all that is left to show is what its kill looks like.
-WAY_TO_END_MEMORY = "control group" if can_be_made() else "SIGKILL from outside"
+WAY_TO_END_MEMORY = "control group" if can_be_made("memory") else "SIGKILL from outside"
 HASTY = {"heartbeat_seconds": 0.1, "invocation_seconds": 1.0, "grace_seconds": 0.1}
 
 
@@ -228,8 +229,9 @@ async def test_a_worker_that_the_kernel_ends_for_memory_costs_what_ran_in_it_onl
     async with engine_with_a_neighbour(tmp_path) as engine:
         pid = worker(engine)["pid"]
         if way == "control group":
-            group = make_memory_group()
+            group = make_group("memory")
             assert group is not None
+            group.limit(GROUP_BYTES)
             group.add(pid)
             told = await tell(engine, "rogue", "fills memory")
             assert group.kills == 1

@@ -127,6 +127,7 @@ def _over_grpc(  # noqa: PLR0913 - what it is made of
         config.server,
         management.operated,
         bodies=bodies,
+        calls=config.workers.queue_total,
         recorder=Recorder(engine.metrics, config.server.log_requests_per_second),
         keys=keys,
         tls=tls,

@@ -3,20 +3,21 @@
 Decision: to gRPC every call is a stream, whatever its client says: so a message is asked for once
 there is room, and until then flow control leaves all but its beginning with the client. How large
 it is shows when it is here, so the largest there may be is held meanwhile, and as many are received
-at once as half of the limit has room for; the others wait. Rejected: `maximum_concurrent_rpcs`,
-which takes a small call for a large one, and refuses those that merely wait for a model.
+at once as half of the limit has room for; the others wait for their turn, see `FairTurns`.
 """
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 import grpc
 
 from mme.config import ServerConfig
-from mme.errors import InvalidRequest, Overloaded, PayloadTimeout
+from mme.errors import InvalidRequest
 from mme.front.bodies import Bodies
+from mme.front.fair_turns import FairTurns
+
+_FAIR_SHARE = 6  # of the time that a message may take, where others wait
 
 
 class GrpcBodies:
@@ -29,12 +30,12 @@ class GrpcBodies:
 
     def __init__(self, server: ServerConfig, bodies: Bodies) -> None:
         self._limit_bytes = min(server.body_limit_bytes, server.bodies_limit_bytes)
-        self._seconds = server.body_seconds
         self._bodies = bodies
         at_once = max(1, server.bodies_limit_bytes // 2 // max(1, self._limit_bytes))
-        self._turns = asyncio.Semaphore(at_once)
+        seconds = server.body_seconds
+        self._turns = FairTurns(at_once, seconds, seconds / _FAIR_SHARE)
 
-    async def receive(self, context: Any) -> bytes:  # noqa: ANN401 - grpc has no types
+    async def receive(self, context: Any, caller: str) -> bytes:  # noqa: ANN401 - grpc has no types
         """The call's only message, whose bytes are held until they are dropped.
 
         Raises:
@@ -42,33 +43,18 @@ class GrpcBodies:
             PayloadTimeout: the client was too slow.
             InvalidRequest: it broke off.
         """
-        try:
-            async with asyncio.timeout(self._seconds):
-                await self._turns.acquire()
-        except TimeoutError:
-            raise Overloaded("The server is receiving as much as it can; try again.") from None
-        try:
-            return await self._receive(context)
-        finally:
-            self._turns.release()
+        async with self._turns.take(caller):
+            spare_bytes = self._bodies.hold(self._limit_bytes)
+            try:
+                # not by the stream's iterator, which keeps what it gave
+                message = await context.read()
+                if message is grpc.aio.EOF:
+                    raise InvalidRequest("The request broke off.")
+                spare_bytes -= len(message)  # it is dropped by who has it
+            finally:
+                self._bodies.drop(spare_bytes)
+            return bytes(message)
 
     def drop(self, message: bytes) -> None:
         """It is here no more."""
         self._bodies.drop(len(message))
-
-    async def _receive(self, context: Any) -> bytes:  # noqa: ANN401
-        spare_bytes = self._bodies.hold(self._limit_bytes)
-        try:
-            async with asyncio.timeout(self._seconds):
-                # not by the stream's iterator, which keeps what it gave
-                message = await context.read()
-            if message is grpc.aio.EOF:
-                raise InvalidRequest("The request broke off.")
-            spare_bytes -= len(message)  # it is dropped by who has it
-        except TimeoutError:
-            raise PayloadTimeout(
-                f"The request was not received within {self._seconds:g} seconds."
-            ) from None
-        finally:
-            self._bodies.drop(spare_bytes)
-        return bytes(message)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from mme.front.tls import Tls
 from mme.front.watch import Watch
 
 _INT_MAX = 2**31 - 1
+_STREAMS = 1000
 
 
 def open_port(config: ServerConfig, tls: Tls | None) -> Any:  # noqa: ANN401 - grpc has no types
@@ -35,6 +37,9 @@ def _options(config: ServerConfig) -> list[tuple[str, int]]:
         ("grpc.max_receive_message_length", config.body_limit_bytes),
         ("grpc.max_send_message_length", -1),
         ("grpc.so_reuseport", 0),
+        ("grpc.max_allowed_incoming_connections", _connections()),
+        # of one connection; gRPC's clients keep back more than that
+        ("grpc.max_concurrent_streams", _STREAMS),
         # else up to 8 MB of a message come before it is asked for
         ("grpc.http2.bdp_probe", 0),
         # until HTTP/2 is spoken, too
@@ -45,6 +50,12 @@ def _options(config: ServerConfig) -> list[tuple[str, int]]:
         ("grpc.keepalive_time_ms", milliseconds),
         ("grpc.keepalive_timeout_ms", milliseconds),
     ]
+
+
+def _connections() -> int:
+    """How many at once: half of the files that may be open; HTTP and workers need some, too."""
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return _INT_MAX if files == resource.RLIM_INFINITY else min(files // 2, _INT_MAX)
 
 
 def _credentials(tls: Tls) -> Any:  # noqa: ANN401

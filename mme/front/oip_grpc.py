@@ -28,6 +28,7 @@ from mme.front.exchange import Service
 from mme.front.gate import Gate
 from mme.front.grpc_bodies import GrpcBodies
 from mme.front.grpc_call import Call, Operation
+from mme.front.grpc_peers import Untaken, site_of
 from mme.front.grpc_port import open_port
 from mme.front.oip_api import EXTENSIONS, Repository
 from mme.front.oip_messages import MESSAGES
@@ -40,6 +41,7 @@ from mme.front.oip_wire import (
     metadata,
     status_of,
 )
+from mme.front.places import Places
 from mme.front.record import CLIENT_GONE_STATUS, Recorder
 from mme.front.tls import Tls
 from mme.front.wire import REQUEST_ID, format_request_id
@@ -81,6 +83,7 @@ class OipGrpc:
         server: where to listen and what to let in.
         repository: the models in memory.
         bodies: all that are here, of other ports, too.
+        calls: at once, at most.
         recorder: told of each call.
         keys: who may ask for what; None: nobody is asked who they are.
         tls: None: plain.
@@ -94,6 +97,7 @@ class OipGrpc:
         repository: Repository,
         *,
         bodies: Bodies,
+        calls: int,
         recorder: Recorder,
         keys: KeyFile | None = None,
         tls: Tls | None = None,
@@ -101,6 +105,8 @@ class OipGrpc:
     ) -> None:
         self._service = service
         self._bodies = GrpcBodies(server, bodies)
+        self._places = Places(calls)
+        self._untaken = Untaken(server.grpc_port, server.body_seconds)
         self._recorder = recorder
         self._tracing = tracing
         self._gate = Gate(keys, server) if keys is not None else None
@@ -131,10 +137,15 @@ class OipGrpc:
             (grpc.method_handlers_generic_handler(_SERVICE, handlers),)
         )
         await self._server.start()
+        self._watch = asyncio.create_task(self._untaken.watch(), name="untaken answers")
 
     async def drain(self) -> None:
         """No new calls; those in flight have the drain time, and are then cancelled."""
-        await self._server.stop(self._config.drain_seconds)
+        try:
+            await self._server.stop(self._config.drain_seconds)
+        finally:
+            self._watch.cancel()
+            await asyncio.wait([self._watch])
 
     async def _live(self, _: _Message, __: Call) -> _Message:
         return MESSAGES["ServerLiveResponse"](live=True)
@@ -200,6 +211,7 @@ class OipGrpc:
 
         async def answer(_: object, context: Any) -> bytes:  # noqa: ANN401 - grpc has no types
             answered = await self._answer(method, context)
+            self._untaken.add(context)
             if isinstance(answered, bytes):
                 return answered
             # What it raises is in a cycle with this frame: nothing large may be in sight of it.
@@ -213,8 +225,11 @@ class OipGrpc:
         failure: BaseException | None = None
         try:
             call.caller = self._caller(context, method.action)
+            who = _name(call.caller, context)
+            self._places.take(who)
+            context.add_done_callback(lambda _: self._places.leave(who))
             if method.action is not Action.OPEN:  # those say nothing, and anyone may send them
-                call.body = await self._bodies.receive(context)
+                call.body = await self._bodies.receive(context, who)
             response = await method.act(_parse(method.request, call.body), call)
             return bytes(response.SerializeToString())
         except asyncio.CancelledError as gone:
@@ -252,6 +267,11 @@ class OipGrpc:
         if self._gate is None or action is Action.OPEN:
             return None
         return self._gate.admit_bearer(_bearer(context), action)
+
+
+def _name(caller: Caller | None, context: Any) -> str:  # noqa: ANN401 - grpc has no types
+    """Whose places and turns a call takes: its key's, which nobody else has."""
+    return site_of(context.peer()) if caller is None else f"key {caller.grant.name}"
 
 
 def _bearer(context: Any) -> str:  # noqa: ANN401 - grpc has no types

@@ -17,6 +17,7 @@ import pytest
 from mme.config import ServerConfig
 from mme.errors import Overloaded
 from mme.front.bodies import Bodies
+from mme.front.credentials import KeyFile
 from mme.front.oip_grpc import OipGrpc
 from mme.front.oip_messages import MESSAGES
 from mme.front.record import Recorder
@@ -37,6 +38,9 @@ async def listening(
     service: FakeService | None = None,
     bodies: Bodies | None = None,
     body_seconds: float = 30,
+    calls: int = 1000,
+    keys: KeyFile | None = None,
+    **settings: int,
 ) -> AsyncIterator[str]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -47,11 +51,21 @@ async def listening(
         body_limit_bytes=LIMIT_BYTES,
         body_seconds=body_seconds,
         drain_seconds=0,
+        **settings,
     )
     recorder = Recorder(Metrics(NAME, "AllTraffic"), 0)
     bodies = bodies or Bodies(config.bodies_limit_bytes)
     service = service or FakeService()
-    door = OipGrpc(service, config, Operated(), bodies=bodies, recorder=recorder, tls=tls)
+    door = OipGrpc(
+        service,
+        config,
+        Operated(),
+        bodies=bodies,
+        calls=calls,
+        recorder=recorder,
+        keys=keys,
+        tls=tls,
+    )
     await door.start()
     try:
         yield f"127.0.0.1:{port}"

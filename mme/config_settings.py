@@ -108,7 +108,7 @@ SETTINGS: tuple[Setting, ...] = (
     _setting("silence_seconds", "workers.silence_seconds", "seconds", "A worker silent for this long is ended and replaced."),
     _setting("grace_seconds", "workers.grace_seconds", "seconds", "Time past its limit after which a running batch ends its worker."),
     _setting("queue_per_model", "workers.queue_per_model", "count", "Requests waiting for one model at most; more get 503."),
-    _setting("queue_total", "workers.queue_total", "count", "Requests waiting in all at most; more get 503."),
+    _setting("queue_total", "workers.queue_total", "count", "Requests waiting in all at most, and calls over gRPC at once; more get 503."),
     _setting("tenant_by", "tenants.tenant_by", "tenant", "Whose a request is, where tenants share: its model's, its API key's (key), or that of so many leading segments of the model's path."),
     _setting("pace_above", "tenants.pace_above_ratio", "share", "While the server's event loop wants a core for more than this share of its time, a tenant with most of all requests and over ten times its due is paced; 1: nobody is."),
     _setting("batch_requests", "workers.batch_requests", "count", "Requests of a model that are predicted at once, at most."),

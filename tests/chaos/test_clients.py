@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import grpc
 import psutil
 import pytest
 
@@ -140,6 +141,25 @@ def test_a_client_that_misbehaves_is_dealt_with_and_costs_nobody_anything(
         assert [worker["restarts"] for worker in served.state()["workers"]] == [0]
         assert len(served.state()["models"]) == 2
         assert_ledger_is_exact(served)
+
+
+def test_connections_over_grpc_leave_files_to_http_and_to_models(tmp_path: Path) -> None:
+    drop(tmp_path / "models", "m1", booster(1).members)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    few_files = ("sh", "-c", 'ulimit -Sn 400 && exec "$@"', "sh")
+    flags = ("--grpc-port", str(port))
+    with serving(tmp_path, tmp_path / "models", *flags, within=few_files) as served:
+        server = psutil.Process(served.process.pid)
+        before = server.num_fds()
+        with contextlib.ExitStack() as crowd:
+            for _ in range(600):
+                crowd.enter_context(socket.create_connection(("127.0.0.1", port), timeout=10))
+            assert answer(served, "m1") == is_model(1)
+        wait_until(lambda: server.num_fds() < before + 50)  # but what a worker and a model take
+        with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+            channel.unary_unary("/inference.GRPCInferenceService/ServerLive")(b"", timeout=10)
 
 
 def wait_until(holds: Callable[[], bool]) -> None:

@@ -23,7 +23,7 @@ from mme.workers.dispatch import Dispatch
 from mme.workers.ends import Cause, Doing, Suspects, suspects
 from mme.workers.environments import Environment
 from mme.workers.pacing import Pacer
-from mme.workers.patience import overdue
+from mme.workers.patience import Patience
 from mme.workers.preload import Preload
 from mme.workers.process import WorkerProcess, WorkerStartError
 from mme.workers.protocol import Absent, CallFailed, Loaded, Predicted, Recall
@@ -284,11 +284,12 @@ class Slot:
 
     async def _watch(self) -> None:
         """Ends a worker that is silent, or at one batch for too long."""
+        patience = Patience(self._config)
         while True:
             await asyncio.sleep(self._config.heartbeat_seconds)
             process, now = self.process, time.monotonic()
             if process is not None and (
-                cause := overdue(self._config, now, process.last_sign_at, self.queue.running)
+                cause := patience.overdue(now, process.last_sign_at, self.queue.running)
             ):
                 process.kill(*cause)
 

@@ -155,6 +155,10 @@ MATRIX = {
         "chaos/test_clock_jumps.py::"
         "test_a_clock_that_jumps_keeps_warm_models_and_says_why_the_rest_fails"
     ),
+    "machine paused, container frozen": (
+        "chaos/test_paused.py::"
+        "test_a_pause_longer_than_a_worker_may_be_silent_costs_no_worker_and_no_model"
+    ),
     "no thread and no process to be had": (
         "chaos/test_no_more_threads.py::"
         "test_without_threads_and_processes_to_be_had_it_loads_and_comes_back"

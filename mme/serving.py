@@ -1,4 +1,4 @@
-"""The server's process: an Engine with the front before it, from start to SIGTERM or SIGINT.
+"""The server's process: an Engine with the front before it, from start to a signal to stop.
 
 Stop order: not ready, stop accepting, finish what is in flight, fail the rest; then the Engine ends
 its workers and closes the store.
@@ -37,7 +37,9 @@ _Started: TypeAlias = "tuple[Engine, Front, OipGrpc | None]"
 
 
 def serve(config: Config) -> int:
-    """Runs the server until SIGTERM or SIGINT; prints one line to standard output once it listens.
+    """Runs the server until it is told to stop; prints one line to standard output once it listens.
+
+    SIGTERM and SIGINT tell it, and SIGHUP (its terminal has gone) where that is not ignored.
 
     Raises:
         ConfigError: a setting does not hold up against the world.
@@ -55,7 +57,8 @@ async def _serve(config: Config) -> int:
     loop = asyncio.get_running_loop()
     loop.set_default_executor(Threads(_THREADS, "blocking"))
     starting = asyncio.create_task(_start(config), name="start")
-    for number in (signal.SIGTERM, signal.SIGINT):
+    hang_up = (signal.SIGHUP,) if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN else ()
+    for number in (signal.SIGTERM, signal.SIGINT, *hang_up):
         loop.add_signal_handler(number, _stop, stop, starting)
     try:
         engine, front, grpc = await starting

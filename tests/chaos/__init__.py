@@ -171,6 +171,7 @@ MATRIX = {
     ),
     "SIGTERM under load, restart": _ENDED,
     "SIGINT under load, restart": _ENDED,
+    "SIGHUP under load, restart": _ENDED,
     "SIGKILL under load, restart": _ENDED,
     "client says nothing": _RUDE,
     "client sends a byte at a time": _RUDE,

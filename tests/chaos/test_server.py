@@ -107,7 +107,7 @@ class Caller(threading.Thread):
 
 
 @pytest.mark.timeout(60)
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
 def test_ended_under_load_it_leaves_no_worker_and_no_wrong_answer_and_starts_again(
     tmp_path: Path, how: signal.Signals
 ) -> None:
@@ -136,6 +136,17 @@ def test_ended_under_load_it_leaves_no_worker_and_no_wrong_answer_and_starts_aga
             is_model(seed) for seed in range(3)
         ]
         assert_ledger_is_exact(served)
+
+
+@pytest.mark.timeout(60)
+def test_one_that_was_started_by_nohup_outlives_its_terminal(tmp_path: Path) -> None:
+    drop(tmp_path / "models", "m1", booster(1).members)
+    with (
+        serving(tmp_path, tmp_path / "models", within=["nohup"]) as served,
+        runtime_client(served.url) as client,
+    ):
+        served.process.send_signal(signal.SIGHUP)
+        assert predict(client, "m1") == is_model(1)
 
 
 @pytest.mark.timeout(60)

@@ -22,13 +22,15 @@ class SmallDisk:
     Args:
         directory: to be the cache directory; made here.
         size_bytes: of the whole file system.
+        inodes: that it has, where it is real; 0: any number.
     """
 
-    def __init__(self, directory: Path, size_bytes: int) -> None:
+    def __init__(self, directory: Path, size_bytes: int, inodes: int = 0) -> None:
         directory.mkdir()
         self._directory = directory
         self._size_bytes = size_bytes
-        self._mount = f"mount -t tmpfs -o size={size_bytes} none {shlex.quote(str(directory))}"
+        options = f"size={size_bytes},nr_inodes={inodes}"
+        self._mount = f"mount -t tmpfs -o {options} none {shlex.quote(str(directory))}"
         self.is_real = _runs(*_UNSHARE, "sh", "-c", self._mount)
 
     @property

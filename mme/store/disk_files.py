@@ -32,6 +32,7 @@ from mme.store.unpack import DIRECTORY_BYTES, whole_blocks
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _STOCK_LOW, _STOCKED = 4, 16
+_FREE_INODES = 128  # left on the file system for everything else
 _INCOMING = re.compile(r"[0-9a-f]{32}(\.json)?")
 
 
@@ -61,6 +62,7 @@ class DiskFiles:
         self._ahead = cache_dir / "ahead"
         self._stock: deque[Path] = deque()
         self._lock = -1
+        self._tells_inodes = False
 
     def open(self) -> list[Path]:
         """Locks the directory. Returns what an earlier run did not finish.
@@ -230,8 +232,11 @@ class DiskFiles:
         return Stored(version, note.unpacked_bytes) if whole else None
 
     def free_bytes(self) -> int:
-        """What the file system still takes."""
+        """What the file system still takes: nothing, when it can take hardly any more files."""
         status = os.statvfs(self._cache_dir)
+        self._tells_inodes |= status.f_favail >= _FREE_INODES  # some never do
+        if self._tells_inodes and status.f_favail < _FREE_INODES:
+            return 0
         return status.f_bavail * status.f_frsize
 
     def _note(self, digest: str) -> Path:

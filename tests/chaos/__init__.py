@@ -139,6 +139,9 @@ MATRIX = {
     ),
     "S3 down": "server/test_s3_serving.py::test_s3_down_later_leaves_residents_answering",
     "disk full": "chaos/test_full_disk.py::test_a_full_disk_is_survived_and_recovers_by_itself",
+    "disk out of inodes": (
+        "chaos/test_full_disk.py::test_a_disk_without_inodes_for_all_models_takes_each_in_turn"
+    ),
     "disk read-only": "chaos/test_server.py::test_a_disk_that_turns_read_only_is_told_and_passes",
     "cache directory deleted": (
         _DISK + "a_cache_dir_deleted_under_the_server_is_made_and_locked_anew"

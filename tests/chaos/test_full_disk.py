@@ -52,3 +52,22 @@ def test_a_full_disk_is_survived_and_recovers_by_itself(tmp_path: Path, kind: st
         assert served.stop() == 0
     left = [path for path in (tmp_path / "cache").rglob("*") if path.parent.name == "incoming"]
     assert left == []
+
+
+@pytest.mark.timeout(60)
+def test_a_disk_without_inodes_for_all_models_takes_each_in_turn(tmp_path: Path) -> None:
+    models, seeds = tmp_path / "models", range(8)
+    for seed in seeds:
+        notes = {f"notes/{number}": b"" for number in range(40)}
+        drop(models, f"m{seed}", {**booster(seed).members, **notes})
+    disk = SmallDisk(tmp_path / "cache", 64 * MIB, inodes=320)
+    with (
+        serving(tmp_path, models, within=disk.within) as served,
+        runtime_client(served.url, retries={"max_attempts": 0}) as client,
+    ):
+        for seed in (*seeds, *seeds):
+            assert predict(client, f"m{seed}") == pytest.approx(booster(seed).prediction, rel=1e-6)
+        state = served.state()
+        assert state["memory"]["reserved_bytes"] == state["memory"]["leaving_bytes"] == 0
+        if disk.is_real:
+            assert 0 < state["disk"]["artifacts"] < len(seeds)

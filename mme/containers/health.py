@@ -2,8 +2,9 @@
 
 Decisions: one good ping is enough to be healthy, three bad ones in a row are needed to be no more,
 for a busy container may miss one; a bad one is soon followed by the next, so that three take
-seconds. A container that has had no good ping for its whole start-up time has expired: what that
-means is its owner's to say.
+seconds. A container that has had no good ping for its whole start-up time, and three bad ones, has
+expired (after a pause of the machine one bad ping may be all that there was since): what that means
+is its owner's to say.
 """
 
 from __future__ import annotations
@@ -113,8 +114,8 @@ class Health:
             self._bad_pings += 1
             if self._bad_pings >= _BAD_IN_A_ROW:
                 self._is_healthy = False
-            if now - self._good_at >= self._startup_seconds:
-                self.expired.set()
+                if now - self._good_at >= self._startup_seconds:
+                    self.expired.set()
         if self._is_healthy != was_healthy:
             self._show()
             self._log_change()

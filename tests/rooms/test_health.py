@@ -75,7 +75,7 @@ async def test_only_a_good_ping_after_a_bad_one_is_a_recovery():
 
 async def test_no_good_ping_within_the_startup_time_is_said_so_and_expires():
     it = Watched(startup_seconds=10)
-    it.tell(BAD, seconds=9.9)
+    it.tell(*[BAD] * 9, seconds=9.9)
     assert not it.health.expired.is_set()
     it.tell(BAD, seconds=10)
     assert it.health.expired.is_set()
@@ -88,6 +88,17 @@ async def test_no_good_ping_within_the_startup_time_is_said_so_and_expires():
     it.tell(*[BAD] * 5, seconds=20)
     assert not it.health.expired.is_set()
     it.tell(BAD, seconds=21)
+    assert it.health.expired.is_set()
+
+
+async def test_after_a_pause_longer_than_the_startup_time_one_bad_ping_does_not_expire_it():
+    it = Watched(startup_seconds=10)
+    it.tell(None, seconds=1)
+    it.tell(BAD, BAD, seconds=1000)
+    assert not it.health.expired.is_set()
+    assert it.health.is_healthy
+    it.tell(None, seconds=1001)
+    it.tell(BAD, BAD, BAD, seconds=1012)
     assert it.health.expired.is_set()
 
 

@@ -118,6 +118,7 @@ class WorkerConfig:
     batch_requests: int = 64
     batch_rows: int = 1024
     batch_bytes: int = 4 * 1024**2
+    answer_limit_bytes: int = 25_000_000  # as for requests: AWS has one limit for both
     recycle_bytes: int = 64 * 1024**2  # or a quarter of what its models take, if that is more
     recycle_seconds: float = 60.0
     environment_workers: int = 1

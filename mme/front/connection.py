@@ -14,7 +14,6 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
 from typing import cast
 
 from aiohttp.base_protocol import BaseProtocol
@@ -25,7 +24,7 @@ from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 from aiohttp.tcp_helpers import tcp_keepalive
 from aiohttp.web import RequestPayloadError
 
-from mme.front.exchange import Request
+from mme.front.exchange import Request, read_away
 from mme.front.head import format_head
 from mme.front.heads import Heads, read_head
 from mme.front.held_back import HeldBack
@@ -195,10 +194,14 @@ class Connection(BaseProtocol):
 
     async def send_piece(self, piece: bytes) -> None:
         """Writes more of an answer in pieces, once there is room for it."""
-        if self._paused:
-            await self._drain_helper()
+        await self.taken()
         if self.transport is not None:
             self.transport.write(piece)
+
+    async def taken(self) -> None:
+        """Waits until what was sent has been taken, but for what sockets hold."""
+        if self._paused:
+            await self._drain_helper()
 
     def finish(self) -> None:
         """Ends when what is at work has been answered, at once if nothing is."""
@@ -228,9 +231,8 @@ class Connection(BaseProtocol):
                 if self._paused:
                     await self._drain_helper()
                 if not request.content.is_eof():
-                    await _read_away(
-                        request.content, min(self._owner.patience_seconds, _LINGER_SECONDS)
-                    )
+                    seconds = min(self._owner.patience_seconds, _LINGER_SECONDS)
+                    await read_away(request.content, seconds)
                 if self._queue:  # asked without waiting: what never waits would hold up all others
                     await asyncio.sleep(0)
         except asyncio.CancelledError:
@@ -291,10 +293,3 @@ class Connection(BaseProtocol):
             self._timer = self._loop.call_at(self._idle_until, self._look_idle)
         else:
             self.finish()
-
-
-async def _read_away(content: StreamReader, seconds: float) -> None:
-    with suppress(TimeoutError, RequestPayloadError):
-        async with asyncio.timeout(seconds):
-            while await content.readany():
-                pass

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Protocol
 
 from aiohttp import hdrs
@@ -18,9 +19,9 @@ from msgspec.structs import replace
 
 from mme.config import ServerConfig
 from mme.domain import Invocation, ModelKey, Reply
-from mme.errors import InvalidRequest, PayloadTimeout, PayloadTooLarge
+from mme.errors import InvalidRequest, Overloaded, PayloadTimeout, PayloadTooLarge
 from mme.front.access import Caller
-from mme.front.bodies import Bodies
+from mme.front.bodies import LARGE_BYTES, Bodies
 from mme.front.heads import Head
 from mme.front.wire import Answer
 from mme.tracing import Traced
@@ -67,6 +68,10 @@ class Client(Protocol):
         """Writes more of an answer in pieces, once there is room for it."""
         ...
 
+    async def taken(self) -> None:
+        """Waits until a large answer has been taken, but for what sockets hold."""
+        ...
+
     def invite(self) -> None:
         """Says that the body is welcome."""
         ...
@@ -99,6 +104,7 @@ class Exchange(Struct, eq=False, kw_only=True):
     given_up: bool = False  # by the server, which ends
     bodies: Bodies | None = None  # None: as many as come
     held_bytes: int = 0  # of them, this one's
+    answer_bytes: int = 0  # of them, its answer's
 
     def admit(self, invocation: Invocation) -> Invocation:
         """Notes what is asked for, and by whom. Raises AccessDenied where they may not."""
@@ -177,6 +183,38 @@ class Exchange(Struct, eq=False, kw_only=True):
             self._hold(size)
         return b"".join(chunks)
 
+    def hold(self, answer: Answer) -> Answer:
+        """The answer, which counts until it is taken if it is a model's and large.
+
+        Raises:
+            Overloaded: there is no room for it.
+        """
+        size_bytes = len(answer.body)
+        if size_bytes > LARGE_BYTES and self.reply is not None and self.bodies is not None:
+            try:
+                self.answer_bytes = self.bodies.hold(size_bytes)
+            except Overloaded:
+                self.reply = None
+                del answer  # the error's frames live on while the refusal waits for its turn
+                raise
+        return answer
+
+    async def taken(self) -> None:
+        """Waits until its answer was taken, which then counts no more. Cancellation: as then."""
+        try:
+            await self.request.client.taken()
+        finally:
+            if self.bodies is not None:
+                self.bodies.drop(self.answer_bytes)
+
     def _hold(self, size_bytes: int) -> None:
         if self.bodies is not None and size_bytes > self.held_bytes:
             self.held_bytes += self.bodies.hold(size_bytes - self.held_bytes)
+
+
+async def read_away(content: StreamReader, seconds: float) -> None:
+    """Reads what nobody wants of a body, for so long at most."""
+    with suppress(TimeoutError, RequestPayloadError):
+        async with asyncio.timeout(seconds):
+            while await content.readany():
+                pass

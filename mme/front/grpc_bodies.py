@@ -14,7 +14,7 @@ import grpc
 
 from mme.config import ServerConfig
 from mme.errors import InvalidRequest
-from mme.front.bodies import Bodies
+from mme.front.bodies import LARGE_BYTES, Bodies
 from mme.front.fair_turns import FairTurns
 
 _FAIR_SHARE = 6  # of the time that a message may take, where others wait
@@ -54,6 +54,13 @@ class GrpcBodies:
             finally:
                 self._bodies.drop(spare_bytes)
             return bytes(message)
+
+    def send(self, answer: bytes, context: Any) -> bytes:  # noqa: ANN401
+        """The answer, which counts until the call has ended if it is large. Raises Overloaded."""
+        if (size_bytes := len(answer)) > LARGE_BYTES:
+            self._bodies.hold(size_bytes)
+            context.add_done_callback(lambda _: self._bodies.drop(size_bytes))
+        return answer
 
     def drop(self, message: bytes) -> None:
         """It is here no more."""

@@ -231,7 +231,7 @@ class OipGrpc:
             if method.action is not Action.OPEN:  # those say nothing, and anyone may send them
                 call.body = await self._bodies.receive(context, who)
             response = await method.act(_parse(method.request, call.body), call)
-            return bytes(response.SerializeToString())
+            return self._bodies.send(bytes(response.SerializeToString()), context)
         except asyncio.CancelledError as gone:
             status, failure = CLIENT_GONE_STATUS, gone
             call.code = grpc.StatusCode.CANCELLED.value[0]

@@ -91,7 +91,7 @@ class Desk:
             case End():
                 client.content.feed_eof()
             case Taken():
-                client.taken()
+                client.took()
             case Gone():
                 self._cancel(client)
 

@@ -11,6 +11,7 @@ import asyncio
 from aiohttp.base_protocol import BaseProtocol
 from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 
+from mme.front.bodies import LARGE_BYTES
 from mme.front.exchange import Request
 from mme.front.remote_channel import Channel
 from mme.front.remote_protocol import WINDOW, Answered, Invite, More, Taken
@@ -28,7 +29,7 @@ class RemoteClient:
 
     def __init__(self, channel: Channel, stream: int) -> None:
         self._channel = channel
-        self._window: asyncio.Semaphore | None = None  # of an answer in pieces
+        self._window: asyncio.Semaphore | None = None  # of an answer in pieces, or a large one
         self.stream = stream
         self.is_owed = True  # an answer, or the end of one
         self.flow: _Flow | None = None  # of a body that comes in pieces, as is `content`
@@ -39,6 +40,8 @@ class RemoteClient:
         in_pieces = answer.pieces is not None
         if in_pieces:
             self._window = asyncio.Semaphore(WINDOW)
+        elif len(answer.body) > LARGE_BYTES:
+            self._window = asyncio.Semaphore(0)
         self._channel.send(
             Answered(self.stream, answer.status, answer.headers, answer.body, keep, in_pieces)
         )
@@ -54,8 +57,13 @@ class RemoteClient:
         """Says that the body is welcome."""
         self._channel.send(Invite(self.stream))
 
-    def taken(self) -> None:
-        """The client has a piece."""
+    async def taken(self) -> None:
+        """Waits until the client has the whole of a large answer."""
+        if self._window is not None:
+            await self._window.acquire()
+
+    def took(self) -> None:
+        """The client has a piece, or all of a large answer."""
         if self._window is not None:
             self._window.release()
 

@@ -13,6 +13,7 @@ from contextlib import aclosing, asynccontextmanager
 from aiohttp.streams import StreamReader
 from aiohttp.web import RequestPayloadError
 
+from mme.front.bodies import LARGE_BYTES
 from mme.front.exchange import Request
 from mme.front.heads import pack_head
 from mme.front.remote_channel import Channel
@@ -150,6 +151,9 @@ class Relay:
         )
         request.client.send(request, answer, keep=answered.keep)
         if pieces is None:
+            if len(answer.body) > LARGE_BYTES:
+                await request.client.taken()
+                self.channel.send(Taken(stream))
             return
         async with aclosing(pieces):
             async for piece in pieces:

@@ -209,7 +209,7 @@ class Front:
             if self._is_guarded:
                 await self._admit(route, exchange)
             try:
-                answer = await route.answer(exchange)
+                answer = exchange.hold(await route.answer(exchange))
             except Overloaded:
                 await asyncio.sleep(self._refusals.wait_seconds(self._clock()))
                 raise
@@ -225,8 +225,9 @@ class Front:
             self._leave(exchange)
         self._respond(request, answer)
         self._recorder.answered(route, answer.status, exchange, failure)
-        if answer.pieces is not None:
-            await self._send_pieces(exchange, answer.pieces)
+        failure = None  # it holds this frame, and so the body, until the collector comes
+        if answer.pieces is not None or exchange.answer_bytes:
+            await self._see_off(exchange, answer.pieces)
 
     def _refusal(self, route: Route, exchange: Exchange, error: Exception) -> Answer:
         if not isinstance(error, MmeError):
@@ -240,8 +241,13 @@ class Front:
         if self._draining and not self._in_flight:
             self._emptied.set()
 
-    async def _send_pieces(self, exchange: Exchange, pieces: AsyncGenerator[bytes, None]) -> None:
-        """Until they end or the client goes; no request in flight, so a drain does not wait."""
+    async def _see_off(
+        self, exchange: Exchange, pieces: AsyncGenerator[bytes, None] | None
+    ) -> None:
+        """Until all is taken or the client goes; no request in flight, so a drain does not wait."""
+        if pieces is None:
+            await exchange.taken()
+            return
         try:
             async with aclosing(pieces):
                 async for piece in pieces:

@@ -60,14 +60,21 @@ class Batch:
     charged_seconds: float  # was predicted, the server's own among them
     running_since: float | None = None
     ends_handover: bool = False
+    settled: int = 0  # of the tickets, the first ones
+
+    @property
+    def unsettled(self) -> int:
+        """How many wait for their results."""
+        return len(self.tickets) - self.settled
 
     def message(self) -> Predict:
         """What the worker is told."""
         return Predict(self.number, self.model, [ticket.ask for ticket in self.tickets])
 
     def settle(self, results: Sequence[Answered | Faulted], seconds: float) -> None:
-        """Hands everyone their result, who took `seconds` in all."""
-        for ticket, result in zip(self.tickets, results, strict=True):
+        """Hands the next ones their results, who took `seconds` in all."""
+        first, self.settled = self.settled, self.settled + len(results)
+        for ticket, result in zip(self.tickets[first : self.settled], results, strict=True):
             if not ticket.outcome.done():
                 queue_seconds = ticket.sent_at - ticket.queued_at
                 ticket.outcome.set_result(Outcome(result, queue_seconds, seconds))

@@ -22,12 +22,18 @@ class Channel(asyncio.Protocol):
     Args:
         receive: called with each message.
         lost: called once, when the socket is closed; rubbish on it closes it.
+        frame_limit_bytes: what is longer is rubbish.
     """
 
-    def __init__(self, receive: Callable[[FromWorker], None], lost: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        receive: Callable[[FromWorker], None],
+        lost: Callable[[], None],
+        frame_limit_bytes: int,
+    ) -> None:
         self._receive = receive
         self._lost = lost
-        self._frames = FrameBuffer()
+        self._frames = FrameBuffer(frame_limit_bytes)
         self.transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:

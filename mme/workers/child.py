@@ -131,7 +131,7 @@ class Worker:
         try:
             with speaking(voice):
                 answers = _predict_any(model, voice.name, payloads)
-            results = [outcome(answer) for answer in answers]
+            results = [outcome(answer, self._options.answer_limit_bytes) for answer in answers]
         except Exception as error:  # noqa: BLE001 - the child's door: whatever a model raises is an answer
             results = [unexpected(error)] * len(payloads)
         seconds = time.perf_counter() - started

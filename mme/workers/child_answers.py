@@ -15,7 +15,9 @@ from mme.workers.child_channel import Channel
 from mme.workers.protocol import NO_ROOM_STATUS, Answered, Faulted, Printed
 from mme.workers.wording import without_paths
 
-_MESSAGE_CHARACTERS = 1_000
+_MESSAGE_CHARACTERS, _DETAIL_CHARACTERS = 1_000, 100_000
+
+_TOO_LARGE = "The model's answer has {} bytes; the limit (answer_limit) is {}."
 
 
 class Voice:
@@ -43,9 +45,14 @@ def _told(signature: Hashable) -> Signature:
     return msgspec.convert(signature, Signature, from_attributes=True)
 
 
-def outcome(result: Answer | ModelFault) -> Answered | Faulted:
-    """What a model made of one payload."""
+def outcome(result: Answer | ModelFault, limit_bytes: int) -> Answered | Faulted:
+    """What a model made of one payload; an answer over the limit is its fault."""
     if isinstance(result, Answer):
+        size_bytes = len(result.body) + len(result.content_type)
+        if result.custom_attributes is not None:
+            size_bytes += len(result.custom_attributes)
+        if size_bytes > limit_bytes:
+            return Faulted(ModelFault.status, _TOO_LARGE.format(size_bytes, limit_bytes))
         return Answered(result.body, result.content_type, result.custom_attributes)
     return fault_of(result)
 
@@ -57,7 +64,7 @@ def fault_of(fault: ModelFault) -> Faulted:
 
 def unexpected(error: Exception) -> Faulted:
     """What was not; how it came about is for the server's log."""
-    detail = "".join(traceback.format_exception(error))
+    detail = "".join(traceback.format_exception(error))[-_DETAIL_CHARACTERS:]
     if isinstance(error, MemoryError):
         return Faulted(NO_ROOM_STATUS, "The worker is out of memory.", detail)
     message = without_paths(f"{type(error).__name__}: {error}")

@@ -18,7 +18,14 @@ import threading
 import time
 from collections.abc import Iterator
 
-from mme.workers.protocol import FrameBuffer, FromWorker, ToWorker, decode_to_worker, encode
+from mme.workers.protocol import (
+    FrameBuffer,
+    FromWorker,
+    Predicted,
+    ToWorker,
+    decode_to_worker,
+    encode,
+)
 
 _RECEIVE_BYTES = 1 << 16  # from 128 KiB on, each call would map and unmap memory of its own
 _CLOSE_WAITS = 8  # one after the other, from which on the next is likely to be one
@@ -79,6 +86,11 @@ class BatchChannel(Channel):
     def saw_many(self) -> None:
         """The last one held several requests: they gather while this waits, so let it."""
         self._close_waits = 0
+
+    def send(self, message: FromWorker) -> None:
+        """As Channel; a batch with large answers goes in several messages."""
+        for part in message.parts() if isinstance(message, Predicted) else (message,):
+            super().send(part)
 
     def _write(self, data: bytes) -> None:
         sent_bytes = _quick.send(self._socket.fileno(), data, len(data), socket.MSG_DONTWAIT)

@@ -14,6 +14,7 @@ class ChildOptions(msgspec.Struct, frozen=True):
     control_fd: int
     trust_code: bool
     heartbeat_seconds: float
+    answer_limit_bytes: int
     preload: list[str]
     compile_trees: bool = False
     poll_seconds: float = 0.0  # for the next request, before it sleeps

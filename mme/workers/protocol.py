@@ -7,6 +7,7 @@ the other, so that neither waits behind the other's bytes.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 import msgspec
@@ -14,6 +15,8 @@ import msgspec
 from mme.domain import Signature
 
 FRAME_LIMIT_BYTES: Final = 1 << 30  # a longer length is no frame but rubbish
+PART_BYTES: Final = 1 << 20  # of a batch's answers: more go in messages of their own
+_OTHERS_BYTES: Final = 16 << 20  # more than a message without an answer takes
 NO_ROOM_STATUS: Final = 507  # of a Faulted: there was no memory for it
 _LENGTH_BYTES: Final = 4
 
@@ -60,11 +63,35 @@ class Predict(_Message, tag=10):
 
 
 class Predicted(_Message, tag=11):
-    """Worker: a batch's answers, in the order of its requests; `seconds` is what it ran."""
+    """Worker: a batch's answers, in the order of its requests; `seconds` is what it ran.
+
+    `left` of them follow in messages of their own.
+    """
 
     batch: int
     seconds: float
     results: list[Answered | Faulted]
+    left: int = 0
+
+    def parts(self) -> Iterator[Predicted]:
+        """The same in several messages where it is large; each has a single answer, or few bytes.
+
+        A worker that sends it so never needs a frame that is much larger than one answer.
+        """
+        if size_of(self.results) <= PART_BYTES:
+            yield self
+            return
+        first = taken_bytes = 0
+        for number, result in enumerate(self.results):
+            taken_bytes += size_of([result])
+            if taken_bytes > PART_BYTES and number > first:
+                yield self._part(first, number)
+                first, taken_bytes = number, size_of([result])
+        yield self._part(first, len(self.results))
+
+    def _part(self, first: int, end: int) -> Predicted:
+        results = self.results[first:end]
+        return Predicted(self.batch, self.seconds, results, len(self.results) - end)
 
 
 class Recall(_Message, tag=12):
@@ -197,6 +224,17 @@ FromWorker = (
     Predicted | Absent | Loaded | Unloaded | CallFailed | Ready | Beat | Printed | Isolation
 )
 
+
+def size_of(results: Iterable[Answered | Faulted]) -> int:
+    """The bytes of answers."""
+    return sum(len(result.body) for result in results if isinstance(result, Answered))
+
+
+def frame_limit_bytes(answer_limit_bytes: int) -> int:
+    """The largest frame of a worker whose answers are no larger than that."""
+    return min(FRAME_LIMIT_BYTES, answer_limit_bytes + _OTHERS_BYTES)
+
+
 _encoder = msgspec.msgpack.Encoder()
 _to_worker: msgspec.msgpack.Decoder[ToWorker] = msgspec.msgpack.Decoder(ToWorker)
 _from_worker: msgspec.msgpack.Decoder[FromWorker] = msgspec.msgpack.Decoder(FromWorker)
@@ -213,8 +251,9 @@ def encode(message: ToWorker | FromWorker) -> bytes:
 class FrameBuffer:
     """Bytes as they arrive -> whole frames. Any split of the same bytes gives the same frames."""
 
-    def __init__(self) -> None:
+    def __init__(self, limit_bytes: int = FRAME_LIMIT_BYTES) -> None:
         self._buffer = bytearray()
+        self._limit_bytes = limit_bytes  # of a frame
 
     def feed(self, data: bytes) -> list[bytes]:
         """Takes more bytes, gives the frames they complete. Raises ProtocolError."""
@@ -226,7 +265,7 @@ class FrameBuffer:
             end = (
                 start + _LENGTH_BYTES + int.from_bytes(buffer[start : start + _LENGTH_BYTES], "big")
             )
-            if end - start > FRAME_LIMIT_BYTES:
+            if end - start > self._limit_bytes:
                 raise ProtocolError(f"frame of {end - start} bytes is over the limit")
             if len(buffer) < end:
                 break

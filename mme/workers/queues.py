@@ -209,16 +209,19 @@ class WorkerQueue:
         self._sent.append(batch)
         return batch
 
-    def finish(self, number: int, now: float, seconds: float = 0.0) -> Batch | None:
+    def finish(self, number: int, now: float, seconds: float = 0.0, left: int = 0) -> Batch | None:
         """The worker has answered a batch. None if that is not the one it was at.
 
         Args:
             number: the batch's.
             now: on the monotonic clock.
             seconds: what the worker took for it.
+            left: so many answers follow, and the worker is still at it.
         """
         if not self._sent or self._sent[0].number != number:
             return None
+        if left:
+            return self._sent[0]
         batch = self._sent.popleft()
         self._handovers -= batch.ends_handover
         if self._sent:

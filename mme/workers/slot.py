@@ -220,13 +220,14 @@ class Slot:
         if isinstance(message, Absent):
             self._absent(message)
             return
-        batch = self.queue.finish(message.batch, time.monotonic(), message.seconds)
-        if batch is None or len(batch.tickets) != len(message.results):
+        batch = self.queue.finish(message.batch, time.monotonic(), message.seconds, message.left)
+        if batch is None or batch.unsettled != len(message.results) + message.left:
             self._serving().kill("it answered what was not asked", Doing.BATCH)
             return
-        self.dispatch()
-        charge(self.residencies, batch, message.seconds)
-        self._metrics.predict_seconds.observe(message.seconds)
+        if not message.left:
+            self.dispatch()
+            charge(self.residencies, batch, message.seconds)
+            self._metrics.predict_seconds.observe(message.seconds)
         batch.settle(message.results, message.seconds)
 
     def _absent(self, message: Absent) -> None:

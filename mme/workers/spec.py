@@ -39,6 +39,7 @@ class WorkerSpec:
     start_seconds: float
     heartbeat_seconds: float
     poll_seconds: float
+    answer_limit_bytes: int
     packages: Path | None  # a directory of packages that stand before the server's own
     isolation: IsolationConfig
 
@@ -57,6 +58,7 @@ class WorkerSpec:
             start_seconds=config.start_seconds,
             heartbeat_seconds=config.heartbeat_seconds,
             poll_seconds=config.poll_seconds,
+            answer_limit_bytes=config.answer_limit_bytes,
             packages=packages,
             isolation=config.isolation,
         )
@@ -69,6 +71,7 @@ class WorkerSpec:
             trust_code=self.trust_code,
             heartbeat_seconds=self.heartbeat_seconds,
             poll_seconds=self.poll_seconds,
+            answer_limit_bytes=self.answer_limit_bytes,
             preload=list(self.preload),
             compile_trees=self.compile_trees,
             home=str(home) if home else None,

@@ -180,6 +180,13 @@ MATRIX = {
     "client sends a byte at a time": _RUDE,
     "client sends too much": _RUDE,
     "client reads nothing": _RUDE,
+    "clients do not take large answers": (
+        "chaos/test_large_answers.py::test_clients_that_take_nothing_fill_no_more_than_the_limit"
+    ),
+    "worker sends the server a gigabyte": (
+        "chaos/test_large_answers.py::"
+        "test_a_worker_that_sends_more_than_any_answer_is_ended_before_it_is_here"
+    ),
     "client leaves in mid-request": _RUDE,
     "client leaves in mid-load": _RUDE,
     "client sends garbage": _RUDE,

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mme.workers.protocol import (
+    PART_BYTES,
     Absent,
     Answered,
     Ask,
@@ -24,6 +25,7 @@ from mme.workers.protocol import (
     decode_from_worker,
     decode_to_worker,
     encode,
+    size_of,
 )
 
 text = st.text(max_size=20)
@@ -43,6 +45,22 @@ def test_any_split_of_the_bytes_gives_the_same_messages(messages, cuts):
     buffer = FrameBuffer()
     frames = [frame for start, end in pairwise(edges) for frame in buffer.feed(stream[start:end])]
     assert [decode_to_worker(frame) for frame in frames] == messages
+
+
+answers = st.builds(Answered, st.builds(bytes, st.integers(0, PART_BYTES * 3)), st.just("t"))
+
+
+@given(results=st.lists(answers | st.builds(Faulted, st.integers(400, 599), text), max_size=6))
+def test_the_parts_of_a_batch_are_the_batch_and_none_is_much_larger_than_one_answer(results):
+    whole = Predicted(7, 0.5, results)
+    parts = list(whole.parts())
+    assert [result for part in parts for result in part.results] == results
+    assert {(part.batch, part.seconds) for part in parts} == {(7, 0.5)}
+    left = len(results)
+    for part in parts:
+        left -= len(part.results)
+        assert part.left == left
+        assert len(part.results) <= 1 or size_of(part.results) <= PART_BYTES
 
 
 @given(garbage=st.binary(max_size=300))

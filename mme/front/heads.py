@@ -3,7 +3,8 @@
 Decision: what a head says follows from its bytes, so the bytes of one that was read before need no
 second reading; what differs between those of one client is cut out, see `Shape`. Only a request
 that is whole on a connection that never had anything but such requests is looked up here; the
-parser sees all others, and every head first.
+parser sees all others, and every head first. What is left of a head that was cut is found only by
+who cut its own in the same places, or it could be sent as it is, and so with another's signature.
 Between processes a head goes packed: its parts as lines, which no part can break. The same bytes
 are the same head there, too.
 """
@@ -38,6 +39,7 @@ class Head(Struct, eq=False):
     version: HttpVersion
     should_close: bool
     body_bytes: int = 0  # of one that came in one piece
+    shape: Shape = ()  # by which it was cut, to be found
     fields: dict[str, Any] | None = None
     packed: bytes | None = None  # once it was
     known: Head | None = None  # another one, from which it differs ...
@@ -49,7 +51,7 @@ class Head(Struct, eq=False):
         headers.update(values)
         return Head(
             self.method, self.url, CIMultiDictProxy(headers), self.version, self.should_close,
-            self.body_bytes, self.fields, known=self, values=values,
+            self.body_bytes, self.shape, self.fields, known=self, values=values,
         )  # fmt: skip
 
     def understood(self, fields: dict[str, Any]) -> dict[str, Any]:
@@ -83,7 +85,7 @@ class Heads:
             if head is None:
                 return None
             self._keep(came, head)
-        if len(data) - start != head.body_bytes:
+        if head.shape != shape or len(data) - start != head.body_bytes:
             return None
         return (head if values is None else head.varied(values)), data[start:]
 
@@ -104,6 +106,7 @@ class Heads:
         came = data[:start]
         shape = shape_of(came, head.headers)
         if shape is not None and (both := cut(came, shape)) is not None:
+            head.shape = shape
             self._keep(both[0], head)
         return shape or ()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -140,17 +141,28 @@ async def test_a_request_whose_body_is_awaited_is_answered_though_its_connection
         assert await wire.closed() == b""
 
 
-async def test_every_signature_is_checked_on_a_connection_that_signed_before(tmp_path: Path):
-    def signed(body: bytes, secret: str = SECRET) -> bytes:
-        url = f"http://x/endpoints/{NAME}/invocations"
-        headers = {"X-Amzn-SageMaker-Target-Model": MINE, "X-Request-Id": str(next(numbers))}
-        asks = AWSRequest(method="POST", url=url, data=body, headers=headers)
-        SigV4Auth(Credentials("AKIDACME", secret), "sagemaker", "eu-west-1").add_auth(asks)
-        fields = {"Host": "x", **asks.headers, "Content-Length": str(len(body))}
-        lines = [f"{name}: {value}" for name, value in fields.items()]
-        head = "\r\n".join([f"POST /endpoints/{NAME}/invocations HTTP/1.1", *lines, "", ""])
-        return head.encode() + body
+def signed(body: bytes, secret: str = SECRET) -> bytes:
+    url = f"http://x/endpoints/{NAME}/invocations"
+    headers = {"X-Amzn-SageMaker-Target-Model": MINE, "X-Request-Id": str(next(numbers))}
+    asks = AWSRequest(method="POST", url=url, data=body, headers=headers)
+    SigV4Auth(Credentials("AKIDACME", secret), "sagemaker", "eu-west-1").add_auth(asks)
+    fields = {"Host": "x", **asks.headers, "Content-Length": str(len(body))}
+    lines = [f"{name}: {value}" for name, value in fields.items()]
+    head = "\r\n".join([f"POST /endpoints/{NAME}/invocations HTTP/1.1", *lines, "", ""])
+    return head.encode() + body
 
+
+async def test_who_leaves_a_signature_out_is_not_let_in_by_anothers(tmp_path: Path):
+    async with guarded(tmp_path) as front:
+        theirs = signed(b"1,2")
+        without = re.sub(rb"(X-Amz-Date|Authorization|X-Request-Id): [^\r]*", rb"\1: ", theirs)
+        for data, status in ((theirs, 200), (without, 403)):
+            async with connected(front) as wire:
+                wire.send(data)
+                assert (await wire.response()).status == status
+
+
+async def test_every_signature_is_checked_on_a_connection_that_signed_before(tmp_path: Path):
     service = FakeService()
     async with guarded(tmp_path, service) as front, connected(front) as wire:
 

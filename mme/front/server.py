@@ -29,6 +29,7 @@ from mme.front.exchange import Exchange, Request, Service
 from mme.front.fronts import Fronts
 from mme.front.gate import Gate
 from mme.front.listen import Listener
+from mme.front.open_gate import OpenGate
 from mme.front.record import CLIENT_GONE_STATUS, Recorder
 from mme.front.refusals import Refusals
 from mme.front.routes import NoMatch, Route, RouteTable
@@ -82,7 +83,7 @@ class Front:
         self._dialect, routes = open_dialects(
             service, self._readiness, config, management, self._recorder.recent, state=self._state
         )
-        self._gate = Gate(keys, config) if keys is not None else None
+        self._gate = Gate(keys, config) if keys is not None else OpenGate(config)
         self._tls = tls
         self._tracing = tracing
         self._tables = _tables(routes, apart=config.admin_port is not None)
@@ -93,7 +94,6 @@ class Front:
         self._request_ids = _draw_request_ids()
         self._emptied = asyncio.Event()
         self._draining = self._failing = False
-        self._is_guarded = self._gate is not None  # not everyone gets in
         self._refusals = Refusals()
 
     async def start(self) -> None:
@@ -157,7 +157,7 @@ class Front:
     async def _fail_all(self) -> None:
         if self._failing:
             return
-        self._failing = self._is_guarded = True
+        self._failing = True
         for exchange in self._in_flight:
             exchange.given_up = True
             exchange.request.client.task.cancel()
@@ -206,8 +206,7 @@ class Front:
         failure: Exception | None = None
         self._in_flight.add(exchange)
         try:
-            if self._is_guarded:
-                await self._admit(route, exchange)
+            await self._admit(route, exchange)
             try:
                 answer = exchange.hold(await route.answer(exchange))
             except Overloaded:
@@ -260,7 +259,7 @@ class Front:
     async def _admit(self, route: Route, exchange: Exchange) -> None:
         if self._failing and route.invokes:
             raise Draining("The server is shutting down.")
-        if self._gate is not None and route.action is not Action.OPEN:
+        if route.action is not Action.OPEN:
             await self._gate.admit(exchange, route.action)
 
     def _miss(self, exchange: Exchange, found: NoMatch) -> None:

@@ -405,3 +405,19 @@ def test_the_console_is_at_the_operators_address_where_they_have_one(tmp_path, m
         assert status(f"{served.url}/console") == 404
         assert status(f"{served.url}/console/app.js") == 404
         assert status(f"{served.url}/console/live") == 404
+
+
+def test_pages_of_other_sites_can_not_use_the_browser_of_who_visits_them(browser, tmp_path, models):
+    (tmp_path / "other").mkdir()
+    with serving(tmp_path, models) as served, serving(tmp_path / "other", models) as other:
+        browser.open(f"{other.url}/livez")
+        body = json.dumps({"models": [NAMES[0]]})
+        sent = browser.driver.execute_async_script(
+            "const [url, body, done] = arguments;"
+            "fetch(url, { method: 'POST', mode: 'no-cors', body }).then((told) => done(told.type))",
+            f"{served.url}/prewarm",
+            body,
+        )
+        assert sent == "opaque"
+        [told] = served.logged(route="prewarm_models")
+        assert (told["status"], told["outcome"]) == (403, "AccessDenied")

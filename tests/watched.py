@@ -18,6 +18,7 @@ from mme.cache.records import Records
 from mme.config import ServerConfig
 from mme.domain import ArtifactVersion, ModelKey
 from mme.errors import ModelMissing
+from mme.front.credentials import KeyFile
 from mme.front.dialects import Management
 from mme.front.server import Front
 from mme.metrics import Metrics
@@ -84,10 +85,10 @@ class Unknowing(FakeService):
 
 
 @asynccontextmanager
-async def watched(shown, metrics: Metrics) -> AsyncIterator[Front]:
+async def watched(shown, metrics: Metrics, keys: KeyFile | None = None) -> AsyncIterator[Front]:
     """A front with a console that shows this view."""
     config = ServerConfig(port=0)
-    front = Front(Unknowing(), config, metrics, Management(watched=shown))
+    front = Front(Unknowing(), config, metrics, Management(watched=shown), keys=keys)
     await front.start()
     try:
         yield front

@@ -126,15 +126,16 @@ class ConsoleApi:
             "Cache-Control": "no-store",
             "X-Accel-Buffering": "no",  # a proxy that gathers answers would make it a slow show
         }
-        pieces = self._events(self._greeting(exchange))
+        pieces = self._events(exchange)
         return Answer(status=200, headers=headers, close=True, pieces=pieces)
 
-    async def _events(self, greeting: Mapping[str, object]) -> AsyncGenerator[bytes, None]:
-        """Until the client goes. Cancellation: is how it ends."""
+    async def _events(self, exchange: Exchange) -> AsyncGenerator[bytes, None]:
+        """Until the client goes, or may not see all models any more. Cancellation: ends it."""
         self._viewers += 1
         try:
-            yield _event("hello", msgspec.json.encode(greeting))
+            yield _event("hello", msgspec.json.encode(self._greeting(exchange)))
             while True:
+                exchange.may_use_all()
                 yield await self._look()
                 await asyncio.sleep(_PAUSE_SECONDS)
         finally:

@@ -19,7 +19,7 @@ import structlog
 
 from mme import logs
 from mme.config import LogConfig, ServerConfig
-from mme.errors import Draining, InvalidRequest, MmeError, Overloaded
+from mme.errors import Draining, InvalidRequest, MmeError, Overloaded, RequestError
 from mme.front.access import Action
 from mme.front.bodies import Bodies
 from mme.front.connection import Answering, Connections
@@ -226,7 +226,7 @@ class Front:
         self._recorder.answered(route, answer.status, exchange, failure)
         failure = None  # it holds this frame, and so the body, until the collector comes
         if answer.pieces is not None or exchange.answer_bytes:
-            await self._see_off(exchange, answer.pieces)
+            await self._see_off(route, exchange, answer.pieces)
 
     def _refusal(self, route: Route, exchange: Exchange, error: Exception) -> Answer:
         if not isinstance(error, MmeError):
@@ -241,18 +241,19 @@ class Front:
             self._emptied.set()
 
     async def _see_off(
-        self, exchange: Exchange, pieces: AsyncGenerator[bytes, None] | None
+        self, route: Route, exchange: Exchange, pieces: AsyncGenerator[bytes, None] | None
     ) -> None:
-        """Until all is taken or the client goes; no request in flight, so a drain does not wait."""
+        """Until all is taken, the client goes or may see no more; a drain does not wait for it."""
         if pieces is None:
             await exchange.taken()
             return
         try:
             async with aclosing(pieces):
                 async for piece in pieces:
+                    await self._admit(route, exchange)  # its key may have been taken back
                     await exchange.request.client.send_piece(piece)
-        except ConnectionError:
-            pass  # it has gone
+        except (ConnectionError, RequestError):
+            pass
         except Exception as error:  # noqa: BLE001 - the door: what has begun can only end
             self._recorder.internal_error(exchange, error)
 

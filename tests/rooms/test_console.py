@@ -8,14 +8,24 @@ import re
 import time
 from contextlib import AsyncExitStack
 
+import pytest
+
 from mme.front.console_api import _VIEWERS_LIMIT
 from mme.front.console_query import Search
+from mme.front.credentials import KeyFile
 from mme.metrics import Metrics
 from tests.eventually import eventually
 from tests.rooms.front_double import connected
 from tests.watched import entries, view, watched
 
 MANY = 10_000
+KEY = """
+[[keys]]
+name = "operators"
+api_key = "the-api-key-of-operators"
+actions = ["admin"]
+models = ["*"]
+"""
 
 
 class Counted:
@@ -98,6 +108,33 @@ async def test_who_looks_does_not_hold_the_server_up_when_it_stops():
             await front.drain()
             await front.close()
             await wire.closed()
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("the-api-key-of-operators", "another-key-of-operators"),
+        ('actions = ["admin"]', 'actions = ["load"]'),
+        ('models = ["*"]', 'models = ["acme/*"]'),
+    ],
+)
+async def test_who_may_not_look_any_more_sees_no_more(tmp_path, before, after):
+    path, now = tmp_path / "keys.toml", [0.0]
+    path.write_text(KEY)
+    keys = KeyFile(str(path), lambda: now[0])
+    asked = "GET /console/live HTTP/1.1\r\nHost: x\r\nX-API-Key: the-api-key-of-operators\r\n\r\n"
+    async with watched(Counted(), Metrics("e", "v"), keys) as front, connected(front) as wire:
+        wire.send(asked.encode())
+        assert b" 200 " in await wire.reader.readuntil(b"\r\n\r\n")
+        for name in ("hello", "glance", "glance"):
+            assert (await event(wire))[0] == name
+        (tmp_path / "new").write_text(KEY.replace(before, after))
+        (tmp_path / "new").replace(path)
+        for _ in range(2):  # it is taken once two looks have found the same
+            now[0] += 2.0
+            keys.keys()
+        async with asyncio.timeout(10):
+            assert (await wire.closed()).count(b"event: ") <= 1
 
 
 async def test_ten_thousand_models_are_summed_up_beside_the_event_loop():

@@ -20,6 +20,7 @@ from mme.errors import ModelError
 UNLOAD_SECONDS: Final = 360.0
 _LOOK_SECONDS: Final = 10.0  # one that is busy loading may take its time
 _PAGES_LIMIT: Final = 100
+_PAGE_LIMIT_BYTES: Final = 1024**2  # to read more would hold up all others
 _TEXT_LIMIT: Final = 2048
 _OUR_NAME = re.compile(r"[0-9a-f]{64}")
 _OK: Final = 200
@@ -104,8 +105,8 @@ class PlatformCalls:
         query = f"?next_page_token={token}" if re.fullmatch(r"[\w.-]+", token) else ""
         try:
             answer = await self._client.call("GET", f"/models{query}", deadline=_in(_LOOK_SECONDS))
-            page = json.loads(answer.body)
-        except (ModelError, ValueError):
+            page = json.loads(answer.body) if len(answer.body) <= _PAGE_LIMIT_BYTES else None
+        except (ModelError, ValueError, RecursionError):
             return None
         return page if answer.status == _OK and isinstance(page, dict) else None
 

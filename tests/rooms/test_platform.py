@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 
 import pytest
 
+from mme.containers.platform_calls import PlatformCalls
 from mme.domain import BodyStream
 from mme.errors import (
     InvalidRequest,
@@ -19,6 +21,8 @@ from mme.errors import (
 from tests.engines import invocation
 from tests.eventually import eventually
 from tests.many_models import BLOCK, ManyModels, ask, failure_of, platform, put, running, states
+from tests.raw_http import reply
+from tests.siblings import sibling
 
 
 async def test_a_model_is_loaded_once_and_told_by_the_same_target_all_along(tmp_path):
@@ -327,3 +331,20 @@ async def test_a_directory_stays_while_its_model_is_loaded_and_can_go_afterwards
         else:
             sibling.forget_models()
         await eventually(lambda: not directory.exists())
+
+
+@pytest.mark.parametrize(
+    "listed",
+    [
+        b"rubbish",
+        b"[]",
+        b"\xff",
+        b"[" * 100_000,
+        b'{"models": {"a": ' + b"[" * 100_000 + b"]" * 100_000 + b"}}",
+        json.dumps({"models": [{"modelName": "a"}] * 100_000}).encode(),
+    ],
+    ids=["rubbish", "no object", "no text", "deep", "deeper", "large"],
+)
+async def test_a_list_of_models_that_is_none_tells_nothing(listed):
+    async with sibling(reply("200 OK", listed)) as (client, _):
+        assert await PlatformCalls(client).names() is None

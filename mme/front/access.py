@@ -7,10 +7,11 @@ for some models can't ask for the one that is answered with where none is named.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from fnmatch import translate
+from typing import Any
 
 from msgspec import Struct
 
@@ -103,3 +104,18 @@ class Caller(Struct, frozen=True, kw_only=True):
             f"{action} on resource: arn:aws:sagemaker:{region}:{account}:{resource} "
             f"because no identity-based policy allows the {action} action"
         )
+
+
+def hide_others(explained: Mapping[str, Any], sees: Callable[[str], bool]) -> dict[str, Any]:
+    """Why a model is where it is, without the names of models that the caller may not know of."""
+    last = explained.get("last_event")
+    return {
+        **explained,
+        "last_event": last and _hide_other(last, sees),
+        "events": [_hide_other(event, sees) for event in explained["events"]],
+    }
+
+
+def _hide_other(event: Mapping[str, Any], sees: Callable[[str], bool]) -> Mapping[str, Any]:
+    whom = event["for_whom"]
+    return event if whom is None or sees(whom) else {**event, "for_whom": "another model"}

@@ -25,7 +25,7 @@ import msgspec
 from mme.config import ServerConfig
 from mme.domain import ModelKey
 from mme.errors import ModelMissing
-from mme.front.access import Action
+from mme.front.access import Action, hide_others
 from mme.front.console_files import PAGE, PageFile, read_files
 from mme.front.console_query import Search, read_search
 from mme.front.container_wire import json_body, refusal_answer
@@ -179,7 +179,8 @@ class ConsoleApi:
 
     async def _show(self, exchange: Exchange) -> Answer:
         key = exchange.may_use(read_target_model(exchange.segment))
-        told = {"model": key, "recent": self._recent.describe(key), **self._explain(key)}
+        explained = hide_others(self._explain(key), exchange.sees)
+        told = {"model": key, "recent": self._recent.describe(key), **explained}
         told["elsewhere"] = self._watched.elsewhere(key)
         return json_body(200, told, exchange.request_id)
 

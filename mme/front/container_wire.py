@@ -89,7 +89,7 @@ def read_load(body: bytes) -> tuple[ModelKey, str]:
     """The model's name and the directory's path in a load's body. Raises InvalidRequest."""
     try:
         asked = msgspec.json.decode(body, type=_LoadBody)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidRequest(
             'The body must be {"model_name": ..., "url": ...} in JSON, both texts.'
         ) from error

@@ -132,7 +132,7 @@ class ModelsApi:
 def _read_names(body: bytes) -> list[ModelKey]:
     try:
         names = msgspec.json.decode(body, type=_Prewarm).models
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidRequest('The body must be {"models": [...]} in JSON, all texts.') from error
     if len(names) > _NAMES_LIMIT:
         raise InvalidRequest(f"There may be {_NAMES_LIMIT} models at once, at most.")

@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Callable, Mapping
 
 from mme.errors import InvalidRequest, ModelMissing
-from mme.front.access import Action
+from mme.front.access import Action, hide_others
 from mme.front.exchange import Exchange, Service
 from mme.front.routes import Route
 from mme.front.runtime_errors import clean, json_answer
@@ -84,9 +84,11 @@ class OpsApi:
         except (InvalidRequest, ModelMissing) as error:  # no name of a model, or nothing to know it
             message = {"Message": clean(str(error))}
             return json_answer(404, message, request_id=exchange.request_id)
+        told = hide_others(told, exchange.sees)
         return json_answer(200, told, request_id=exchange.request_id)
 
     async def _metrics(self, exchange: Exchange) -> Answer:
+        exchange.may_use_all()  # those asked most are named
         accept = exchange.head.headers.get("Accept", "")
         body, form = self._service.metrics_text(accept)
         headers = {REQUEST_ID: exchange.request_id, "Content-Type": form}

@@ -182,6 +182,7 @@ async def test_a_model_that_can_not_be_loaded_is_not_registered_and_says_why(tmp
         (b"", 400, "The body must be"),
         (b"[1]", 400, "The body must be"),
         (b'{"model_name": "a"}', 400, "The body must be"),
+        (b'{"x": ' + b"[" * 100_000, 400, "The body must be"),
         (b'{"model_name": "a", "url": 7}', 400, "The body must be"),
         (b'{"model_name": "", "url": "/tmp"}', 400, "model_name must be"),
         (b'{"model_name": "a/b", "url": "/tmp"}', 400, "model_name must be"),

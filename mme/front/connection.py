@@ -29,11 +29,11 @@ from mme.front.head import format_head
 from mme.front.heads import Heads, read_head
 from mme.front.held_back import HeldBack
 from mme.front.shapes import Shape
+from mme.front.sites import site_of
 from mme.front.wire import Answer
 
 Answering = Callable[[Request], Awaitable[None]]
 Refusing = Callable[[str], Awaitable[Answer]]
-_LINGER_SECONDS = 5.0  # reading on after an early refusal, or its reset would overtake the answer
 _READ_AHEAD_BYTES = 1 << 18  # of a body that is not taken
 _PIPELINED = 32  # requests taken ahead; then the socket is left alone
 _JOINED_BYTES = 1 << 16  # to copy so much is cheaper than to send twice
@@ -221,6 +221,11 @@ class Connection(BaseProtocol):
         if self.transport is not None:
             self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
+    def site(self) -> str:
+        """Where the client is, see `site_of`."""
+        peer = None if self.transport is None else self.transport.get_extra_info("peername")
+        return site_of(peer[0]) if peer else "gone"
+
     async def _serve(self) -> None:
         try:
             while not self._closing and (self._queue or await self._comes()):
@@ -231,8 +236,7 @@ class Connection(BaseProtocol):
                 if self._paused:
                     await self._drain_helper()
                 if not request.content.is_eof():
-                    seconds = min(self._owner.patience_seconds, _LINGER_SECONDS)
-                    await read_away(request.content, seconds)
+                    await read_away(request.content, self._owner.patience_seconds)
                 if self._queue:  # asked without waiting: what never waits would hold up all others
                     await asyncio.sleep(0)
         except asyncio.CancelledError:

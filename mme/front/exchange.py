@@ -26,6 +26,8 @@ from mme.front.heads import Head
 from mme.front.wire import Answer
 from mme.tracing import Traced
 
+_LINGER_SECONDS = 5.0
+
 
 class Service(Protocol):
     """What the front serves."""
@@ -76,6 +78,10 @@ class Client(Protocol):
         """Says that the body is welcome."""
         ...
 
+    def site(self) -> str:
+        """Where it is, see `site_of`; something else where that is not known."""
+        ...
+
 
 class Request(Struct, eq=False):
     """What was asked: its head, and its body as it comes, or as it came."""
@@ -105,6 +111,7 @@ class Exchange(Struct, eq=False, kw_only=True):
     bodies: Bodies | None = None  # None: as many as come
     held_bytes: int = 0  # of them, this one's
     answer_bytes: int = 0  # of them, its answer's
+    who: str = ""  # has these bytes; empty: nobody yet
 
     def admit(self, invocation: Invocation) -> Invocation:
         """Notes what is asked for, and by whom. Raises AccessDenied where they may not."""
@@ -192,7 +199,7 @@ class Exchange(Struct, eq=False, kw_only=True):
         size_bytes = len(answer.body)
         if size_bytes > LARGE_BYTES and self.reply is not None and self.bodies is not None:
             try:
-                self.answer_bytes = self.bodies.hold(size_bytes)
+                self.answer_bytes = self.bodies.hold(size_bytes, self._whose())
             except Overloaded:
                 self.reply = None
                 del answer  # the error's frames live on while the refusal waits for its turn
@@ -205,16 +212,22 @@ class Exchange(Struct, eq=False, kw_only=True):
             await self.request.client.taken()
         finally:
             if self.bodies is not None:
-                self.bodies.drop(self.answer_bytes)
+                self.bodies.drop(self.answer_bytes, self.who)
 
     def _hold(self, size_bytes: int) -> None:
         if self.bodies is not None and size_bytes > self.held_bytes:
-            self.held_bytes += self.bodies.hold(size_bytes - self.held_bytes)
+            self.held_bytes += self.bodies.hold(size_bytes - self.held_bytes, self._whose())
+
+    def _whose(self) -> str:
+        if not self.who:
+            caller, client = self.caller, self.request.client
+            self.who = client.site() if caller is None else f"key {caller.grant.name}"
+        return self.who
 
 
 async def read_away(content: StreamReader, seconds: float) -> None:
-    """Reads what nobody wants of a body, for so long at most."""
+    """Reads on after an early refusal, for so long at most: a reset would overtake the answer."""
     with suppress(TimeoutError, RequestPayloadError):
-        async with asyncio.timeout(seconds):
+        async with asyncio.timeout(min(seconds, _LINGER_SECONDS)):
             while await content.readany():
                 pass

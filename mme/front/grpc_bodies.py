@@ -44,7 +44,7 @@ class GrpcBodies:
             InvalidRequest: it broke off.
         """
         async with self._turns.take(caller):
-            spare_bytes = self._bodies.hold(self._limit_bytes)
+            spare_bytes = self._bodies.hold(self._limit_bytes, caller)
             try:
                 # not by the stream's iterator, which keeps what it gave
                 message = await context.read()
@@ -52,16 +52,16 @@ class GrpcBodies:
                     raise InvalidRequest("The request broke off.")
                 spare_bytes -= len(message)  # it is dropped by who has it
             finally:
-                self._bodies.drop(spare_bytes)
+                self._bodies.drop(spare_bytes, caller)
             return bytes(message)
 
-    def send(self, answer: bytes, context: Any) -> bytes:  # noqa: ANN401
+    def send(self, answer: bytes, context: Any, caller: str) -> bytes:  # noqa: ANN401
         """The answer, which counts until the call has ended if it is large. Raises Overloaded."""
         if (size_bytes := len(answer)) > LARGE_BYTES:
-            self._bodies.hold(size_bytes)
-            context.add_done_callback(lambda _: self._bodies.drop(size_bytes))
+            self._bodies.hold(size_bytes, caller)
+            context.add_done_callback(lambda _: self._bodies.drop(size_bytes, caller))
         return answer
 
-    def drop(self, message: bytes) -> None:
+    def drop(self, message: bytes, caller: str) -> None:
         """It is here no more."""
-        self._bodies.drop(len(message))
+        self._bodies.drop(len(message), caller)

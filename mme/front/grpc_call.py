@@ -31,6 +31,7 @@ class Call:
     remaining_seconds: float | None  # None: for ever
     body: bytes = b""  # as it came, once it was received
     caller: Caller | None = None  # None: nobody is asked who they are
+    who: str = ""  # whose places and bytes it takes
     traced: Traced | None = None
     invocation: Invocation | None = None
     reply: Reply | None = None

@@ -13,13 +13,14 @@ import socket
 import stat
 from contextlib import suppress
 from functools import partial
-from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from ipaddress import IPv4Address, IPv6Address
 from itertools import count
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-_IPV6_SITE_BITS = 64  # as many addresses are anyone's own
+from mme.front.sites import plain_address, site_of
+
 _LOOKS = 10  # in the time that a client has
 _OPEN_FILES = Path("/dev/fd")
 _Peer = tuple[IPv4Address | IPv6Address, int]
@@ -63,24 +64,16 @@ class Untaken:
         return late
 
 
-def site_of(peer: str) -> str:
-    """Where a call comes from: an address, as far as its owner has no other ones for nothing."""
-    address, _ = _read_peer(peer)
-    if address.version == 4:  # noqa: PLR2004 - of the protocol
-        return str(address)
-    return str(ip_network((address, _IPV6_SITE_BITS), strict=False))
+def site_of_peer(peer: str) -> str:
+    """Where a call comes from."""
+    return site_of(str(_read_peer(peer)[0]))
 
 
 def _read_peer(peer: str) -> _Peer:
     """Reads `ipv4:127.0.0.1:80` and `ipv6:%5B::1%5D:80`, as gRPC writes them."""
     _, _, place = unquote(peer).partition(":")
     host, _, port = place.rpartition(":")
-    return _plain(host.strip("[]")), int(port)
-
-
-def _plain(host: str) -> IPv4Address | IPv6Address:
-    address = ip_address(host)
-    return getattr(address, "ipv4_mapped", None) or address
+    return plain_address(host.strip("[]")), int(port)
 
 
 def _cut_off(port: int, peers: set[_Peer]) -> None:
@@ -99,4 +92,4 @@ def _is_of(connection: socket.socket, port: int, peers: set[_Peer]) -> bool:
     if connection.family not in {socket.AF_INET, socket.AF_INET6}:
         return False
     host, from_port, *_ = connection.getpeername()
-    return connection.getsockname()[1] == port and (_plain(host), from_port) in peers
+    return connection.getsockname()[1] == port and (plain_address(host), from_port) in peers

@@ -28,7 +28,7 @@ from mme.front.exchange import Service
 from mme.front.gate import Gate
 from mme.front.grpc_bodies import GrpcBodies
 from mme.front.grpc_call import Call, Operation
-from mme.front.grpc_peers import Untaken, site_of
+from mme.front.grpc_peers import Untaken, site_of_peer
 from mme.front.grpc_port import open_port
 from mme.front.oip_api import EXTENSIONS, Repository
 from mme.front.oip_messages import MESSAGES
@@ -225,13 +225,13 @@ class OipGrpc:
         failure: BaseException | None = None
         try:
             call.caller = self._caller(context, method.action)
-            who = _name(call.caller, context)
+            who = call.who = _name(call.caller, context)
             self._places.take(who)
             context.add_done_callback(lambda _: self._places.leave(who))
             if method.action is not Action.OPEN:  # those say nothing, and anyone may send them
                 call.body = await self._bodies.receive(context, who)
             response = await method.act(_parse(method.request, call.body), call)
-            return self._bodies.send(bytes(response.SerializeToString()), context)
+            return self._bodies.send(bytes(response.SerializeToString()), context, who)
         except asyncio.CancelledError as gone:
             status, failure = CLIENT_GONE_STATUS, gone
             call.code = grpc.StatusCode.CANCELLED.value[0]
@@ -244,7 +244,7 @@ class OipGrpc:
                 self._recorder.internal_error(call, error)
             return code, message_of(error)
         finally:
-            self._bodies.drop(call.body)
+            self._bodies.drop(call.body, call.who)
             self._recorder.answered(method.operation, status, call, failure)
             failure = None  # it holds this frame, and so the body, until the collector comes
 
@@ -271,7 +271,7 @@ class OipGrpc:
 
 def _name(caller: Caller | None, context: Any) -> str:  # noqa: ANN401 - grpc has no types
     """Whose places and turns a call takes: its key's, which nobody else has."""
-    return site_of(context.peer()) if caller is None else f"key {caller.grant.name}"
+    return site_of_peer(context.peer()) if caller is None else f"key {caller.grant.name}"
 
 
 def _bearer(context: Any) -> str:  # noqa: ANN401 - grpc has no types

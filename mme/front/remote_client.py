@@ -57,6 +57,10 @@ class RemoteClient:
         """Says that the body is welcome."""
         self._channel.send(Invite(self.stream))
 
+    def site(self) -> str:
+        """All who are behind front processes are at one."""
+        return "fronts"
+
     async def taken(self) -> None:
         """Waits until the client has the whole of a large answer."""
         if self._window is not None:

@@ -236,7 +236,7 @@ class Front:
     def _leave(self, exchange: Exchange) -> None:
         self._in_flight.discard(exchange)
         if exchange.held_bytes:
-            self.bodies.drop(exchange.held_bytes)
+            self.bodies.drop(exchange.held_bytes, exchange.who)
         if self._draining and not self._in_flight:
             self._emptied.set()
 

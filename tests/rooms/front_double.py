@@ -112,8 +112,9 @@ class Wire:
 
 
 @asynccontextmanager
-async def connected(front: Front) -> AsyncIterator[Wire]:
-    reader, writer = await asyncio.open_connection("127.0.0.1", front.port)
+async def connected(front: Front, source: str = "127.0.0.1") -> AsyncIterator[Wire]:
+    here = (source, 0)
+    reader, writer = await asyncio.open_connection("127.0.0.1", front.port, local_addr=here)
     try:
         yield Wire(reader, writer)
     finally:

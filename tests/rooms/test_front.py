@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import uuid
 
@@ -330,10 +331,26 @@ async def test_bodies_beyond_what_all_may_have_are_refused_before_they_are_read(
         head = b"POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Length: 60000\r\n\r\n"
         first.send(head + b"x")
         async with connected(front) as second:
-            await eventually(lambda: front.bodies._held_bytes)
+            await eventually(lambda: front.bodies.held_bytes)
             second.send(head)
             response = await second.response()
             assert (response.status, response.headers["retry-after"]) == (503, "1")
         first.send(b"x" * 59_999)
         assert (await first.response()).status == 200
-        assert front.bodies._held_bytes == 0
+        assert front.bodies.held_bytes == 0
+
+
+async def test_who_announces_much_and_sends_it_slowly_leaves_room_for_others():
+    async with serving(FakeService(), bodies_limit_bytes=200_000) as front:
+        async with contextlib.AsyncExitStack() as crowd:
+            for _ in range(20):
+                slow = await crowd.enter_async_context(connected(front))
+                slow.send(
+                    b"POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Length: 10000\r\n\r\nx"
+                )
+            await eventually(lambda: front.bodies.held_bytes == 100_000)
+            other = await crowd.enter_async_context(connected(front, source="127.0.0.2"))
+            other.send(b"POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Length: 90000\r\n\r\n")
+            other.send(b"x" * 90_000)
+            assert (await other.response()).status == 200
+        await eventually(lambda: front.bodies.held_bytes == 0)

@@ -129,17 +129,17 @@ def asked(size_bytes: int) -> bytes:
 
 async def test_messages_are_refused_while_there_is_no_room_for_the_largest() -> None:
     bodies = Bodies(2 * LIMIT_BYTES)
-    taken = bodies.hold(LIMIT_BYTES + 1)
+    taken = bodies.hold(LIMIT_BYTES + 1, "x")
     async with listening(bodies=bodies) as address, grpc.aio.insecure_channel(address) as channel:
         infer = channel.unary_unary(INFER)
         assert await code_of(infer(asked(1), timeout=5)) is grpc.StatusCode.UNAVAILABLE
         await channel.unary_unary(LIVE)(b"", timeout=5)
-        bodies.drop(taken)
+        bodies.drop(taken, "x")
         for size in (1, LIMIT_BYTES // 2, 2 * LIMIT_BYTES):  # what the fake answers is no tensor
             assert await code_of(infer(asked(size), timeout=5)) is not grpc.StatusCode.UNAVAILABLE
         garbage = infer(b"\xff" * LIMIT_BYTES, timeout=5)
         assert await code_of(garbage) is grpc.StatusCode.INVALID_ARGUMENT
-    bodies.drop(bodies.hold(2 * LIMIT_BYTES))  # nothing of them is held any more
+    bodies.drop(bodies.hold(2 * LIMIT_BYTES, "x"), "x")  # nothing of them is held any more
 
 
 async def test_nothing_of_a_refused_message_waits_for_the_collector() -> None:
@@ -167,11 +167,11 @@ async def test_a_message_is_held_until_its_call_is_answered() -> None:
         call = channel.unary_unary(INFER)(asked(LIMIT_BYTES // 2), timeout=10)
         await service.entered.wait()
         with pytest.raises(Overloaded):
-            bodies.hold(3 * LIMIT_BYTES - LIMIT_BYTES // 2)
-        bodies.drop(bodies.hold(2 * LIMIT_BYTES))  # but no more than it takes
+            bodies.hold(3 * LIMIT_BYTES - LIMIT_BYTES // 2, "x")
+        bodies.drop(bodies.hold(2 * LIMIT_BYTES, "x"), "x")  # but no more than it takes
         service.gate.set()
         await code_of(call)
-    bodies.drop(bodies.hold(3 * LIMIT_BYTES))
+    bodies.drop(bodies.hold(3 * LIMIT_BYTES, "x"), "x")
 
 
 async def test_who_opens_a_call_and_sends_nothing_is_told_that_it_took_too_long() -> None:
@@ -187,7 +187,7 @@ async def test_who_opens_a_call_and_sends_nothing_is_told_that_it_took_too_long(
             code = grpc.StatusCode.INVALID_ARGUMENT if broken else grpc.StatusCode.DEADLINE_EXCEEDED
             assert await code_of(call) is code
             assert "request" in await call.details()
-    bodies.drop(bodies.hold(LIMIT_BYTES))
+    bodies.drop(bodies.hold(LIMIT_BYTES, "x"), "x")
 
 
 @pytest.mark.parametrize("said", [b"", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0"])

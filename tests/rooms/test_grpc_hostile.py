@@ -13,7 +13,7 @@ import pytest
 
 from mme.front.bodies import Bodies
 from mme.front.credentials import KeyFile
-from mme.front.grpc_peers import site_of
+from mme.front.grpc_peers import site_of_peer
 from tests.eventually import eventually
 from tests.raw_http2 import ACK, HEADERS, PING, SERVICE, call, frame, hello, message
 from tests.rooms.test_grpc_door import LIMIT_BYTES, code_of, listening
@@ -64,10 +64,10 @@ async def test_who_begins_many_messages_and_sends_none_keeps_nobody_from_being_r
         for number in range(100):
             attacker.write(call(2 * number + 1, "ServerMetadata"))
         await attacker.drain()
-        await eventually(lambda: bodies._held_bytes == TURNS * LIMIT_BYTES)  # it has all turns
+        await eventually(lambda: bodies.held_bytes == TURNS * LIMIT_BYTES)  # it has all turns
         for _ in range(3):  # more than all that there are
             assert await code_of(channel.unary_unary(NAME)(b"")) is OK
-    bodies.drop(bodies.hold(BODIES_BYTES))  # nothing is held any more
+    bodies.drop(bodies.hold(BODIES_BYTES, "x"), "x")  # nothing is held any more
 
 
 async def test_one_key_that_has_all_turns_keeps_no_other_key_of_its_address_waiting(
@@ -85,7 +85,7 @@ async def test_one_key_that_has_all_turns_keeps_no_other_key_of_its_address_wait
         for number in range(100):
             attacker.write(call(2 * number + 1, "ServerMetadata", **key_of("acme")))
         await attacker.drain()
-        await eventually(lambda: bodies._held_bytes == TURNS * LIMIT_BYTES)  # it has all turns
+        await eventually(lambda: bodies.held_bytes == TURNS * LIMIT_BYTES)  # it has all turns
         metadata = tuple(key_of("umbrella").items())
         assert await code_of(channel.unary_unary(NAME)(b"", metadata=metadata)) is OK
 
@@ -143,9 +143,13 @@ async def test_who_does_not_take_its_answer_is_cut_off_though_it_answers_pings(
 
 
 def test_a_caller_without_a_key_is_an_address_or_the_network_of_one() -> None:
-    assert site_of("ipv4:10.0.0.1:80") == site_of("ipv6:%5B::ffff:10.0.0.1%5D:81") == "10.0.0.1"
-    mine = site_of("ipv6:%5B2001:db8:0:1::1%5D:80")
-    assert mine == site_of("ipv6:%5B2001:db8:0:1:ffff::2%5D:80") == "2001:db8:0:1::/64"
+    assert (
+        site_of_peer("ipv4:10.0.0.1:80")
+        == site_of_peer("ipv6:%5B::ffff:10.0.0.1%5D:81")
+        == "10.0.0.1"
+    )
+    mine = site_of_peer("ipv6:%5B2001:db8:0:1::1%5D:80")
+    assert mine == site_of_peer("ipv6:%5B2001:db8:0:1:ffff::2%5D:80") == "2001:db8:0:1::/64"
 
 
 async def test_a_client_is_told_how_many_calls_one_connection_may_have() -> None:

@@ -4,7 +4,8 @@ Decision: WAL without a sync at each commit: what was committed outlives a kille
 power cut costs the last seconds, never the file. A lock file beside it keeps a second server out,
 while anyone may read. Hours, since a day is what people ask for and minutes would be 60 times the
 rows; what is older than `days` goes, but not before the wall clock has gone evenly for an hour: by
-one that jumps ahead for a moment all of the ledger would be old.
+one that jumps ahead for a moment all of the ledger would be old, and there is no other copy. A file
+that was taken away is begun anew: what is written into it would be lost.
 """
 
 from __future__ import annotations
@@ -74,8 +75,7 @@ class Book:
         except OSError as error:
             raise ConfigError(f"ledger: {path} can't be had: {error.strerror}") from error
         try:
-            self._file = sqlite3.connect(path, timeout=_BUSY_SECONDS, check_same_thread=False)
-            self._prepare()
+            self._open()
         except BaseException as error:
             self.close()
             if isinstance(error, sqlite3.Error):
@@ -89,12 +89,16 @@ class Book:
             UsageUnreadable: it can't be; nothing is lost of what was there.
         """
         hour = int(now) // HOUR_SECONDS * HOUR_SECONDS
-        with _translated(self._path), self._file:
-            self._file.executemany(_ADD, ((hour, *usage) for usage in usages))
-            if self._is_even(now) and hour != self._forgotten_hour:
-                oldest = hour - self._days * DAY_SECONDS
-                self._file.execute("DELETE FROM usage WHERE hour < ?", (oldest,))
-                self._forgotten_hour = hour
+        with _translated(self._path):
+            if _identity(self._path) != self._identity:
+                self._file.close()
+                self._open()
+            with self._file:
+                self._file.executemany(_ADD, ((hour, *usage) for usage in usages))
+                if self._is_even(now) and hour != self._forgotten_hour:
+                    oldest = hour - self._days * DAY_SECONDS
+                    self._file.execute("DELETE FROM usage WHERE hour < ?", (oldest,))
+                    self._forgotten_hour = hour
 
     def close(self) -> None:
         """Lets another server have it."""
@@ -109,6 +113,11 @@ class Book:
         if abs(self._ahead_seconds - former) > _JUMP_SECONDS:
             self._even_since = monotonic
         return monotonic - self._even_since >= _EVEN_SECONDS
+
+    def _open(self) -> None:
+        self._file = sqlite3.connect(self._path, timeout=_BUSY_SECONDS, check_same_thread=False)
+        self._prepare()
+        self._identity = _identity(self._path)
 
     def _prepare(self) -> None:
         self._file.execute("PRAGMA journal_mode = WAL")
@@ -148,8 +157,17 @@ def read_book(path: Path, window: Window) -> Statement:
 def _translated(path: Path) -> Iterator[None]:
     try:
         yield
-    except sqlite3.Error as error:
+    except (sqlite3.Error, ConfigError) as error:
         raise UsageUnreadable(f"The ledger {path.name} can't be used: {error}.") from error
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Which file has that name now; None: none has."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _lock(path: Path) -> IO[bytes]:

@@ -9,10 +9,12 @@ import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
+from pathlib import Path
 
 import pytest
 
-from mme.errors import ConfigError, InvalidRequest
+from mme.errors import ConfigError, InvalidRequest, UsageUnreadable
 from mme.usage.account import Usage
 from mme.usage.accounts import Accounts
 from mme.usage.book import DAY_SECONDS, HOUR_SECONDS, Book, read_book
@@ -108,6 +110,37 @@ def test_nothing_goes_in_a_new_servers_first_hour(path):
     with contextlib.closing(Book(path, days=2)) as second:
         second.add([Usage("a", requests=1)], NOON + 400 * DAY_SECONDS)
     assert used(path, NOON + 400 * DAY_SECONDS, since="9999d").total.requests == 2
+
+
+@pytest.mark.parametrize("harm", [Path.unlink, lambda path: path.rename(path.with_name("old"))])
+def test_a_file_that_was_taken_away_is_begun_anew(book, path, harm):
+    book.add([Usage("a", requests=1)], NOON)
+    harm(path)
+    book.add([Usage("b", requests=1)], NOON)
+    assert "b" in [usage.model for usage in used(path).models]
+
+
+def put_directory(path):
+    path.unlink()
+    path.mkdir()
+
+
+def put_another_version(path):
+    for file in path.parent.glob(f"{path.name}*"):
+        file.unlink()
+    with closing(sqlite3.connect(path)) as other:
+        other.execute("PRAGMA user_version = 9")
+
+
+@pytest.mark.parametrize("put", [put_directory, put_another_version])
+def test_what_took_the_files_place_is_not_written_to(book, path, put):
+    put(path)
+    for _ in range(2):
+        with pytest.raises(UsageUnreadable):
+            book.add([Usage("a", requests=1)], NOON)
+    path.rename(path.with_name("theirs"))
+    book.add([Usage("a", requests=1)], NOON)
+    assert used(path).total.requests == 1
 
 
 def test_a_second_server_is_kept_out_and_the_next_one_goes_on(path):

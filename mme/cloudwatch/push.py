@@ -70,7 +70,8 @@ class Push:
         now = look_at(self._metrics.registry.collect())
         try:
             await asyncio.to_thread(self._send, self._sent, now)
-        except (BotoCoreError, Boto3Error, ClientError, OSError) as error:
+        # ValueError: a proxy's answer that boto3 takes for text, or for JSON, and is neither
+        except (BotoCoreError, Boto3Error, ClientError, OSError, ValueError) as error:
             if not self._failing:
                 _log.error("cloudwatch_not_reached", reason=f"{type(error).__name__}: {error}")
             self._failing = True

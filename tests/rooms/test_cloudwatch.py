@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+from structlog.testing import capture_logs
 
 from mme.cloudwatch.datums import datums, look_at
 from mme.cloudwatch.push import Push
@@ -15,6 +16,7 @@ from mme.metrics import Metrics
 from tests.cloudwatches import KEY_ID, SECRET, cloudwatch, dimensions
 from tests.engines import running_engine
 from tests.eventually import eventually
+from tests.raw_http import raw, reply, serve_raw
 
 SAGEMAKER, INSTANCES = "AWS/SageMaker", "/aws/sagemaker/Endpoints"
 
@@ -99,6 +101,28 @@ async def test_what_could_not_be_sent_is_in_the_next_push(watch):
     ending.cancel()
     await asyncio.wait([ending])
     assert watch.take(SAGEMAKER)["Invocations", ""]["StatisticValues"]["Sum"] == 1
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        reply("400 Bad Request", "<p>zur\xfcck</p>".encode("latin-1")),
+        reply("502 Bad Gateway", b"\x81\x01"),
+        reply("403 Forbidden", b"{", content_type="application/x-amz-json-1.0"),
+        raw(b"no HTTP\r\n\r\n"),
+    ],
+    ids=["latin-1", "binary", "broken", "no http"],
+)
+async def test_an_answer_that_is_none_is_a_push_that_failed(watch, monkeypatch, answer):
+    async with serve_raw(answer) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_CLOUDWATCH", proxy.endpoint)
+        config = CloudWatchConfig(push="on", period_seconds=60.0)
+        push = Push(config, "eu-central-1", Metrics("endpoint", "variant"), dict)
+        with capture_logs() as lines:
+            for _ in range(2):
+                await push.push()
+        push._client.close()
+    assert [line["event"] for line in lines] == ["cloudwatch_not_reached"]
 
 
 async def test_an_engine_pushes_how_much_of_the_machine_is_in_use(watch, tmp_path):

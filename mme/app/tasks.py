@@ -6,12 +6,27 @@ import asyncio
 from collections.abc import Coroutine
 from contextlib import AsyncExitStack
 
+import structlog
+
+from mme import logs
+
 
 def own(stack: AsyncExitStack, work: Coroutine[None, None, None]) -> None:
-    """Starts `work`; when the stack unwinds it is cancelled and waited for."""
-    stack.push_async_callback(_cancelled, asyncio.create_task(work))
+    """Starts `work`; when the stack unwinds it is cancelled and waited for.
+
+    An error that ends it before is logged: nobody waits for it, and all else goes on.
+    """
+    task = asyncio.create_task(work)
+    task.add_done_callback(_tell)
+    stack.push_async_callback(_cancelled, task)
 
 
 async def _cancelled(task: asyncio.Task[None]) -> None:
     task.cancel()
     await asyncio.wait([task])
+
+
+def _tell(task: asyncio.Task[None]) -> None:
+    error = None if task.cancelled() else task.exception()
+    if error is not None:
+        structlog.get_logger().error(logs.INTERNAL_ERROR, exc_info=error)

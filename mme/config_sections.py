@@ -93,6 +93,7 @@ class IsolationConfig:
     user: str = "auto"
     network: str = "auto"
     memory_bytes: int | None = None  # None: no limit of its own
+    disk_bytes: int = 1024**3
     directory: str | None = None  # filled: in the cache's; None: in the system's temporary one
     by_platform: bool = False  # filled: who runs the container puts models anywhere
 

@@ -3,8 +3,7 @@
 Nobody imports this; it alone sees `loaders`. Three threads, two channels. The main thread reads
 batches, predicts, answers, and between two of them brings back what was kept; the loading thread
 loads and unloads, so that neither waits for the other; a third gives signs of life. The server
-sends few batches ahead, and never unloads a model it still predicts with. A closed channel means:
-end.
+sends few batches ahead, and never unloads a model it still predicts with. A closed channel ends it.
 """
 
 from __future__ import annotations
@@ -54,6 +53,7 @@ from mme.workers.protocol import (
     Unloaded,
 )
 from mme.workers.sandbox import NotIsolated, enter
+from mme.workers.written import written_bytes
 
 _SWITCH_SECONDS = 0.001  # a thread that loads yields to the one that predicts this often
 _SCRIPT = "script"
@@ -122,7 +122,7 @@ class Worker:
         held = self._models.get(message.model)
         if held is None:
             return Absent(message.batch)
-        started, (model, voice) = time.perf_counter(), held
+        started, before_bytes, (model, voice) = time.perf_counter(), written_bytes(), held
         payloads = [
             Payload(ask.body, ask.content_type, ask.accept, ask.custom_attributes)
             for ask in message.asks
@@ -134,8 +134,8 @@ class Worker:
             results = [outcome(answer, self._options.answer_limit_bytes) for answer in answers]
         except Exception as error:  # noqa: BLE001 - the child's door: whatever a model raises is an answer
             results = [unexpected(error)] * len(payloads)
-        seconds = time.perf_counter() - started
-        return self._files.sound(Predicted(message.batch, seconds, results))
+        seconds, new_bytes = time.perf_counter() - started, written_bytes() - before_bytes
+        return self._files.sound(Predicted(message.batch, seconds, results, new_bytes))
 
     def _serve_control(self) -> None:
         try:

@@ -18,6 +18,7 @@ class Doing(Enum):
     MODEL = "a model that it was at"
     ANYONE = "such a model, or somebody outside: the kernel, for memory, or an operator"
     BATCH = "what it predicted, and nobody else"
+    LOAD = "what it loaded, and nobody else"
     NOBODY = "no model"
 
 
@@ -26,6 +27,7 @@ class Cause(NamedTuple):
 
     words: str
     doing: Doing = Doing.NOBODY
+    model: str = ""  # that did it; "": whichever the worker was at
 
 
 class Suspects(Struct, frozen=True, kw_only=True):
@@ -69,5 +71,7 @@ def suspects(
             )
         case Doing.BATCH:
             return Suspects(batch=batch, has_answered=has_answered)
+        case Doing.LOAD:
+            return Suspects(loading=loading)
         case Doing.NOBODY:
             return Suspects()

@@ -21,6 +21,7 @@ import structlog
 
 from mme.errors import ConfigError, WorkerLost
 from mme.workers.channel import Channel
+from mme.workers.disk_watch import WorkerDisk
 from mme.workers.ends import Cause, Doing, cause_of
 from mme.workers.lending import Lending
 from mme.workers.protocol import (
@@ -46,9 +47,10 @@ from mme.workers.residency import LoadRequest
 from mme.workers.sandbox import Plan
 from mme.workers.sandbox_plan import prepare
 from mme.workers.sandbox_scratch import Scratch
-from mme.workers.spawning import spawn_worker
+from mme.workers.spawning import WorkerStartError, spawn_worker
 from mme.workers.spec import WorkerSpec
 
+__all__ = ["WorkerProcess", "WorkerStartError"]
 _log = structlog.get_logger()
 _LINGER_SECONDS = 1.0
 _Reply: TypeAlias = Loaded | Unloaded | CallFailed
@@ -57,10 +59,6 @@ _Reply: TypeAlias = Loaded | Unloaded | CallFailed
 class _Call(NamedTuple):
     reply: asyncio.Future[_Reply]
     loading: str  # content; "": it is no load
-
-
-class WorkerStartError(Exception):
-    """A worker did not become ready."""
 
 
 class WorkerProcess:
@@ -89,6 +87,7 @@ class WorkerProcess:
         self._killed: Cause | None = None
         self._scratch: Scratch | None = None
         self._lending: Lending | None = None  # None: it reads models where they are
+        self.disk = WorkerDisk(spec, self.kill)
         self.isolation = Isolation(holds=[], lacks=[])
         self.has_ended = self.is_short = False  # short: its descriptors are used up
         self.private_bytes = self.excess_bytes = 0  # excess: beyond what models are charged
@@ -115,20 +114,20 @@ class WorkerProcess:
         Cancellation: the process is ended.
         """
         await self._spawn()
+        limit_seconds = self._spec.start_seconds
         try:
-            async with asyncio.timeout(self._spec.start_seconds):
+            async with asyncio.timeout(limit_seconds):
                 await self._ready
         except TimeoutError:
-            await self.end(f"not ready within {self._spec.start_seconds:g} s")
-            raise WorkerStartError(
-                f"worker was not ready within {self._spec.start_seconds:g} s"
-            ) from None
+            await self.end(f"not ready within {limit_seconds:g} s")
+            raise WorkerStartError(f"worker was not ready within {limit_seconds:g} s") from None
         except BaseException:
             await self.end("start was given up")
             raise
 
     def send(self, batches: list[Predict]) -> None:
         """Hands batches over. If the worker is going, the end will be told instead of answers."""
+        self.disk.sent(batches)
         self._predictions.send(*batches)
 
     def recall(self, message: Recall) -> None:
@@ -140,9 +139,11 @@ class WorkerProcess:
 
     async def load(self, wanted: LoadRequest, directory: str) -> Loaded | CallFailed:
         """Loads one model from where it is lent. Raises WorkerLost when the process ends."""
-        model, name, content = wanted.model, wanted.name, wanted.content
-        answer = await self._call(lambda call: Load(call, model, name, directory, content), content)
+        told = wanted.model, wanted.name, directory, wanted.content
+        self.disk.loads(wanted.model)
+        answer = await self._call(lambda call: Load(call, *told), wanted.content)
         assert isinstance(answer, Loaded | CallFailed)  # noqa: S101 - what answers a Load
+        self.disk.loaded(wanted.model, answer)
         return answer
 
     async def compile(self, model: str, room_bytes: int) -> Loaded | CallFailed:
@@ -158,10 +159,10 @@ class WorkerProcess:
         assert isinstance(answer, Unloaded | CallFailed)  # noqa: S101 - what answers an Unload
         return answer
 
-    def kill(self, reason: str, doing: Doing = Doing.NOBODY) -> None:
+    def kill(self, reason: str, doing: Doing = Doing.NOBODY, model: str = "") -> None:
         """Ends the process at once; `on_end` follows."""
         if self._process is not None and self._process.returncode is None:
-            self._killed = self._killed or Cause(reason, doing)
+            self._killed = self._killed or Cause(reason, doing, model)
             with contextlib.suppress(ProcessLookupError):
                 self._process.kill()
 
@@ -195,13 +196,13 @@ class WorkerProcess:
         except BaseException:
             await self._remove_scratch()
             raise
+        self.disk.start(self._scratch, self.pid)
         self.last_sign_at = time.monotonic()
         self._reaper = asyncio.create_task(self._reap(), name=f"reap worker {self.pid}")
 
     def _prepare(self) -> Plan | None:
         try:
-            packages = (self._spec.packages,) if self._spec.packages else ()
-            self._scratch, plan = prepare(self._spec.isolation, *packages)
+            self._scratch, plan = prepare(self._spec.isolation, self._spec.packages)
         except (ConfigError, OSError) as error:
             raise WorkerStartError(f"worker could not be isolated: {error}") from error
         return plan
@@ -242,6 +243,7 @@ class WorkerProcess:
     def _receive(self, message: FromWorker) -> None:
         match message:
             case Predicted() | Absent():
+                self.disk.answered(message)
                 self._on_predicted(message)
             case Beat():
                 self.last_sign_at = time.monotonic()
@@ -264,8 +266,8 @@ class WorkerProcess:
         if self._open_channels == 0:
             self._channels_closed.set()
         # usually it is dying: its own cause is the better story, so only what lingers is killed
-        loop = asyncio.get_running_loop()
-        loop.call_later(_LINGER_SECONDS, self.kill, "it closed its channel", Doing.MODEL)
+        why = "it closed its channel", Doing.MODEL
+        asyncio.get_running_loop().call_later(_LINGER_SECONDS, self.kill, *why)
 
     async def _reap(self) -> None:
         assert self._process is not None  # noqa: S101 - started by _spawn
@@ -273,18 +275,18 @@ class WorkerProcess:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)  # what it has started, which can't leave the group
         await self._drain()
+        await self.disk.close()
         await self._remove_scratch()
         cause = cause_of(code, self._killed)
         if not self._ready.done():
-            self._ready.set_exception(
-                WorkerStartError(f"worker ended before it was ready: {cause.words}")
-            )
+            early = WorkerStartError(f"worker ended before it was ready: {cause.words}")
+            self._ready.set_exception(early)
             self._ready.exception()  # seen, should nobody wait any more
         self.has_ended = True
         self._on_end(cause)
         for number, call in enumerate(self._calls.values()):
             if not call.reply.done():
-                is_suspect = number == 0 and cause.doing in {Doing.MODEL, Doing.ANYONE}
+                is_suspect = number == 0 and cause.doing in {Doing.MODEL, Doing.ANYONE, Doing.LOAD}
                 lost = WorkerLost(f"The worker ended: {cause.words}.", started=is_suspect)
                 call.reply.set_exception(lost)
         self._calls.clear()

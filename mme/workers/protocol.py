@@ -65,12 +65,14 @@ class Predict(_Message, tag=10):
 class Predicted(_Message, tag=11):
     """Worker: a batch's answers, in the order of its requests; `seconds` is what it ran.
 
-    `left` of them follow in messages of their own.
+    `written_bytes` is what its own thread wrote to disk meanwhile; `left` answers follow in messages
+    of their own.
     """
 
     batch: int
     seconds: float
     results: list[Answered | Faulted]
+    written_bytes: int = 0
     left: int = 0
 
     def parts(self) -> Iterator[Predicted]:
@@ -91,7 +93,8 @@ class Predicted(_Message, tag=11):
 
     def _part(self, first: int, end: int) -> Predicted:
         results = self.results[first:end]
-        return Predicted(self.batch, self.seconds, results, len(self.results) - end)
+        left = len(self.results) - end
+        return Predicted(self.batch, self.seconds, results, 0 if left else self.written_bytes, left)
 
 
 class Recall(_Message, tag=12):

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import resource
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -36,6 +37,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     user: tuple[int, int] | None  # uid and gid to become; None: stays the server's
     no_user: str | None  # why a server that is root gives it none
     memory_bytes: int | None
+    file_bytes: int | None = None  # that a file of its own may be large; None: no limit
     reads: tuple[str, ...] = ()  # besides, and what is a program there it may run
     runs_own: bool = False  # what it writes may be a program: it builds
 
@@ -70,9 +72,7 @@ def enter(plan: Plan) -> Isolation:
 def _steps(plan: Plan, temporary: Path) -> list[tuple[str, Callable[[], object]]]:
     user, reads_all, network = plan.user, plan.reads_all, plan.network
     scope = "writing" if reads_all else "reading and writing"
-    steps: list[tuple[str, Callable[[], object]]] = [
-        ("limits", lambda: _limit(plan.memory_bytes, has_own_user=user is not None))
-    ]
+    steps: list[tuple[str, Callable[[], object]]] = [("limits", lambda: _limit(plan))]
     if user is not None:
         steps.append((f"own user {user[0]}", lambda: become(*user)))
     steps += [
@@ -97,14 +97,17 @@ def _rules(plan: Plan, temporary: Path) -> Iterator[Rule]:
         yield Rule(temporary, RUN)
 
 
-def _limit(memory_bytes: int | None, *, has_own_user: bool) -> None:
+def _limit(plan: Plan) -> None:
     Path("/proc/self/oom_score_adj").write_text(_EXPENDABLE)
     _lower(resource.RLIMIT_CORE, 0)
     _lower(resource.RLIMIT_NOFILE, _FILES)
-    if has_own_user:  # the kernel counts all that a user has, the server's own too
+    if plan.user is not None:  # the kernel counts all that a user has, the server's own too
         _lower(resource.RLIMIT_NPROC, _PROCESSES)
-    if memory_bytes is not None:
-        _lower(resource.RLIMIT_DATA, memory_bytes)
+    if plan.memory_bytes is not None:
+        _lower(resource.RLIMIT_DATA, plan.memory_bytes)
+    if plan.file_bytes is not None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # an error to who writes more, not the end
+        _lower(resource.RLIMIT_FSIZE, plan.file_bytes)
 
 
 def _lower(what: int, limit: int) -> None:

@@ -11,12 +11,14 @@ from mme.workers.sandbox_scratch import Scratch
 from mme.workers.sandbox_user import choose_user, hide_memory
 
 
-def prepare(config: IsolationConfig, *reads: Path) -> tuple[Scratch, Plan] | tuple[None, None]:
+def prepare(
+    config: IsolationConfig, *reads: Path | None
+) -> tuple[Scratch, Plan] | tuple[None, None]:
     """Makes a worker's directory and plan; none where workers are not isolated.
 
     Args:
         config: how they are to be isolated.
-        reads: what it may read and run besides Python, the system and its own.
+        reads: what it may read and run besides Python, the system and its own; None: nothing.
 
     Raises:
         ConfigError: `worker_user` can't be had.
@@ -39,7 +41,8 @@ def prepare(config: IsolationConfig, *reads: Path) -> tuple[Scratch, Plan] | tup
         user=user,
         no_user=None if config.by_platform else no_user,
         memory_bytes=config.memory_bytes,
-        reads=tuple(map(str, reads)),
+        file_bytes=config.disk_bytes,
+        reads=tuple(map(str, filter(None, reads))),
     )
 
 

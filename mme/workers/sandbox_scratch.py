@@ -23,6 +23,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from mme.workers import hostile_tree
+
 _UNLINKABLE = (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP, errno.ENOSYS)
 _PREFIX = "mme-worker-"
 _EMPTY_KEPT = 64
@@ -185,7 +187,7 @@ class Scratch:
         """Removes it with all that is in it."""
         self.is_removed = True
         with self._stocking, self._turn:
-            shutil.rmtree(self.directory, ignore_errors=True)
+            hostile_tree.remove(self.directory)
             if self._lock is not None:
                 os.close(self._lock)
                 self._lock = None
@@ -205,7 +207,7 @@ def _claim(root: Path) -> tuple[Path, int]:
     with _locked(root):
         for left in root.iterdir():
             with contextlib.suppress(OSError), _locked(left, fcntl.LOCK_NB):
-                shutil.rmtree(left, ignore_errors=True)
+                hostile_tree.remove(left)
         directory = root / uuid.uuid4().hex
         directory.mkdir()
         descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)

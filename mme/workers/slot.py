@@ -265,7 +265,7 @@ class Slot:
                 self._own(self._replace())
 
     def _suspects(self, process: WorkerProcess, cause: Cause) -> Suspects:
-        model = running.model if (running := self.queue.running) else ""
+        model = cause.model or (running.model if (running := self.queue.running) else "")
         return suspects(
             cause.doing,
             batch=self.residencies.get(model),

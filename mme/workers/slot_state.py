@@ -29,6 +29,7 @@ def describe(
         "private_bytes": process.private_bytes if process else 0,
         "excess_bytes": process.excess_bytes if process else 0,
         "lost_bytes": process.lost_bytes if process else 0,
+        "disk_bytes": process.disk.used_bytes if process else 0,
         "queued": slot.queue.waiting_count,
         "running": slot.queue.sent_count,
         "loading": loading or None,

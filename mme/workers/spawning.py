@@ -26,6 +26,10 @@ from mme.workers.spec import WorkerSpec, worker_environment
 _OUTPUT = "worker_output"
 
 
+class WorkerStartError(Exception):
+    """A worker did not become ready."""
+
+
 async def spawn_worker(
     spec: WorkerSpec, fds: tuple[int, int], plan: Plan | None, home: Path | None
 ) -> tuple[asyncio.subprocess.Process, Output]:

@@ -17,6 +17,8 @@ _RUDE = (
 _HOSTILE = "rooms/test_front_hostile.py::test_"
 _DISK = "rooms/test_artifacts.py::test_"
 _WORKERS = "chaos/test_workers.py::test_"
+_WRITES = "chaos/test_workers_disk.py::test_"
+_FILLS = _WRITES + "a_model_that_fills_the_disk_ends_its_worker_and_is_quarantined"
 _ENDS = _WORKERS + "a_model_that_ends_its_worker_costs_its_own_request_only"
 _NOBODY = _WORKERS + "a_worker_killed_while_nobody_asks_costs_nobody_an_answer"
 
@@ -63,6 +65,19 @@ MATRIX = {
     ),
     "model opens files until there are none left": (
         _WORKERS + "a_model_that_uses_up_all_descriptors_costs_no_other_model_a_failure"
+    ),
+    "model writes on and on": _FILLS,
+    "model writes on and on to files that it has deleted": _FILLS,
+    "model makes more and more files, or directories in each other": _FILLS,
+    "model fills shared memory": _FILLS,
+    "model fills the disk while it loads": (
+        _WRITES + "a_model_that_fills_the_disk_while_it_loads_is_remembered_with_the_cause"
+    ),
+    "model writes a little with each request": (
+        _WRITES + "who_writes_a_little_each_time_is_to_blame_and_not_who_is_asked_by_then"
+    ),
+    "model writes one huge file": (
+        _WRITES + "a_file_larger_than_all_that_it_may_have_is_an_error_to_who_writes_it"
     ),
     "model is killed": _ENDS,
     "worker out of memory, by a control group": (

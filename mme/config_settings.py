@@ -125,7 +125,7 @@ SETTINGS: tuple[Setting, ...] = (
     _setting("requirements", "environments.requirements", "switch", "Whether a model's code/requirements.txt is installed; auto: unless trust is data."),
     _setting("package_index", "environments.package_index", "index", "Where requirements come from: an index's URL, or none for --wheels alone."),
     _setting("wheels", "environments.wheels", "path", "A directory of wheels that requirements may come from, too."),
-    _setting("environments_disk", "environments.disk_bytes", "bytes", "Budget on disk for environments built from requirements."),
+    _setting("environments_disk", "environments.disk_bytes", "bytes", "Budget on disk for environments built from requirements; a build that writes more than those in use leave of it is ended."),
     _setting("build_seconds", "environments.build_seconds", "seconds", "Time that installing one model's requirements may take."),
     _setting("environment_workers", "workers.environment_workers", "count", "Workers per environment built from requirements."),
     _setting("environment_idle_seconds", "workers.environment_idle_seconds", "seconds", "An environment's workers end when they have had no model for this long."),

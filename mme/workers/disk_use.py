@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,15 +30,15 @@ class DiskUse:
     """Looked at by one thread at a time.
 
     Args:
-        directory: its own.
+        directories: its own; of the first the file system and the owner count, so it must be there.
         limit_bytes: that it may have.
         limit_files: as well; with directories.
     """
 
-    def __init__(self, directory: Path, *, limit_bytes: int, limit_files: int) -> None:
-        self._directory = directory
+    def __init__(self, *directories: Path, limit_bytes: int, limit_files: int) -> None:
+        self._directories = directories
         self._limit_bytes, self._limit_files = limit_bytes, limit_files
-        found = directory.stat()
+        found = directories[0].stat()
         self._user, self._devices = found.st_uid, {found.st_dev}
         with contextlib.suppress(OSError):
             self._devices.add(Path(SHARED).stat().st_dev)
@@ -79,7 +80,7 @@ class DiskUse:
                     os.unlink(f"{SHARED}/{name}")  # noqa: PTH108 - a link is not followed
 
     def _found(self, group: int) -> Iterator[tuple[Key, int]]:
-        for entry in walk(self._directory):
+        for entry in chain.from_iterable(map(walk, self._directories)):
             yield (entry.st_dev, entry.st_ino), entry.st_blocks * 512
         for name, key in tuple(self._shared.items()):
             found = shared_file(name)

@@ -147,9 +147,10 @@ class Environments:
         began = time.monotonic()
         incoming = self._root / f"incoming-{uuid.uuid4().hex}"
         try:
-            await self._installer.install(wanted, incoming)
+            await self._installer.install(wanted, incoming, self._room_bytes(in_use))
             size_bytes = await asyncio.to_thread(_publish, incoming, self._root / wanted.digest)
         except NotInstalled as error:
+            await self._shed(in_use)  # what it left in the cache may be much
             self._fail(wanted, str(error))
         except OSError as error:
             raise DiskUnavailable(
@@ -169,6 +170,10 @@ class Environments:
         )
         await self._shed({*in_use, wanted.digest})
         return Environment(wanted.digest, self._root / wanted.digest)
+
+    def _room_bytes(self, in_use: Collection[str]) -> int:
+        kept_bytes = sum(self._built.get(digest, 0) for digest in in_use)
+        return max(1, self._config.disk_bytes - kept_bytes)
 
     def _fail(self, wanted: Requirements, output: str) -> NoReturn:
         said = without_paths(output[-_OUTPUT_CHARACTERS:])

@@ -28,7 +28,7 @@ class TooDeep(Exception):
 
 
 def walk(directory: Path) -> Iterator[os.stat_result]:
-    """Everything below it that stays there meanwhile; of links, the links themselves.
+    """Everything below it, if it is there, that stays meanwhile; of links, the links themselves.
 
     Raises:
         TooDeep: there are more than 64 directories in each other.
@@ -36,7 +36,9 @@ def walk(directory: Path) -> Iterator[os.stat_result]:
     """
     levels: list[tuple[int, list[str]]] = []
     try:
-        opened: int | None = _open(str(directory), None)
+        opened: int | None = None
+        with _unless_gone():
+            opened = _open(str(directory), None)
         while opened is not None:
             below: list[str] = []
             levels.append((opened, below))

@@ -79,6 +79,10 @@ MATRIX = {
     "model writes one huge file": (
         _WRITES + "a_file_larger_than_all_that_it_may_have_is_an_error_to_who_writes_it"
     ),
+    "build of requirements writes on and on": (
+        "chaos/test_build_isolation.py::"
+        "test_a_build_that_writes_on_and_on_is_ended_and_leaves_nothing"
+    ),
     "model is killed": _ENDS,
     "worker out of memory, by a control group": (
         _WORKERS + "a_worker_that_the_kernel_ends_for_memory_costs_what_ran_in_it_only"

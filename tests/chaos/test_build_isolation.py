@@ -9,6 +9,7 @@ import shutil
 import stat
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -259,7 +260,8 @@ config = EnvironmentConfig(package_index="none")
 isolation = IsolationConfig(mode=mode, directory=str(root / "workers"))
 try:
     wanted = find_requirements(root / "artifact")
-    asyncio.run(Installer(config, isolation, root / "cache").install(wanted, root / "target"))
+    installer = Installer(config, isolation, root / "cache")
+    asyncio.run(installer.install(wanted, root / "target", 1 << 30))
     print(sorted(path.name for path in (root / "target").glob("*.py")))
 except NotInstalled as error:
     print(error)
@@ -279,3 +281,45 @@ def test_on_a_kernel_that_lacks_something_strict_builds_nothing(
     assert done.stderr == ""
     assert told in done.stdout
     assert not list((tmp_path / "workers").iterdir())
+
+
+WRITES = """
+import time
+def build():
+    number = 0
+    while True:
+        number += 1
+        Path(os.environ["TMPDIR"], f"f{number}").write_bytes(bytes(1 << 20))
+        time.sleep(0.02)
+"""
+ROOM_BYTES = 16 * 1024**2
+
+
+async def test_a_build_that_writes_on_and_on_is_ended_and_leaves_nothing(tmp_path: Path) -> None:
+    drop(tmp_path / "models", "a", {**booster(1).members, **with_source(WRITES)})
+    drop(tmp_path / "models", "b", booster(2).members)
+    async with running_engine(tmp_path, environments_disk=ROOM_BYTES, **OFFLINE) as engine:
+        with pytest.raises(LoadFailed, match=f"more than {ROOM_BYTES} bytes on disk"):
+            await ask(engine, "a")
+        assert engine.state()["environments"]["built"] == []
+        assert len([*(tmp_path / "cache/workers").glob("*")]) == 1
+        assert await ask(engine, "b") == pytest.approx(booster(2).prediction, rel=1e-6)
+    assert not [*(tmp_path / "cache/environments").glob("incoming-*")]
+
+
+async def test_a_wheel_that_unpacks_to_more_than_there_is_room_for_is_not_installed(
+    tmp_path: Path,
+) -> None:
+    wheel = tmp_path / "wheels/bomb-1.0-py3-none-any.whl"
+    write_wheel(wheel.parent, "bomb", "1.0")
+    with zipfile.ZipFile(wheel, "a", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("bomb.bin", bytes(2 * ROOM_BYTES))
+    drop(tmp_path / "models", "a", {**booster(1).members, "code/requirements.txt": b"bomb"})
+    drop(tmp_path / "models", "b", booster(2).members)
+    settings = {**OFFLINE, "wheels": str(wheel.parent), "environments_disk": ROOM_BYTES}
+    async with running_engine(tmp_path, **settings) as engine:
+        with pytest.raises(LoadFailed, match="bytes on disk"):
+            await ask(engine, "a")
+        assert await ask(engine, "b") == pytest.approx(booster(2).prediction, rel=1e-6)
+    left = (tmp_path / "cache/environments").rglob("*")
+    assert sum(path.lstat().st_blocks * 512 for path in left) < ROOM_BYTES

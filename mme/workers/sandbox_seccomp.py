@@ -8,7 +8,8 @@ worker; modes, owners, times and attributes of files, which Landlock leaves to w
 files' user, mostly the server's, stay as they are; and so do the cores and priorities of all but
 the calling thread. Libraries set these of their own files and threads, and expect no error. Who
 builds packages may make a file a program, its owner's alone: that takes nothing from whoever has
-the file's user.
+the file's user. And no thread has files of its own, beside those of its process: the server looks
+at these.
 """
 
 from __future__ import annotations
@@ -70,6 +71,8 @@ _OF_ITSELF = {  # else they do nothing
     "x86_64": (203, 144, 142, 314),
     "aarch64": (122, 119, 118, 274),
 }
+_THREAD, _SHARES_FILES = 0x10000, 0x400  # flags of clone
+_CLOSE_RANGE, _OWN_FILES = 436, 2  # the same on every architecture; a flag of it
 _Numbers = tuple[int, int, int, int, int]
 _ARCHITECTURES: dict[str, tuple[int, _Numbers]] = {
     # audit's number; then seccomp, socket, prlimit64, clone, setpriority
@@ -81,7 +84,7 @@ _CLONE3 = 435  # its flags are out of a filter's sight: libc falls back to clone
 _NEW_USER_NAMESPACE = 0x10000000
 _OTHER_ABI = 0x40000000  # x32: the same calls under other numbers
 _LOAD, _EQUAL, _AT_LEAST, _ANY_BIT, _AND, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x54, 0x06
-_NUMBER, _ARCHITECTURE, _FIRST, _SECOND = 0, 4, 16, 24  # offsets in struct seccomp_data
+_NUMBER, _ARCHITECTURE, _FIRST, _SECOND, _THIRD = 0, 4, 16, 24, 32  # in struct seccomp_data
 _ALLOW, _ERROR = 0x7FFF0000, 0x00050000
 _SET_FILTER, _KEEP_SPECULATION = 1, 4
 
@@ -127,7 +130,8 @@ def program(machine: str, *, network: bool, runs_own: bool = False) -> list[Inst
         *_when((_CLONE3,), _error(errno.ENOSYS)),
         *(each for number, offset in modes for each in _when_program(number, offset)),
         *_when(_IGNORED[machine], _error(0)),
-        *_where(clone, _error(errno.EPERM), (_FIRST, _NEW_USER_NAMESPACE)),
+        *_when_alone(clone),
+        *_where(_CLOSE_RANGE, _error(errno.EPERM), (_THIRD, _OWN_FILES)),
         *_where(prlimit, _error(errno.EPERM), (_FIRST, _ANOTHER)),
         *_where(setpriority, _error(0), (_FIRST, _ANOTHER), (_SECOND, _ANOTHER)),
         *chain.from_iterable(
@@ -155,6 +159,19 @@ def _where(number: int, then: Instruction, *bits: tuple[int, int]) -> list[Instr
     for left, (offset, mask) in zip(range(len(bits) - 1, -1, -1), bits, strict=True):
         tests += [(_LOAD, 0, 0, offset), (_ANY_BIT, 2 * left + 1, 0, mask)]
     return [(_EQUAL, 0, len(tests) + 2, number), *tests, (_RETURN, 0, 0, _ALLOW), then]
+
+
+def _when_alone(clone: int) -> list[Instruction]:
+    """Refuses a clone into a user namespace, or of a thread with files of its own."""
+    return [
+        (_EQUAL, 0, 6, clone),
+        (_LOAD, 0, 0, _FIRST),
+        (_ANY_BIT, 3, 0, _NEW_USER_NAMESPACE),
+        (_AND, 0, 0, _THREAD | _SHARES_FILES),
+        (_EQUAL, 1, 0, _THREAD),
+        (_RETURN, 0, 0, _ALLOW),
+        _error(errno.EPERM),
+    ]
 
 
 def _when_program(number: int, offset: int) -> list[Instruction]:

@@ -264,6 +264,8 @@ REFUSED = [  # numbers, arguments, the error; every number is looked at in unit/
     ((167, 224), (0, 0), PERMISSION),  # swapon
     ((41, 198), (2, 1, 0), PERMISSION),  # socket
     ((56, 220), (0x10000000, 0, 0, 0, 0), PERMISSION),  # clone into a user namespace
+    ((56, 220), (0x10000, 0, 0, 0, 0), PERMISSION),  # clone a thread with files of its own
+    ((436, 436), (9_000, 9_001, 2), PERMISSION),  # close_range, and have files of its own
     ((302, 261), (1, 7, 0, 0), PERMISSION),  # prlimit64 of another process
     ((302, 261), (0, 7, 0, 0), 0),  # of itself
     ((435, 435), (0, 0), NO_SUCH_CALL),  # clone3: libc falls back to clone

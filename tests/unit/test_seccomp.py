@@ -34,6 +34,7 @@ IGNORED = {
     "removexattrat": (466, 466), "file_setattr": (469, 469), "ioprio_set": (251, 30),
 }  # fmt: skip
 SOCKET, CLONE, CLONE3, PRLIMIT = (41, 198), (56, 220), 435, (302, 261)
+CLOSE_RANGE = 436
 OF_ITSELF = {
     "sched_setaffinity": (203, 122), "sched_setscheduler": (144, 119),
     "sched_setparam": (142, 118), "sched_setattr": (314, 274),
@@ -88,6 +89,10 @@ def test_a_clone_makes_no_user_namespace_and_limits_are_set_of_itself_alone(mach
     place = list(MACHINES).index(machine)
     assert answer(machine, CLONE[place], 0x10000000 | 17) == errno.EPERM
     assert answer(machine, CLONE[place], 17) == ALLOWED
+    assert answer(machine, CLONE[place], 0x10000 | 0x800) == errno.EPERM  # with files of its own
+    assert answer(machine, CLONE[place], 0x10000 | 0x400) == ALLOWED
+    assert answer(machine, CLOSE_RANGE, 3, 9, 2) == errno.EPERM
+    assert answer(machine, CLOSE_RANGE, 3, 9, 4) == ALLOWED
     assert answer(machine, PRLIMIT[place], 4711) == errno.EPERM
     assert answer(machine, PRLIMIT[place], 0) == ALLOWED
 

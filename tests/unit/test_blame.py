@@ -109,7 +109,7 @@ def test_who_answers_well_for_long_after_each_end_never_is(answers_between):
     ],
 )
 def test_a_cause_says_whose_doing_it_is(code, killed, words, doing):
-    assert cause_of(code, killed) == (words, doing)
+    assert cause_of(code, killed) == Cause(words, doing)
 
 
 @pytest.mark.parametrize(
@@ -118,6 +118,7 @@ def test_a_cause_says_whose_doing_it_is(code, killed, words, doing):
         (Doing.MODEL, True, True, True),
         (Doing.ANYONE, True, True, False),
         (Doing.BATCH, False, True, True),
+        (Doing.LOAD, True, False, True),
         (Doing.NOBODY, False, False, True),
     ],
 )

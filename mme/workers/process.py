@@ -41,7 +41,6 @@ from mme.workers.protocol import (
     ToWorker,
     Unload,
     Unloaded,
-    frame_limit_bytes,
 )
 from mme.workers.residency import LoadRequest
 from mme.workers.sandbox import Plan
@@ -228,8 +227,7 @@ class WorkerProcess:
 
     def _new_channel(self) -> Channel:
         self._open_channels += 1
-        limit_bytes = frame_limit_bytes(self._spec.answer_limit_bytes)
-        return Channel(self._receive, self._channel_lost, limit_bytes)
+        return Channel(self._receive, self._channel_lost, self._spec.frame_limit_bytes)
 
     async def _call(self, message: Callable[[int], ToWorker], loading: str = "") -> _Reply:
         if self._channels_closed.is_set():

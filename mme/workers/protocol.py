@@ -65,8 +65,8 @@ class Predict(_Message, tag=10):
 class Predicted(_Message, tag=11):
     """Worker: a batch's answers, in the order of its requests; `seconds` is what it ran.
 
-    `written_bytes` is what its own thread wrote to disk meanwhile; `left` answers follow in messages
-    of their own.
+    `written_bytes` is what its own thread wrote to disk meanwhile. `left` answers follow in
+    messages of their own.
     """
 
     batch: int

@@ -12,6 +12,7 @@ import msgspec
 
 from mme.config import IsolationConfig, WorkerConfig
 from mme.workers.child_options import ChildOptions
+from mme.workers.protocol import frame_limit_bytes
 
 if TYPE_CHECKING:
     from mme.workers.environments import Environment
@@ -62,6 +63,11 @@ class WorkerSpec:
             packages=packages,
             isolation=config.isolation,
         )
+
+    @property
+    def frame_limit_bytes(self) -> int:
+        """The largest message that it may send."""
+        return frame_limit_bytes(self.answer_limit_bytes)
 
     def options(self, fds: tuple[int, int], home: Path | None, plan: Plan | None) -> str:
         """What the worker is told on its command line; see `spawn_worker`, `ChildOptions`."""

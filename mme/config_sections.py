@@ -93,9 +93,14 @@ class IsolationConfig:
     user: str = "auto"
     network: str = "auto"
     memory_bytes: int | None = None  # None: no limit of its own
-    disk_bytes: int = 1024**3
+    disk_bytes: int | None = None  # filled: an eighth of the file system, a GiB at least
     directory: str | None = None  # filled: in the cache's; None: in the system's temporary one
     by_platform: bool = False  # filled: who runs the container puts models anywhere
+
+    @property
+    def disk_limit_bytes(self) -> int:
+        """What a worker may have on disk."""
+        return 1024**3 if self.disk_bytes is None else self.disk_bytes
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

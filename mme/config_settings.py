@@ -121,7 +121,7 @@ SETTINGS: tuple[Setting, ...] = (
     _setting("worker_user", "isolation.user", "text", "User that workers become where the server is root: a name or number, or same; auto: nobody, if it can reach what it must."),
     _setting("worker_network", "isolation.network", "switch", "Whether models may open sockets; auto: in the container modes only."),
     _setting("worker_memory", "isolation.memory_bytes", "bytes", "Memory that one worker may take before it is refused more. Default: no limit of its own."),
-    _setting("worker_disk", "isolation.disk_bytes", "bytes", "What one worker may have on disk; more ends it, and no file of it can be larger."),
+    _setting("worker_disk", "isolation.disk_bytes", "bytes", "What one worker may have on disk; more ends it, and no file of it can be larger. Default: an eighth of the file system, 1 GiB at least."),
     _setting("requirements", "environments.requirements", "switch", "Whether a model's code/requirements.txt is installed; auto: unless trust is data."),
     _setting("package_index", "environments.package_index", "index", "Where requirements come from: an index's URL, or none for --wheels alone."),
     _setting("wheels", "environments.wheels", "path", "A directory of wheels that requirements may come from, too."),

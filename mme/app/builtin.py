@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import shutil
 import time
 from contextlib import AsyncExitStack
 from dataclasses import replace
@@ -39,6 +41,7 @@ from mme.workers.pool import Pool
 from mme.workers.wanted_time import wanted_seconds
 
 _log = structlog.get_logger()
+_LEAST_DISK_BYTES, _DISK_PARTS = 1024**3, 8  # of a worker
 
 
 class BuiltIn:
@@ -234,7 +237,19 @@ def _filled(config: Config, *, by_platform: bool, may_poll: bool) -> WorkerConfi
 def _isolation(config: Config, by_platform: bool) -> IsolationConfig:
     """The workers' directories are beside the artifacts, for their files to be linked across."""
     directory = f"{config.disk.cache_dir}/workers"
-    return replace(config.isolation, directory=directory, by_platform=by_platform)
+    disk_bytes = config.isolation.disk_bytes or _disk_of_a_worker(directory)
+    return replace(
+        config.isolation, directory=directory, by_platform=by_platform, disk_bytes=disk_bytes
+    )
+
+
+def _disk_of_a_worker(directory: str) -> int | None:
+    place = Path(directory).expanduser().absolute()
+    with contextlib.suppress(OSError):
+        while not place.exists():
+            place = place.parent
+        return max(_LEAST_DISK_BYTES, shutil.disk_usage(place).total // _DISK_PARTS)
+    return None
 
 
 def _budget(config: CacheConfig) -> int:

@@ -70,7 +70,7 @@ class WorkerDisk:
     """
 
     def __init__(self, spec: WorkerSpec, on_excess: Callable[[str, Doing, str], None]) -> None:
-        self._limit_bytes = spec.isolation.disk_bytes
+        self._limit_bytes = spec.isolation.disk_limit_bytes
         self._every_seconds = spec.heartbeat_seconds
         self._on_excess = on_excess
         self._growth = Growth()

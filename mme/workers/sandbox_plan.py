@@ -41,7 +41,7 @@ def prepare(
         user=user,
         no_user=None if config.by_platform else no_user,
         memory_bytes=config.memory_bytes,
-        file_bytes=config.disk_bytes,
+        file_bytes=config.disk_limit_bytes,
         reads=tuple(map(str, filter(None, reads))),
     )
 

@@ -23,7 +23,7 @@ from loaders.contract import Answer, Loader, Model, ModelFault, Payload, Trust
 from loaders.find import Found, find_loader, loader_by_name
 from loaders.printing import speaking
 from loaders.signatures import OIP_TYPE
-from mme.workers import full, memory
+from mme.workers import file_times, full, memory
 from mme.workers.child_answers import Voice, fault_of, outcome, signature_of, unexpected
 from mme.workers.child_channel import BatchChannel, Channel
 from mme.workers.child_compiling import Compiling
@@ -57,8 +57,7 @@ from mme.workers.written import written_bytes
 
 _SWITCH_SECONDS = 0.001  # a thread that loads yields to the one that predicts this often
 _SCRIPT = "script"
-_LEFT_BYTES = 1024**2
-_REHEARSED_BYTES = 16 * 1024**2
+_LEFT_BYTES, _REHEARSED_BYTES = 1024**2, 16 * 1024**2
 
 
 class Worker:
@@ -278,6 +277,7 @@ def _exit() -> NoReturn:
 def main() -> None:
     """Runs a worker as its server started it: `python -m mme.workers.child OPTIONS`."""
     memory.keep_heaps_small()
+    file_times.miss_what_is_not_there()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is the server's to answer
     sys.setswitchinterval(_SWITCH_SECONDS)
     options = msgspec.json.decode(sys.argv[1].encode(), type=ChildOptions)

@@ -28,13 +28,13 @@ IGNORED = {
     "setsid": (112, 157), "setpgid": (109, 154),
     "chmod": (90, None), "fchmod": (91, 52), "fchmodat": (268, 53), "fchmodat2": (452, 452),
     "chown": (92, None), "fchown": (93, 55), "lchown": (94, None), "fchownat": (260, 54),
-    "utime": (132, None), "utimes": (235, None), "futimesat": (261, None),
+    "utime": (132, None), "utimes": (235, None), "futimesat": (261, None), "utimensat": (280, 88),
     "setxattr": (188, 5), "lsetxattr": (189, 6), "fsetxattr": (190, 7), "setxattrat": (463, 463),
     "removexattr": (197, 14), "lremovexattr": (198, 15), "fremovexattr": (199, 16),
     "removexattrat": (466, 466), "file_setattr": (469, 469), "ioprio_set": (251, 30),
 }  # fmt: skip
 SOCKET, CLONE, CLONE3, PRLIMIT = (41, 198), (56, 220), 435, (302, 261)
-CLOSE_RANGE, UTIMENSAT = 436, (280, 88)
+CLOSE_RANGE = 436
 OF_ITSELF = {
     "sched_setaffinity": (203, 122), "sched_setscheduler": (144, 119),
     "sched_setparam": (142, 118), "sched_setattr": (314, 274),
@@ -79,7 +79,6 @@ def test_what_is_refused_is_refused_what_does_nothing_succeeds_and_the_rest_is_a
     expected = dict.fromkeys(range(600), ALLOWED) | {CLONE3: errno.ENOSYS}
     expected |= dict.fromkeys(numbers(REFUSED, machine), errno.EPERM)
     expected |= dict.fromkeys(numbers(IGNORED, machine), 0)
-    expected[UTIMENSAT[place]] = errno.EPERM  # without times
     if not network:
         expected[SOCKET[place]] = errno.EPERM
     assert {number: answer(machine, number, network=network) for number in expected} == expected
@@ -96,14 +95,6 @@ def test_a_clone_makes_no_user_namespace_and_limits_are_set_of_itself_alone(mach
     assert answer(machine, CLOSE_RANGE, 3, 9, 4) == ALLOWED
     assert answer(machine, PRLIMIT[place], 4711) == errno.EPERM
     assert answer(machine, PRLIMIT[place], 0) == ALLOWED
-
-
-@both
-@pytest.mark.parametrize("times", [1, 0x7F00_0000_0000, 0x7FFF_1234_5678])
-def test_times_that_are_given_are_left_alone_and_now_is_refused(machine, times):
-    number = UTIMENSAT[list(MACHINES).index(machine)]
-    assert answer(machine, number, -100 & 0xFFFFFFFF, 4711, times, 0) == 0
-    assert answer(machine, number, -100 & 0xFFFFFFFF, 4711, 0, 0) == errno.EPERM
 
 
 @both

@@ -92,9 +92,9 @@ class Predicted(_Message, tag=11):
         yield self._part(first, len(self.results))
 
     def _part(self, first: int, end: int) -> Predicted:
-        results = self.results[first:end]
-        left = len(self.results) - end
-        return Predicted(self.batch, self.seconds, results, 0 if left else self.written_bytes, left)
+        results, left = self.results[first:end], len(self.results) - end
+        written_bytes = 0 if first else self.written_bytes
+        return Predicted(self.batch, self.seconds, results, written_bytes, left)
 
 
 class Recall(_Message, tag=12):

@@ -14,7 +14,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from typing import cast
+from typing import Protocol, cast
 
 from aiohttp.base_protocol import BaseProtocol
 from aiohttp.http_exceptions import HttpProcessingError
@@ -24,64 +24,43 @@ from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 from aiohttp.tcp_helpers import tcp_keepalive
 from aiohttp.web import RequestPayloadError
 
+from mme.front.bodies import LARGE_BYTES
 from mme.front.exchange import Request, read_away
 from mme.front.head import format_head
 from mme.front.heads import Heads, read_head
 from mme.front.held_back import HeldBack
 from mme.front.shapes import Shape
 from mme.front.sites import site_of
+from mme.front.slices import send_slices
 from mme.front.wire import Answer
 
 Answering = Callable[[Request], Awaitable[None]]
 Refusing = Callable[[str], Awaitable[Answer]]
 _READ_AHEAD_BYTES = 1 << 18  # of a body that is not taken
 _PIPELINED = 32  # requests taken ahead; then the socket is left alone
-_JOINED_BYTES = 1 << 16  # to copy so much is cheaper than to send twice
 
 
-class Connections:
-    """All connections of a server; called, it makes the protocol of a new one.
+class Owner(Protocol):
+    """Whose connections they are; see `Connections`."""
 
-    Args:
-        answer: answers a request by its `respond`; raises nothing; cancelled when its client goes.
-        refuse: the answer to what is no HTTP, for a reason in one word.
-        patience_seconds: to wait for a whole request head, and for an answer to be taken.
-    """
-
-    def __init__(self, answer: Answering, refuse: Refusing, patience_seconds: float) -> None:
-        self.answer = answer
-        self.refuse = refuse
-        self.patience_seconds = patience_seconds
-        self.connections: set[Connection] = set()
-        self.heads = Heads()
-
-    def __call__(self) -> Connection:
-        """The protocol of one new connection."""
-        return Connection(self)
-
-    async def close(self, grace_seconds: float) -> None:
-        """Ends all: the idle at once, those with something to say after that time at most."""
-        for connection in self.connections:
-            connection.finish()
-        tasks = {connection.task: connection for connection in self.connections}
-        if tasks:
-            _, busy = await asyncio.wait(tasks, timeout=grace_seconds)
-            for task in busy:
-                tasks[task].abort()
-            await asyncio.wait(tasks, timeout=grace_seconds)
+    answer: Answering
+    refuse: Refusing
+    patience_seconds: float
+    connections: set[Connection]
+    heads: Heads
 
 
 class Connection(BaseProtocol):
     """One client's connection."""
 
     __slots__ = (
-        "_broken", "_closing", "_content", "_held", "_idle", "_idle_until", "_in_pieces",
+        "_body", "_broken", "_closing", "_content", "_held", "_idle", "_idle_until", "_in_pieces",
         "_is_served", "_owner", "_queue", "_shape", "_timer", "_unread", "task",
     )  # fmt: skip
 
     task: asyncio.Task[None]  # its only one
 
-    def __init__(self, owner: Connections) -> None:
+    def __init__(self, owner: Owner) -> None:
         loop = asyncio.get_running_loop()
         parser = HttpRequestParser(
             self,
@@ -98,6 +77,7 @@ class Connection(BaseProtocol):
         self._shape: Shape = ()  # of the latest head that was read
         self._held = HeldBack(loop, self._read_in_pieces)
         self._broken: HttpProcessingError | None = None  # what came is no HTTP
+        self._body = b""  # of a large answer, whose head was sent
         self._closing = False  # after what is at work now
         self._is_served = False
         self._idle: asyncio.Future[None] | None = None  # where there is nothing to do
@@ -187,21 +167,29 @@ class Connection(BaseProtocol):
         )
         if request is not None and request.head.method == "HEAD":
             self.transport.write(head)
-        elif len(body) <= _JOINED_BYTES:
+        elif len(body) <= LARGE_BYTES:
             self.transport.write(head + body)
         else:
-            self.transport.writelines((head, body))
+            self.transport.write(head)
+            self._body = body
 
     async def send_piece(self, piece: bytes) -> None:
         """Writes more of an answer in pieces, once there is room for it."""
-        await self.taken()
+        await self.room()
         if self.transport is not None:
             self.transport.write(piece)
 
-    async def taken(self) -> None:
+    async def room(self) -> None:
         """Waits until what was sent has been taken, but for what sockets hold."""
         if self._paused:
             await self._drain_helper()
+
+    async def taken(self) -> None:
+        """Sends the body of a large answer, and waits until it is taken; who is slow is cut off."""
+        body, self._body = self._body, b""
+        if self.transport is not None:
+            self.transport.set_write_buffer_limits(high=1, low=0)  # all is taken, or it is not
+            await send_slices(self, body, self._owner.patience_seconds, self.transport)
 
     def finish(self) -> None:
         """Ends when what is at work has been answered, at once if nothing is."""
@@ -233,8 +221,8 @@ class Connection(BaseProtocol):
                 if self._buffer_paused and len(self._queue) <= _PIPELINED // 2:
                     self._resume_reading_for_buffer()
                 await self._owner.answer(request)
-                if self._paused:
-                    await self._drain_helper()
+                if self._paused or self._body:
+                    await self.taken()
                 if not request.content.is_eof():
                     await read_away(request.content, self._owner.patience_seconds)
                 if self._queue:  # asked without waiting: what never waits would hold up all others
@@ -243,9 +231,15 @@ class Connection(BaseProtocol):
             pass  # the client has gone, or the server ends: the task's own end
         finally:
             self._is_served = True
-            if self.transport is not None:
-                self.transport.close()
+            self._close()
             self._leave()
+
+    def _close(self) -> None:
+        """Once all is taken; who does not take it is cut off."""
+        if self.transport is not None:
+            self.transport.close()
+            if not self._paused:  # else that is being timed
+                self._unread = self._loop.call_later(self._owner.patience_seconds, self.abort)
 
     async def _comes(self) -> bool:
         """Waits for a request. False: there will be none any more."""

@@ -8,7 +8,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from mme.errors import ConfigError
-from mme.front.connection import Connection, Connections
+from mme.front.connection import Connection
+from mme.front.connections import Connections
 from mme.front.tls import Tls
 
 _BACKLOG = 2048

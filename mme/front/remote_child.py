@@ -19,7 +19,7 @@ import uvloop
 
 from mme import logs
 from mme.config import LogConfig, ServerConfig
-from mme.front.connection import Connections
+from mme.front.connections import Connections
 from mme.front.listen import Listener
 from mme.front.remote_channel import Channel
 from mme.front.remote_protocol import Beat

@@ -22,7 +22,8 @@ from mme.config import LogConfig, ServerConfig
 from mme.errors import Draining, InvalidRequest, MmeError, Overloaded, RequestError
 from mme.front.access import Action
 from mme.front.bodies import Bodies
-from mme.front.connection import Answering, Connections
+from mme.front.connection import Answering
+from mme.front.connections import Connections
 from mme.front.credentials import KeyFile
 from mme.front.dialects import Management, open_dialects
 from mme.front.exchange import Exchange, Request, Service

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import uuid
+from functools import partial
 
 import pytest
 
@@ -193,6 +194,25 @@ async def test_an_answer_that_nobody_reads_is_given_up():
                     await other.closed()
         wire.reader._transport.resume_reading()
         assert len(await wire.closed()) < len(big.body)
+
+
+async def test_the_last_of_an_answer_that_nobody_reads_keeps_no_connection():
+    small = Reply(body=bytes(50_000), content_type="a/b")
+    async with (
+        serving(FakeService(lambda _: small), body_seconds=0.3) as front,
+        connected(front) as wire,
+    ):
+        wire.reader._transport.pause_reading()
+        await eventually(front._is_connected)
+        (connection,) = front._listeners[0]._connections.connections
+        seen, posted = front._service.seen, 0
+        while not connection.transport.get_write_buffer_size():  # sockets hold a lot
+            wire.post(b"x")
+            posted += 1
+            await eventually(partial(lambda count: len(seen) == count, posted))
+            await asyncio.sleep(0.01)  # for it to be written
+        assert not connection._paused  # too little for that
+        await eventually(lambda: not front._is_connected())
 
 
 async def test_an_answer_that_is_read_by_drops_is_given_up():

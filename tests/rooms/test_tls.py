@@ -11,18 +11,20 @@ from contextlib import asynccontextmanager
 import pytest
 
 from mme.config import ServerConfig
+from mme.domain import Reply
 from mme.errors import ConfigError
 from mme.front.server import Front
 from mme.front.tls import Tls, open_tls
 from mme.metrics import Metrics
 from tests.certificates import issue
+from tests.eventually import eventually
 from tests.rooms.front_double import NAME, FakeService, Wire
 
 
 @asynccontextmanager
-async def serving(tls, **settings):
+async def serving(tls, service=None, **settings):
     config = ServerConfig(port=0, endpoint_name=NAME, **settings)
-    front = Front(FakeService(), config, Metrics(NAME, "AllTraffic"), tls=tls)
+    front = Front(service or FakeService(), config, Metrics(NAME, "AllTraffic"), tls=tls)
     await front.start()
     try:
         yield front
@@ -55,6 +57,30 @@ async def test_large_bodies_go_both_ways(tmp_path):
     async with serving(Tls(str(cert), str(key), None)) as front, trusting(front, cert) as wire:
         assert await answered(wire, body) == body
         assert await answered(wire, b"again") == b"again"
+
+
+async def test_a_large_answer_that_nobody_takes_counts_until_it_is_given_up(tmp_path):
+    cert, key = issue(tmp_path, "server")
+    big = Reply(body=bytes(30_000_000), content_type="a/b")
+    service, tls = FakeService(lambda _: big), Tls(str(cert), str(key), None)
+    async with (
+        serving(tls, service, body_seconds=1.0, bodies_limit_bytes=70_000_000) as front,
+        trusting(front, cert) as wire,
+    ):
+        wire.reader._transport.pause_reading()
+        wire.post(b"x")
+        await eventually(lambda: front.bodies.held_bytes == len(big.body))
+        async with trusting(front, cert) as other:
+            other.post(b"x")
+            refused = await other.response()
+            assert (refused.status, refused.headers["retry-after"]) == (503, "1")
+        await eventually(lambda: front.bodies.held_bytes == 0)
+        await eventually(lambda: not front._is_connected())
+        wire.reader._transport.resume_reading()
+        assert len(await wire.closed()) < len(big.body)
+        async with trusting(front, cert) as other:
+            assert await answered(other, b"x") == big.body
+        await eventually(lambda: front.bodies.held_bytes == 0)
 
 
 async def test_who_speaks_plain_http_gets_nothing(tmp_path):

@@ -97,7 +97,7 @@ SETTINGS: tuple[Setting, ...] = (
     _setting("body_limit", "server.body_limit_bytes", "bytes", "Largest request body."),
     _setting("bodies_limit", "server.bodies_limit_bytes", "bytes", "Bytes of request bodies, and of large answers until they are taken, here at once, over HTTP and gRPC; more get 503."),
     _setting("body_seconds", "server.body_seconds", "seconds", "Time a client may take to send its request, or keep a connection of gRPC without calls."),
-    _setting("answer_limit", "workers.answer_limit_bytes", "bytes", "Largest answer of a model."),
+    _setting("answer_limit", "workers.answer_limit_bytes", "bytes", "Largest answer of a model or container."),
     _setting("drain_seconds", "server.drain_seconds", "seconds", "Time to finish requests after SIGTERM."),
     _setting("unpacked_limit", "disk.unpacked_limit_bytes", "bytes", "Most a tarball may unpack to."),
     _setting("unpack_ratio_limit", "disk.unpack_ratio_limit", "factor", "Most a tarball may grow while unpacking, as a factor (small ones are exempt)."),

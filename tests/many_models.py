@@ -171,7 +171,7 @@ async def platform(
     store = open_store(StoreConfig(models=str(root / "models")))
     artifacts = ArtifactCache(store, DiskConfig(cache_dir=str(root / "cache")), metrics)
     await artifacts.start()
-    client = SiblingClient("many", url, connections=16, waiting=64)
+    client = SiblingClient("many", url, connections=16, waiting=64, reply_limit_bytes=1024**2)
     sibling = MultiModelSibling(
         ContainerConfig(hostname="many", url=url, target_models=str(root / "models"), **limits),
         client,

@@ -25,7 +25,7 @@ def asked(body: bytes | BodyStream = b"1,2", seconds: float = 5.0, **changes: ob
 async def client_of(
     base_url: str, name: str = "pre", **changes: int
 ) -> AsyncIterator[SiblingClient]:
-    limits = {"connections": 4, "waiting": 4} | changes
+    limits = {"connections": 4, "waiting": 4, "reply_limit_bytes": 25_000_000} | changes
     client = SiblingClient(name, base_url, **limits)
     try:
         yield client

@@ -90,7 +90,11 @@ class _Siblings:
     def open(self, table: ContainerConfig) -> Container:
         metrics = self.metrics.of_container(table.hostname)
         client = SiblingClient(
-            table.hostname, table.url or "", connections=table.connections, waiting=table.waiting
+            table.hostname,
+            table.url or "",
+            connections=table.connections,
+            waiting=table.waiting,
+            reply_limit_bytes=self.config.workers.answer_limit_bytes,
         )
         self.stack.push_async_callback(client.close)
         upkeep = self._look_after(table, client, metrics)

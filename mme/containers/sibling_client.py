@@ -24,7 +24,6 @@ from mme.errors import InvocationTimeout, ModelError, SiblingFailed, SiblingSile
 from mme.tracing import tell, trace_headers
 
 _log = structlog.get_logger()
-_REPLY_LIMIT_BYTES: Final = 64 * 1024**2
 _SMALL_BYTES: Final = 64 * 1024  # up to here an answer is handed on whole
 _TEXT_LIMIT: Final = 2048  # of an error's body
 _PING_SECONDS: Final = 2.0
@@ -74,7 +73,7 @@ class SiblingClient:
         *,
         connections: int,
         waiting: int,
-        reply_limit_bytes: int = _REPLY_LIMIT_BYTES,
+        reply_limit_bytes: int,
     ) -> None:
         self.name = name
         self.breaker = Breaker()

@@ -196,7 +196,7 @@ class Exchange:
     def _too_large(self) -> SiblingFailed:
         return self._failed(
             f"Could not load the entire response body of container {self._http.name}:"
-            f" it is over {self._http.reply_limit_bytes} bytes.",
+            f" the limit (answer_limit) is {self._http.reply_limit_bytes} bytes.",
             413,
         )
 

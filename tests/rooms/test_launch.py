@@ -60,7 +60,9 @@ class Started:
 
     def __init__(self, command, grace_seconds=5.0, **changes):
         config = ContainerConfig(hostname="pre", command=command, **changes)
-        self.client = SiblingClient("pre", "http://127.0.0.1:1", connections=2, waiting=2)
+        self.client = SiblingClient(
+            "pre", "http://127.0.0.1:1", connections=2, waiting=2, reply_limit_bytes=1024
+        )
         self.health = Health(
             "pre",
             self.client.ping,

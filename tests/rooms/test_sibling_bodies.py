@@ -228,7 +228,9 @@ async def test_a_cancelled_request_drops_its_connection_and_its_place():
 async def test_a_stream_over_the_limit_ends_there():
     answer = raw(CHUNKED + b"2dc6c0\r\n" + LARGE + b"\r\n0\r\n\r\n")
     async with sibling(answer, reply_limit_bytes=1_000_000) as (client, _):
-        with pytest.raises(SiblingFailed, match="over 1000000 bytes") as caught:
+        with pytest.raises(
+            SiblingFailed, match=r"the limit \(answer_limit\) is 1000000 bytes"
+        ) as caught:
             async with opened(client) as invocation:
                 await invocation.body.read()
     assert caught.value.original_status == 413

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -17,7 +18,9 @@ from tests import small_container
 from tests.engines import drop
 from tests.eventually import eventually
 from tests.models import CSV, ROW, booster
+from tests.raw_http import reply, serve_raw
 from tests.servers import runtime_client, serving
+from tests.siblings import read_body
 
 FIRST, SECOND = booster(1), booster(2)
 
@@ -174,6 +177,30 @@ async def test_a_model_that_can_not_be_loaded_is_named_by_readiness(tmp_path, mo
 
         await eventually(is_told, 0.1)
         assert reasons[0].startswith("container bad: ")
+
+
+async def test_a_containers_answer_has_the_limit_of_a_models(tmp_path):
+    def invoked(url):
+        with runtime_client(url) as client:
+            return client.invoke_endpoint(EndpointName="mme", Body=b"x")["Body"].read()
+
+    async def answer(reader, writer):
+        await read_body(server, reader)
+        await reply("200 OK", b"x" * 2000)(reader, writer)
+
+    async def answer_any(reader, writer):
+        is_asked = server.requests[-1].startswith(b"POST")
+        await (answer if is_asked else reply("200 OK", b""))(reader, writer)
+
+    async with serve_raw(answer_any) as server:
+        table = f'[[containers]]\nhostname = "other"\nurl = "{server.endpoint}"\n'
+        config = str(configured(tmp_path, table))
+        with serving(tmp_path, None, "--config", config, "--answer-limit", "2000") as served:
+            assert len(await asyncio.to_thread(invoked, served.url)) == 2000
+        with serving(tmp_path, None, "--config", config, "--answer-limit", "1999") as served:
+            with pytest.raises(botocore.exceptions.ClientError, match="is 1999 bytes") as refused:
+                await asyncio.to_thread(invoked, served.url)
+            assert refused.value.response["OriginalStatusCode"] == 413
 
 
 def started(role, *lines):

@@ -21,6 +21,7 @@ from mme.app.engine import Engine
 from mme.config import Config
 from mme.errors import ConfigError
 from mme.front.bodies import Bodies
+from mme.front.connections import expect_many
 from mme.front.credentials import KeyFile
 from mme.front.exposure import check_exposure
 from mme.front.record import Recorder
@@ -45,6 +46,7 @@ def serve(config: Config) -> int:
         ConfigError: a setting does not hold up against the world.
         WorkerStartError: a worker can't start.
     """
+    expect_many()
     logs.configure(config.log)
     try:
         return uvloop.run(_serve(config))

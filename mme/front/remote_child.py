@@ -19,7 +19,7 @@ import uvloop
 
 from mme import logs
 from mme.config import LogConfig, ServerConfig
-from mme.front.connections import Connections
+from mme.front.connections import Connections, expect_many
 from mme.front.listen import Listener
 from mme.front.remote_channel import Channel
 from mme.front.remote_protocol import Beat
@@ -73,6 +73,7 @@ async def _serve(relay: Relay, listener: Listener, connections: Connections) -> 
 def run(told: str) -> None:
     """Runs a front with what its server told it, FrontOptions as JSON."""
     die_with_parent()
+    expect_many()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())

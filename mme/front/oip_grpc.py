@@ -41,8 +41,8 @@ from mme.front.oip_wire import (
     metadata,
     status_of,
 )
-from mme.front.places import Places
 from mme.front.record import CLIENT_GONE_STATUS, Recorder
+from mme.front.shares import Shares
 from mme.front.tls import Tls
 from mme.front.wire import REQUEST_ID, format_request_id
 from mme.tracing import Tracing
@@ -105,7 +105,7 @@ class OipGrpc:
     ) -> None:
         self._service = service
         self._bodies = GrpcBodies(server, bodies)
-        self._places = Places(calls)
+        self._calls = Shares(calls, "Too many calls at once; try again.")
         self._untaken = Untaken(server.grpc_port, server.body_seconds)
         self._recorder = recorder
         self._tracing = tracing
@@ -226,8 +226,8 @@ class OipGrpc:
         try:
             call.caller = self._caller(context, method.action)
             who = call.who = _name(call.caller, context)
-            self._places.take(who)
-            context.add_done_callback(lambda _: self._places.leave(who))
+            self._calls.hold(1, who)
+            context.add_done_callback(lambda _: self._calls.drop(1, who))
             if method.action is not Action.OPEN:  # those say nothing, and anyone may send them
                 call.body = await self._bodies.receive(context, who)
             response = await method.act(_parse(method.request, call.body), call)

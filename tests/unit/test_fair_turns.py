@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from mme.errors import Overloaded, PayloadTimeout
 from mme.front.fair_turns import FairTurns
-from mme.front.places import Places
+from mme.front.shares import Shares
 from tests.eventually import eventually
 
 
@@ -131,10 +131,10 @@ async def test_a_turn_that_came_just_when_its_waiter_left_is_the_next_ones() -> 
 
 @given(st.lists(st.sampled_from("abc"), max_size=60), st.integers(1, 20))
 def test_one_caller_has_half_of_the_places_and_another_always_finds_one(asked, limit) -> None:
-    places, taken = Places(limit), {"a": 0, "b": 0, "c": 0}
+    places, taken = Shares(limit, "try again"), {"a": 0, "b": 0, "c": 0}
     for caller in asked:
         try:
-            places.take(caller)
+            places.hold(1, caller)
         except Overloaded:
             assert taken[caller] >= limit - sum(taken.values())
         else:
@@ -143,6 +143,6 @@ def test_one_caller_has_half_of_the_places_and_another_always_finds_one(asked, l
         assert taken[caller] <= (limit + 1) // 2
     for caller, count in taken.items():
         for _ in range(count):
-            places.leave(caller)
+            places.drop(1, caller)
     for _ in range((limit + 1) // 2):
-        places.take("d")
+        places.hold(1, "d")

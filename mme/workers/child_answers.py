@@ -12,7 +12,7 @@ import msgspec
 from loaders.contract import Answer, ModelFault
 from mme.domain import Signature
 from mme.workers.child_channel import Channel
-from mme.workers.protocol import NO_ROOM_STATUS, Answered, Faulted, Printed
+from mme.workers.protocol import NO_ROOM_STATUS, Answered, Faulted, Printed, size_of
 from mme.workers.wording import without_paths
 
 _MESSAGE_CHARACTERS, _DETAIL_CHARACTERS = 1_000, 100_000
@@ -48,12 +48,10 @@ def _told(signature: Hashable) -> Signature:
 def outcome(result: Answer | ModelFault, limit_bytes: int) -> Answered | Faulted:
     """What a model made of one payload; an answer over the limit is its fault."""
     if isinstance(result, Answer):
-        size_bytes = len(result.body) + len(result.content_type)
-        if result.custom_attributes is not None:
-            size_bytes += len(result.custom_attributes)
-        if size_bytes > limit_bytes:
+        answered = Answered(result.body, result.content_type, result.custom_attributes)
+        if (size_bytes := size_of([answered])) > limit_bytes:
             return Faulted(ModelFault.status, _TOO_LARGE.format(size_bytes, limit_bytes))
-        return Answered(result.body, result.content_type, result.custom_attributes)
+        return answered
     return fault_of(result)
 
 

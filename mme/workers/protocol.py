@@ -229,8 +229,12 @@ FromWorker = (
 
 
 def size_of(results: Iterable[Answered | Faulted]) -> int:
-    """The bytes of answers."""
-    return sum(len(result.body) for result in results if isinstance(result, Answered))
+    """The bytes of answers, and the characters of what they say of themselves."""
+    return sum(
+        len(result.body) + len(result.content_type) + len(result.custom_attributes or "")
+        for result in results
+        if isinstance(result, Answered)
+    )
 
 
 def frame_limit_bytes(answer_limit_bytes: int) -> int:

@@ -12,6 +12,7 @@ import os
 from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
+from threading import Lock
 from typing import NamedTuple
 
 from mme.workers.held_files import SHARED, Hidden, Key, held_files, shared_file
@@ -27,7 +28,7 @@ class Use(NamedTuple):
 
 
 class DiskUse:
-    """Looked at by one thread at a time.
+    """Looked at by one thread at a time, while others wait.
 
     Args:
         directories: its own; of the first the file system and the owner count, so it must be there.
@@ -44,6 +45,7 @@ class DiskUse:
             self._devices.add(Path(SHARED).stat().st_dev)
         self._shared: dict[str, Key] = {}
         self._is_seen = False  # what it holds, at least once
+        self._turn = Lock()
 
     def look(self, group: int) -> Use:
         """How much it has.
@@ -54,6 +56,18 @@ class DiskUse:
         Raises:
             OSError: it can't be told.
         """
+        with self._turn:
+            return self._look(group)
+
+    def remove_shared(self) -> None:
+        """Removes what it was seen to hold in `/dev/shm`."""
+        with self._turn:
+            for name, key in self._shared.items():
+                if (found := shared_file(name)) and found.key == key:
+                    with contextlib.suppress(OSError):
+                        os.unlink(f"{SHARED}/{name}")  # noqa: PTH108 - a link is not followed
+
+    def _look(self, group: int) -> Use:
         sizes: dict[Key, int] = {}
         number, excess = 0, ""
         try:
@@ -71,13 +85,6 @@ class DiskUse:
         elif number > self._limit_files:
             excess = f"it had more than {self._limit_files} files"
         return Use(used_bytes, number, excess)
-
-    def remove_shared(self) -> None:
-        """Removes what it was seen to hold in `/dev/shm`."""
-        for name, key in self._shared.items():
-            if (found := shared_file(name)) and found.key == key:
-                with contextlib.suppress(OSError):
-                    os.unlink(f"{SHARED}/{name}")  # noqa: PTH108 - a link is not followed
 
     def _found(self, group: int) -> Iterator[tuple[Key, int]]:
         for entry in chain.from_iterable(map(walk, self._directories)):

@@ -77,6 +77,7 @@ class WorkerDisk:
         self._looked_at = 0.0
         self.used_bytes = 0
         self._watch: asyncio.Task[None] | None = None
+        self._excessive: DiskUse | None = None  # what it has, once that was too much
 
     def start(self, scratch: Scratch | None, group: int) -> None:
         """Begins to look at its own directory, if it has one, and at what its processes hold."""
@@ -109,13 +110,19 @@ class WorkerDisk:
         self._growth.ended(model, seconds)
 
     async def close(self) -> None:
-        """Ends the looking, once all its processes have ended."""
+        """Ends the looking, once all its processes have ended, and removes what they left.
+
+        That is for who had too much; who had not may have made it for others.
+        """
         if self._watch is not None:
             self._watch.cancel()
             await asyncio.wait([self._watch])
+        if self._excessive is not None:
+            await asyncio.to_thread(self._excessive.remove_shared)
 
     async def _look(self, use: DiskUse, group: int) -> None:
         excess = await until_too_much(use, group, self._every_seconds, self._looked)
+        self._excessive = use
         with contextlib.suppress(OSError):
             os.killpg(group, signal.SIGSTOP)  # or it would hold more by the time that it ends
             self._looked(await asyncio.to_thread(use.look, group))
@@ -123,7 +130,6 @@ class WorkerDisk:
         is_loading = self._growth.is_loading(model)
         doing = Doing.LOAD if is_loading else Doing.BATCH if model else Doing.NOBODY
         self._on_excess(excess, doing, model)
-        await asyncio.to_thread(use.remove_shared)
 
     def _looked(self, found: Use) -> None:
         self.used_bytes = found.bytes

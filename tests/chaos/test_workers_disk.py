@@ -63,10 +63,11 @@ def mapped():
 
 
 def empty():
-    open("empty0", "w").close()
+    first = f"empty{len(held)}"  # a file may have so many names only
+    open(first, "w").close()
     for _ in range(1000):
         held.append(None)
-        os.link("empty0", f"empty{len(held)}")
+        os.link(first, f"empty{len(held)}-")
 
 
 def in_each_other():

@@ -141,7 +141,7 @@ class BuiltIn:
         return single
 
     def describe(self) -> dict[str, object]:
-        """Models, memory and workers, for `/state`."""
+        """Memory and workers, for `/state`."""
         return {
             **self.cache.describe(),
             "environments": self._environments.describe(),

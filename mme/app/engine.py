@@ -115,7 +115,19 @@ class Engine:
         self._draining = True
 
     def state(self) -> dict[str, object]:
-        """Everything the operator may see, as JSON."""
+        """Everything the operator may see, as JSON; takes long where there are many models."""
+        models = {"models": self._built_in.cache.describe_models()} if self._built_in else {}
+        return self._describe() | models
+
+    async def tell_state(self) -> dict[str, object]:
+        """As `state`, the models encoded; others have their turns meanwhile.
+
+        So it is of one moment only as long as the models are a hundred at most.
+        """
+        models = {"models": await self._built_in.cache.tell_models()} if self._built_in else {}
+        return self._describe() | models
+
+    def _describe(self) -> dict[str, object]:
         config, source = self._config, self._source
         state: dict[str, object] = {
             "endpoint": config.server.endpoint_name,

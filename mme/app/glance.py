@@ -2,7 +2,7 @@
 
 Decision: what may change is copied in one step of the event loop (50 us with 10,000 models); the
 sums over all models are made in a thread, so that no request waits for them. `/state` tells all of
-every model, and would take the loop a tenth of a second.
+every model, and takes a hundred times as long.
 """
 
 from __future__ import annotations

@@ -13,15 +13,15 @@ import contextlib
 import threading
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from operator import attrgetter
 from pathlib import Path
-from typing import TypeVar
 
 import structlog
 
 from mme.cache.hot_list import Heat, HotModel, read_hot_list, write_hot_list
 from mme.cache.model_cache import ModelCache
+from mme.cache.sliced import sliced
 from mme.config import CacheConfig
 from mme.domain import ArtifactVersion, ModelKey
 from mme.errors import (
@@ -32,8 +32,6 @@ from mme.errors import (
     StoreUnavailable,
 )
 from mme.store.base import Artifacts, Versions
-
-Item = TypeVar("Item")
 
 _log = structlog.get_logger()
 _AT_ONCE = 4  # so that requests find turns, and workers that are free
@@ -201,7 +199,7 @@ class Warming:
         current.sort(key=attrgetter("used_at"), reverse=True)
         heat = self._heat
         heat.begin(time.monotonic())
-        async for some in _slices(current):
+        async for some in sliced(current, _SLICE):
             heat.count([(entry.copy_id, entry.key, entry.hits) for entry in some])
         warmth = heat.end()
         latest: dict[ModelKey, ArtifactVersion] = {}
@@ -209,7 +207,7 @@ class Warming:
             latest.setdefault(entry.key, entry.version)
         coldest_first = sorted(latest, key=warmth.__getitem__, reverse=True)[::-1]
         models: list[HotModel] = []
-        async for keys in _slices(coldest_first):
+        async for keys in sliced(coldest_first, _SLICE):
             versions = [latest[key] for key in keys]
             self._disk.prefer(versions)
             models += [
@@ -224,13 +222,6 @@ class Warming:
     def _write(self, models: list[HotModel]) -> None:
         with self._writing, contextlib.suppress(OSError):  # the last one may still be at it
             write_hot_list(self._path, self._store.location, models)
-
-
-async def _slices(items: Sequence[Item]) -> AsyncIterator[Sequence[Item]]:
-    """Some at a time; between them others have their turn."""
-    for start in range(0, len(items), _SLICE):
-        yield items[start : start + _SLICE]
-        await asyncio.sleep(0)
 
 
 def _keys(names: Iterable[str]) -> list[ModelKey]:

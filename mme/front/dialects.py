@@ -6,7 +6,7 @@ The one in charge answers where no route is, and what is no HTTP at all.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -65,11 +65,11 @@ def open_dialects(  # noqa: PLR0913 - what they are about
     management: Management,
     recent: Recent | None = None,
     *,
-    state: Callable[[], Mapping[str, object]] | None = None,
+    state: Callable[[], Awaitable[Mapping[str, object]]] | None = None,
 ) -> tuple[Dialect, list[Route]]:
     """The dialect in charge, and all routes; `state` is what `/state` tells, not the service's."""
     lead = _lead(service, readiness, config, management)
-    operated = OpsApi(service, readiness, lead.refuse, state or service.state)
+    operated = OpsApi(service, readiness, lead.refuse, state or service.tell_state)
     routes = [*lead.routes(), *operated.routes()]
     if management.watched is not None:
         watched, can_operate = management.watched, management.operated is not None

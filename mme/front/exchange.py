@@ -40,7 +40,7 @@ class Service(Protocol):
         """Why it can't serve now; empty when it can."""
         ...
 
-    def state(self) -> Mapping[str, object]:
+    async def tell_state(self) -> Mapping[str, object]:
         """What is resident, queued and running, fit for JSON."""
         ...
 

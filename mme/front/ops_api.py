@@ -8,7 +8,7 @@ GET /state/accesses        who was asked for lately, in order: what `mme whatif`
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 
 from mme.errors import InvalidRequest, ModelMissing
 from mme.front.access import Action, hide_others
@@ -32,7 +32,7 @@ class OpsApi:
         service: Service,
         readiness: Callable[[], list[str]],
         refuse: Callable[[Exception, Exchange], Answer],
-        state: Callable[[], Mapping[str, object]],
+        state: Callable[[], Awaitable[Mapping[str, object]]],
     ) -> None:
         self._service = service
         self._readiness = readiness
@@ -71,7 +71,7 @@ class OpsApi:
 
     async def _state(self, exchange: Exchange) -> Answer:
         exchange.may_use_all()  # it names them
-        return json_answer(200, self._tell_state(), request_id=exchange.request_id)
+        return json_answer(200, await self._tell_state(), request_id=exchange.request_id)
 
     async def _accesses(self, exchange: Exchange) -> Answer:
         exchange.may_use_all()

@@ -177,9 +177,9 @@ class Front:
         problems = self._fronts.problems() if self._fronts is not None else []
         return [*self._service.readiness(), *problems]
 
-    def _state(self) -> Mapping[str, object]:
+    async def _state(self) -> Mapping[str, object]:
         fronts = {"fronts": self._fronts.describe()} if self._fronts is not None else {}
-        return {**self._service.state(), **fronts}
+        return {**await self._service.tell_state(), **fronts}
 
     def _exchange(self, request: Request) -> Exchange:
         head, traced = request.head, None

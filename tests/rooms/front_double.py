@@ -53,7 +53,7 @@ class FakeService:
     def readiness(self) -> list[str]:
         return self.reasons
 
-    def state(self) -> dict[str, object]:
+    async def tell_state(self) -> dict[str, object]:
         return {"models": []}
 
     def metrics_text(self, accept: str = "") -> tuple[bytes, str]:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import pickle
 import random
 import signal
 from statistics import median
 
+import msgspec
 import pytest
 import xgboost
 
 from mme import ModelKey
+from mme.cache import model_cache
 from mme.errors import (
     ArtifactRefused,
     ArtifactUnavailable,
@@ -105,6 +108,21 @@ async def test_three_hundred_models_through_room_for_twenty_answer_right(tmp_pat
         await quiet(engine)
         assert len(engine.state()["models"]) <= 30
         assert len(events(engine, "evicted")) > 100
+
+
+async def test_the_state_told_a_little_at_a_time_is_the_state(tmp_path, monkeypatch):
+    monkeypatch.setattr(model_cache, "_SLICE", 2)  # several of them
+    async with running_engine(tmp_path) as engine:
+        for seed in range(6):
+            told = json.loads(msgspec.json.encode(await engine.tell_state()))
+            known = json.loads(msgspec.json.encode(engine.state()))
+            for model in (*told["models"], *known["models"]):
+                del model["age_seconds"], model["idle_seconds"]
+            assert told["models"] == known["models"]
+            assert len(told["models"]) == seed
+            assert told.keys() == known.keys()
+            drop(tmp_path / "models", f"{seed}.tar.gz", booster(1).members)
+            await ask(engine, f"{seed}.tar.gz")
 
 
 async def test_an_overwritten_model_switches_within_the_refresh_time_without_a_failed_answer(

@@ -48,11 +48,11 @@ def fronts(service=None, **settings):
 
 
 def pids(front):
-    return [told["pid"] for told in front._state()["fronts"]]
+    return [told["pid"] for told in front._fronts.describe()]
 
 
 def counts(front):
-    return [told["connections"] for told in front._state()["fronts"]]
+    return [told["connections"] for told in front._fronts.describe()]
 
 
 async def spread(front, stack):
@@ -156,7 +156,7 @@ async def test_a_front_that_is_killed_loses_its_own_connections_alone_and_comes_
         answers = [await outcome(wire) for wire in wires]
         assert answers.count(None) == lost
         assert answers.count(200) == len(wires) - lost
-        await eventually(lambda: front._state()["fronts"][0]["restarts"] == 1)
+        await eventually(lambda: front._fronts.describe()[0]["restarts"] == 1)
         await eventually(lambda: all(pids(front)) and killed not in pids(front))
         await spread(front, stack)
 
@@ -177,9 +177,9 @@ async def test_a_front_that_gives_no_sign_of_life_is_replaced(monkeypatch):
     async with fronts() as front:
         silent, _ = pids(front)
         os.kill(silent, signal.SIGSTOP)
-        await eventually(lambda: front._state()["fronts"][0]["restarts"] == 1)
+        await eventually(lambda: front._fronts.describe()[0]["restarts"] == 1)
         await eventually(lambda: front._readiness() == [] and silent not in pids(front))
-        assert front._state()["fronts"][1]["restarts"] == 0
+        assert front._fronts.describe()[1]["restarts"] == 0
 
 
 async def test_fronts_that_cannot_start_are_an_error_that_leaves_nothing(monkeypatch):
@@ -196,7 +196,7 @@ async def test_a_front_that_cannot_start_again_is_tried_until_it_can(monkeypatch
             patched.setattr(sys, "executable", "/bin/false")
             killed = pids(front)[0]
             os.kill(killed, signal.SIGKILL)
-            await eventually(lambda: front._state()["fronts"][0]["restarts"] >= 2)
+            await eventually(lambda: front._fronts.describe()[0]["restarts"] >= 2)
             assert front._readiness() == []
         await eventually(lambda: all(pids(front)) and front._fronts._processes[0].is_up)
 

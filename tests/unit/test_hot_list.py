@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -11,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mme.cache.hot_list import Heat, HotModel, read_hot_list, write_hot_list
-from mme.cache.warming import _SLICE, _slices
 from mme.domain import ModelKey
 
 HERE = "s3://bucket/models/"
@@ -71,24 +68,6 @@ def test_a_measurement_that_was_given_up_changes_nothing() -> None:
     heat.begin(300.0)
     heat.count([("m", ModelKey("m"), 5)])
     assert measured(heat, [("m", ModelKey("m"), 5)], 600.0) == {"m": 9.0}
-
-
-async def test_others_have_their_turn_between_two_slices() -> None:
-    turns = 0
-
-    async def other() -> None:
-        nonlocal turns
-        while True:
-            turns += 1
-            await asyncio.sleep(0)
-
-    task = asyncio.create_task(other())
-    seen: list[tuple[int, Sequence[int]]] = [
-        (turns, some) async for some in _slices(range(4 * _SLICE))
-    ]
-    task.cancel()
-    assert [number for _, some in seen for number in some] == [*range(4 * _SLICE)]
-    assert [before for before, _ in seen] == [0, 1, 2, 3]
 
 
 def test_heat_counts_uses_and_halves_in_ten_minutes() -> None:

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import psutil
 
+from mme.threads import PoolThread
+
 SESSION_CHILDREN: set[int] = set()
 SESSION_DESCRIPTORS: set[int] = set()
 """Servers that live as long as the run, and pipes to them; a session fixture adds its own here."""
@@ -41,7 +43,7 @@ class Leaks:
         threads = [
             f"thread {thread.name}"
             for thread in threading.enumerate()
-            if thread not in self._threads and not thread.daemon
+            if thread not in self._threads and (not thread.daemon or isinstance(thread, PoolThread))
         ]
         descriptors = [
             f"descriptor {number} to {target}"

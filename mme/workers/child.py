@@ -23,6 +23,7 @@ from loaders.contract import Answer, Loader, Model, ModelFault, Payload, Trust
 from loaders.find import Found, find_loader, loader_by_name
 from loaders.printing import speaking
 from loaders.signatures import OIP_TYPE
+from mme.scheduling import as_any_other, push_nobody_aside
 from mme.workers import file_times, full, memory
 from mme.workers.child_answers import Voice, fault_of, outcome, signature_of, unexpected
 from mme.workers.child_channel import BatchChannel, Channel
@@ -64,16 +65,14 @@ class Worker:
     """The models of this process and the three threads' work on them."""
 
     def __init__(self, options: ChildOptions, isolation: Isolation | None) -> None:
-        self._isolation = isolation
-        self._options = options
+        self._isolation, self._options = isolation, options
         self._predictions = BatchChannel(options.predict_fd, options.poll_seconds)
         self._control = Channel(options.control_fd)
-        self._losses = Losses()
+        self._losses, self._watches = Losses(), Watches()
         self._excess = Excess(self._losses, options.heartbeat_seconds)
         self._compiling = Compiling(self._losses)
         self._files = Descriptors(options.control_fd)
         self._prepared, self._rehearsed = set[str](), set[str]()
-        self._watches = Watches()
         self._kept = Kept(Path(options.home) if options.home else None)
         compiling = self._compiling if options.compile_trees else None
         self._models = Models(self._control, self._kept, self._losses, compiling)
@@ -137,6 +136,7 @@ class Worker:
         return self._files.sound(Predicted(message.batch, seconds, results, new_bytes))
 
     def _serve_control(self) -> None:
+        push_nobody_aside()
         try:
             for message in self._control.messages():
                 with self._excess.loading:
@@ -199,8 +199,10 @@ class Worker:
         )
 
     def _load_files(self, directory: Path, watch: LoadWatch | KnownLoad) -> tuple[str, Model]:
-        found = find_loader(directory)
-        if self._weigh_framework(found) or not self._watches.expects(found.loader.name):
+        with as_any_other():  # a framework's threads may predict
+            found = find_loader(directory)
+            is_new = self._weigh_framework(found)
+        if is_new or not self._watches.expects(found.loader.name):
             watch.begin()  # the next will not take that
         return found.loader.name, self._load_found(found)
 
@@ -215,14 +217,14 @@ class Worker:
         return True
 
     def _load_found(self, found: Found) -> Model:
-        return found.loader.load(found.root, Trust(code=self._options.trust_code))
+        with as_any_other(is_so=found.loader.name == _SCRIPT):  # as above
+            return found.loader.load(found.root, Trust(code=self._options.trust_code))
 
     def _rehearse(self, found: Found) -> None:
         """Loads a framework's first model once for nothing.
 
-        What the framework sets up on first use, about a megabyte, would be charged to that model
-        otherwise: several times its own size. To a large one it makes no difference, and scripts
-        are not run twice: that would be seen.
+        What it sets up on first use, about a megabyte, would be charged to that model otherwise:
+        several times its own size. To a large one that is nothing, and scripts would show it.
         """
         size_bytes = sum(path.stat().st_size for path in found.root.rglob("*"))
         if found.loader.name == _SCRIPT or size_bytes > _REHEARSED_BYTES:
@@ -239,8 +241,7 @@ class Worker:
         self._models.drop(models)
         returned_bytes = None
         if expected_bytes:
-            pooled_bytes = memory.OBJECTS_BYTES * len(models)  # may wait for the next ones
-            least_bytes = expected_bytes - pooled_bytes
+            least_bytes = expected_bytes - memory.OBJECTS_BYTES * len(models)  # for the next ones
             returned_bytes = before_bytes - memory.trimmed_bytes(before_bytes - least_bytes)
         self._losses.went(models, returned_bytes=returned_bytes)
         return Unloaded(
@@ -254,9 +255,8 @@ class Worker:
         try:
             while True:
                 time.sleep(self._options.heartbeat_seconds)
-                excess_bytes, is_short = self._excess.look(), self._files.look()
-                due = self._compiling.due()
-                self._control.send(Beat(memory.private_bytes(), excess_bytes, due, is_short))
+                looks = self._excess.look(), self._compiling.due(), self._files.look()
+                self._control.send(Beat(memory.private_bytes(), *looks))
         finally:
             _exit()
 

@@ -38,7 +38,8 @@ class Served:
 
     def log(self) -> list[dict[str, Any]]:
         """The log so far, line by line; the last one may still be in writing."""
-        return [json.loads(line) for line in self.log_path.read_text().splitlines() if line]
+        whole, _, _ = self.log_path.read_text().rpartition("\n")
+        return [json.loads(line) for line in whole.splitlines() if line]
 
     def logged(self, count: int = 1, **fields: str) -> list[dict[str, Any]]:
         """The log's lines with these fields, once there are so many: they are gathered first."""

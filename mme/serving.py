@@ -27,6 +27,7 @@ from mme.front.exposure import check_exposure
 from mme.front.record import Recorder
 from mme.front.server import Front
 from mme.front.tls import Tls, open_tls
+from mme.orphans import adopt_orphans, collect_orphans
 from mme.threads import Threads
 from mme.tracing import Tracing
 
@@ -47,6 +48,7 @@ def serve(config: Config) -> int:
         WorkerStartError: a worker can't start.
     """
     expect_many()
+    adopt_orphans()
     logs.configure(config.log)
     try:
         return uvloop.run(_serve(config))
@@ -58,6 +60,7 @@ async def _serve(config: Config) -> int:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     loop.set_default_executor(Threads(_THREADS, "blocking"))
+    collecting = asyncio.create_task(collect_orphans(), name="orphans")
     starting = asyncio.create_task(_start(config), name="start")
     hang_up = (signal.SIGHUP,) if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN else ()
     for number in (signal.SIGTERM, signal.SIGINT, *hang_up):
@@ -79,6 +82,7 @@ async def _serve(config: Config) -> int:
                 drains.create_task(grpc.drain())
         await front.close()
         await engine.__aexit__(None, None, None)
+        collecting.cancel()
     return 0
 
 

@@ -15,6 +15,7 @@ import signal
 from collections.abc import Mapping, Sequence
 from typing import Final
 
+from mme.orphans import reap_group
 from mme.output import Output
 
 CONTAINER_OUTPUT: Final = "container_output"
@@ -88,6 +89,7 @@ class ProcessGroup:
             self._signal(signal.SIGKILL)
             os.close(self._lifeline)
             await self._process.wait()
+            await reap_group(self.pid)
             await self._output.finish()
 
     def _signal(self, number: signal.Signals) -> None:

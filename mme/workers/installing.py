@@ -25,6 +25,7 @@ import msgspec
 from uv import find_uv_bin
 
 from mme.config import EnvironmentConfig, IsolationConfig
+from mme.orphans import reap_group
 from mme.workers.confined import Order, confined
 from mme.workers.disk_use import DiskUse
 from mme.workers.disk_watch import until_too_much
@@ -198,6 +199,7 @@ async def _run(
         watching.cancel()
         await asyncio.wait([saying, watching])
         await process.wait()
+        await reap_group(process.pid)
     found = await asyncio.to_thread(use.look, process.pid)  # written since the last look
     if excess := found.excess or (not watching.cancelled() and watching.result()):
         raise TooLarge(f"the build was ended: {excess}")

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
-import signal
 import socket
 import time
 from collections.abc import Callable
@@ -20,6 +18,7 @@ from typing import NamedTuple, TypeAlias
 import structlog
 
 from mme.errors import ConfigError, WorkerLost
+from mme.orphans import end_group
 from mme.workers.channel import Channel
 from mme.workers.disk_watch import WorkerDisk
 from mme.workers.ends import Cause, Doing, cause_of
@@ -270,8 +269,7 @@ class WorkerProcess:
     async def _reap(self) -> None:
         assert self._process is not None  # noqa: S101 - started by _spawn
         code = await self._process.wait()
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.pid, signal.SIGKILL)  # what it has started, which can't leave the group
+        await end_group(self.pid)  # what it has started, which can't leave the group
         await self._drain()
         await self.disk.close()
         await self._remove_scratch()

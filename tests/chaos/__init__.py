@@ -95,6 +95,14 @@ MATRIX = {
         "chaos/test_strict.py::test_auto_starts_without_it_and_tells_what_is_lacking"
     ),
     "model forks": _ENDS,
+    "model leaves processes whose parent has gone": (
+        "server/test_orphans.py::"
+        "test_what_a_model_leaves_is_waited_for_while_its_worker_lives_and_when_it_ends"
+    ),
+    "container ends and leaves processes": (
+        "server/test_orphans.py::"
+        "test_of_a_container_that_is_killed_nothing_is_left_once_it_is_started_again"
+    ),
     "model is a fork bomb": _WORKERS + "a_fork_bomb_goes_with_its_worker",
     "model forks without end, its worker has a user of its own": (
         "chaos/test_process_limit.py::"

@@ -19,6 +19,7 @@ _SET_CHILD_SUBREAPER: Final = 36
 _LOOK_SECONDS: Final = 1.0
 _GONE_SECONDS: Final = 1.0  # for what was killed
 _FIRST_PAUSE_SECONDS: Final = 0.001
+_ANY: Final = -1  # waitpid's
 
 
 def adopt_orphans() -> None:
@@ -40,6 +41,21 @@ async def collect_orphans() -> None:
         for orphan in ended & before:
             _wait_for(orphan)
         before = ended
+
+
+async def end_orphans() -> None:
+    """Kills whatever is left below this process, once nothing else of it is wanted.
+
+    Only what leaves its process group outlives what has started it, and comes here.
+    """
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_GONE_SECONDS):
+            while (ended := _wait_for(_ANY)) is not None:
+                if not ended:
+                    for child in await asyncio.to_thread(_children):
+                        with contextlib.suppress(PermissionError):  # it became another user's
+                            os.kill(child, signal.SIGKILL)
+                    await asyncio.sleep(_FIRST_PAUSE_SECONDS)
 
 
 async def end_group(group: int) -> None:
@@ -77,11 +93,15 @@ def _any_ended() -> bool:
 
 
 def _ended() -> set[int]:
-    """The children that have ended."""
-    us, found = str(os.getpid()).encode(), set()
+    return {child for child, state in _children().items() if state == b"Z"}
+
+
+def _children() -> dict[int, bytes]:
+    """This process's children and their states, as `ps` has them."""
+    us, found = str(os.getpid()).encode(), {}
     for name in filter(str.isdigit, os.listdir("/proc")):  # noqa: PTH208 - thousands, in each look
         with contextlib.suppress(OSError):  # it is gone
             state, parent, *_ = Path(f"/proc/{name}/stat").read_bytes().rpartition(b") ")[2].split()
-            if state == b"Z" and parent == us:
-                found.add(int(name))
+            if parent == us:
+                found[int(name)] = state
     return found

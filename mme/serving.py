@@ -27,7 +27,7 @@ from mme.front.exposure import check_exposure
 from mme.front.record import Recorder
 from mme.front.server import Front
 from mme.front.tls import Tls, open_tls
-from mme.orphans import adopt_orphans, collect_orphans
+from mme.orphans import adopt_orphans, collect_orphans, end_orphans
 from mme.threads import Threads
 from mme.tracing import Tracing
 
@@ -83,6 +83,7 @@ async def _serve(config: Config) -> int:
         await front.close()
         await engine.__aexit__(None, None, None)
         collecting.cancel()
+        await end_orphans()
     return 0
 
 

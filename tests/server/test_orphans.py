@@ -96,6 +96,7 @@ def test_of_a_container_that_is_killed_nothing_is_left_once_it_is_started_again(
     tmp_path: Path,
 ) -> None:
     start = f"{LEAVING}\nleave('300')\nleave('1.5', start_new_session=True)\n"
+    start += "leave('300', start_new_session=True)\n"
     become = [sys.executable, "-m", "tests.small_container", "prepare"]
     start += f"os.execv({become[0]!r}, {become})"
     config = tmp_path / "mme.toml"
@@ -108,7 +109,7 @@ def test_of_a_container_that_is_killed_nothing_is_left_once_it_is_started_again(
     """)
     with serving(tmp_path, None, "--config", str(config)) as served:
         wait_for(lambda: container(served)["problem"] is None)
-        pid, [stays, ends] = container(served)["pid"], left(served, 2)
+        pid, [stays, ends, _] = container(served)["pid"], left(served, 3)
         os.kill(pid, signal.SIGKILL)
         wait_for(lambda: container(served)["restarts"] == 1)
         assert not psutil.pid_exists(pid)
@@ -116,4 +117,5 @@ def test_of_a_container_that_is_killed_nothing_is_left_once_it_is_started_again(
         wait_for(lambda: not psutil.pid_exists(ends))
         [ended] = [line for line in served.log() if line["event"] == "container_ended"]
         assert "SIGKILL" in str(ended)
-        wait_for(lambda: not psutil.pid_exists(left(served, 4)[3]))
+        every = left(served, 6)
+    assert not any(map(psutil.pid_exists, every))

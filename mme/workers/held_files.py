@@ -3,7 +3,7 @@
 Those are deleted ones, open or mapped, and those in `/dev/shm`, which all workers have in common,
 that it may write.
 Only what lies on the file systems where a worker may write counts: memory that processes share
-without a file (memfd, System V) does not. A mapped file that is not open any more can be looked at
+without a file (memfd) does not. A mapped file that is not open any more can be looked at
 by root alone; else it counts by as much of it as is mapped.
 """
 

@@ -3,13 +3,13 @@
 Decision: a short list of what is refused, not a long one of what is allowed; frameworks use calls
 that no list foresees. Refused: sockets, unless the network is allowed; what debugs or changes other
 processes; what loads into the kernel, mounts, makes namespaces, or tells of what others do with
-files. Some are not refused but do nothing: who leaves its process group would not end with its
-worker; modes, owners, times and attributes of files, which Landlock leaves to whoever has the
-files' user, mostly the server's, stay as they are; and so do the cores and priorities of all but
-the calling thread. Libraries set these of their own files and threads, and expect no error. Who
-builds packages may make a file a program, its owner's alone: that takes nothing from whoever has
-the file's user. And no thread has files of its own, beside those of its process: the server looks
-at these.
+files; and what stays in memory, for anybody of the same user, when its process has ended. Some are
+not refused but do nothing: who leaves its process group would not end with its worker; modes,
+owners, times and attributes of files, which Landlock leaves to whoever has the files' user, mostly
+the server's, stay as they are; and so do the cores and priorities of all but the calling thread.
+Libraries set these of their own files and threads, and expect no error. Who builds packages may
+make a file a program, its owner's alone: that takes nothing from whoever has the file's user. And
+no thread has files of its own, beside those of its process: the server looks at these.
 """
 
 from __future__ import annotations
@@ -32,6 +32,8 @@ _REFUSED = {
         165, 166, 155, 161, 428, 429, 430, 431, 432, 433, 442, 467,
         272, 308, 304,  # unshare, setns, open_by_handle_at
         175, 313, 176, 246, 320, 169, 167, 168,  # modules, kexec, reboot, swap
+        # shared memory, semaphores and message queues that outlive who made them (System V; mq_*)
+        29, 30, 31, 67, 64, 65, 66, 220, 68, 69, 70, 71, 240, 241,
     ),
     "aarch64": (
         117, 270, 271, 272, 438,
@@ -41,6 +43,7 @@ _REFUSED = {
         40, 39, 41, 51, 428, 429, 430, 431, 432, 433, 442, 467,
         97, 268, 265,
         105, 273, 106, 104, 294, 142, 224, 225,
+        194, 196, 195, 197, 190, 193, 191, 192, 186, 189, 188, 187, 180, 181,
     ),
 }  # fmt: skip
 _IGNORED = {

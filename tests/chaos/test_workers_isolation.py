@@ -264,6 +264,10 @@ REFUSED = [  # numbers, arguments, the error; every number is looked at in unit/
     ((169, 142), (0, 0, 0), PERMISSION),  # reboot
     ((294, 26), (0,), PERMISSION),  # inotify_init1
     ((300, 262), (0, 0), PERMISSION),  # fanotify_init
+    ((29, 194), (0, 4096, 0o1600), PERMISSION),  # shmget
+    ((64, 190), (0, 1, 0o1600), PERMISSION),  # semget
+    ((68, 186), (0, 0o1600), PERMISSION),  # msgget
+    ((240, 180), ("queue", 0o102, 0o600, 0), PERMISSION),  # mq_open
     ((167, 224), (0, 0), PERMISSION),  # swapon
     ((41, 198), (2, 1, 0), PERMISSION),  # socket
     ((56, 220), (0x10000000, 0, 0, 0, 0), PERMISSION),  # clone into a user namespace

@@ -53,7 +53,7 @@ YOUNG, ALL = 1, 2  # generations of the garbage collector
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 _PROC_BYTES = 4096
 _PASSING_SECONDS, _LOOK_SECONDS = 0.1, 0.00005
-_PEAK = re.compile(rb"VmHWM:\s*(\d+) kB")
+_PEAK, _SHARED = (re.compile(name + rb":\s*(\d+) kB") for name in (b"VmHWM", b"RssShmem"))
 # Kept open: a load looks several times, and each call that lets go of the interpreter may wait for
 # a prediction before it has it back.
 _statm = os.open("/proc/self/statm", os.O_RDONLY | os.O_CLOEXEC)
@@ -65,14 +65,14 @@ class MemoryUse:
     """A moment's measurement, in bytes."""
 
     all_bytes: int  # in memory
-    file_bytes: int  # of these, mapped files and code, shared or not
+    file_bytes: int  # of these, mapped files and code
     address_bytes: int  # mapped at all, in memory or not
     allocated_bytes: int  # handed out by malloc and not freed
     heap_bytes: int  # that malloc has of the system, in memory or not
 
     @property
     def private_bytes(self) -> int:
-        """Anonymous memory of this process."""
+        """What is no file's."""
         return self.all_bytes - self.file_bytes
 
     def grown_since(self, before: MemoryUse) -> int:
@@ -115,20 +115,20 @@ def measure(known: MemoryUse | None = None) -> MemoryUse:
         allocated_bytes, heap_bytes = info.uordblks + info.hblkhd, info.arena + info.hblkhd
     else:
         allocated_bytes, heap_bytes = known.allocated_bytes, known.heap_bytes
-    mapped, resident, shared = map(int, os.pread(_statm, _PROC_BYTES, 0).split()[:3])
+    address_bytes, all_bytes, file_bytes = _in_memory()
     return MemoryUse(
-        all_bytes=resident * _PAGE_BYTES,
-        file_bytes=shared * _PAGE_BYTES,
-        address_bytes=mapped * _PAGE_BYTES,
+        all_bytes=all_bytes,
+        file_bytes=file_bytes,
+        address_bytes=address_bytes,
         allocated_bytes=allocated_bytes,
         heap_bytes=heap_bytes,
     )
 
 
 def private_bytes() -> int:
-    """Anonymous memory of this process."""
-    _, resident, shared = map(int, os.pread(_statm, _PROC_BYTES, 0).split()[:3])
-    return (resident - shared) * _PAGE_BYTES
+    """Memory of this process that is no file's."""
+    _, all_bytes, file_bytes = _in_memory()
+    return all_bytes - file_bytes
 
 
 def data_bytes() -> int:
@@ -138,8 +138,7 @@ def data_bytes() -> int:
 
 def peak_bytes() -> int:
     """The most that was ever in memory, since the kernel was last told to forget it."""
-    found = _PEAK.search(os.pread(_status, _PROC_BYTES, 0))
-    return 1024 * int(found[1]) if found else 0
+    return _told(_PEAK)
 
 
 def mapped_bytes(directory: Path) -> int:
@@ -212,6 +211,19 @@ def keep_heaps_small() -> None:
     if _trim is not None:
         _libc.mallopt(_M_MMAP_THRESHOLD, _MAPPED_BYTES)
         _libc.mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)
+
+
+def _in_memory() -> tuple[int, int, int]:
+    """Bytes mapped; of these in memory; of these of files."""
+    mapped, resident, shared = map(int, os.pread(_statm, _PROC_BYTES, 0).split()[:3])
+    file_bytes = shared * _PAGE_BYTES - _told(_SHARED)  # which passes for a file's there
+    return mapped * _PAGE_BYTES, resident * _PAGE_BYTES, file_bytes
+
+
+def _told(name: re.Pattern[bytes]) -> int:
+    """A figure of the kernel's in bytes; 0: it does not tell."""
+    found = name.search(os.pread(_status, _PROC_BYTES, 0))
+    return 1024 * int(found[1]) if found else 0
 
 
 def _trim_this_arena() -> None:

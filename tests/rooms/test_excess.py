@@ -27,7 +27,7 @@ HOARD_BYTES = 24 * MEGABYTE
 SLACK_BYTES = 3 * MEGABYTE
 SCRIPT = f"""
 from pathlib import Path
-import gc, time
+import gc, mmap, time
 
 hoard = []
 
@@ -36,6 +36,10 @@ def model_fn(model_dir):
 
 def keep(path):
     hoard.append(b"x" * {HOARD_BYTES})
+
+def keep_shared(path):
+    hoard.append(mmap.mmap(-1, {HOARD_BYTES}))
+    hoard[-1].write(b"x" * {HOARD_BYTES})
 
 def keep_a_little(path):
     hoard.append(b"x" * {MEGABYTE})
@@ -104,7 +108,7 @@ def worker(pool: Pool) -> dict[str, Any]:
     return pool.describe()[0]
 
 
-@pytest.mark.parametrize("how", ["keep", "keep_in_a_ring"])
+@pytest.mark.parametrize("how", ["keep", "keep_in_a_ring", "keep_shared"])
 async def test_what_a_model_takes_while_it_predicts_is_seen_and_gone_when_the_model_is(
     tmp_path: Path, how: str
 ) -> None:

@@ -63,6 +63,22 @@ def model_fn(model_dir):
 def transform_fn(model, data, content_type, accept):
     return "[1]"
 """
+SHARING = {
+    "mmap": """
+import mmap
+
+def model_fn(model_dir):
+    weights = mmap.mmap(-1, 32_000_000)
+    weights.write(b"x" * 32_000_000)
+    return weights
+""",
+    "torch": """
+import torch
+
+def model_fn(model_dir):
+    return torch.ones(8_000_000).share_memory_()
+""",
+}
 
 
 @asynccontextmanager
@@ -297,6 +313,19 @@ async def test_mapped_weights_are_told_as_files_and_not_charged_as_private_memor
         assert loaded.file_bytes == pytest.approx(32_000_000, rel=0.001)
         assert loaded.resident_bytes < 4_000_000
         assert loaded.peak_bytes < 4_000_000
+
+
+@pytest.mark.parametrize("how", SHARING)
+async def test_memory_shared_without_a_file_is_charged_and_comes_back(tmp_path, how):
+    directory = write_script(tmp_path, SHARING[how])
+    async with running_pool() as pool:
+        loaded = await load(pool, directory, how)
+        assert loaded.resident_bytes == pytest.approx(32_000_000, rel=0.01)
+        assert loaded.peak_bytes >= loaded.resident_bytes
+        await beats(pool)
+        with_it = pool.describe()[0]["private_bytes"]
+        await pool.unload([loaded.residency])
+        assert with_it - pool.describe()[0]["private_bytes"] == pytest.approx(32_000_000, rel=0.1)
 
 
 async def private_bytes(pool: Pool, loaded: LoadedModel) -> int:

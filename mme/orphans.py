@@ -98,8 +98,10 @@ def _ended() -> set[int]:
 
 def _children() -> dict[int, bytes]:
     """This process's children and their states, as `ps` has them."""
-    us, found = str(os.getpid()).encode(), {}
-    for name in filter(str.isdigit, os.listdir("/proc")):  # noqa: PTH208 - thousands, in each look
+    us, found, names = str(os.getpid()).encode(), {}, list[str]()
+    with contextlib.suppress(OSError):  # there is no /proc, or none that can be opened
+        names = os.listdir("/proc")  # noqa: PTH208 - thousands, in each look
+    for name in filter(str.isdigit, names):
         with contextlib.suppress(OSError):  # it is gone
             state, parent, *_ = Path(f"/proc/{name}/stat").read_bytes().rpartition(b") ")[2].split()
             if parent == us:

@@ -143,10 +143,10 @@ def peak_bytes() -> int:
 
 def mapped_bytes(directory: Path) -> int:
     """How much of the files below `directory` is mapped here; some milliseconds."""
-    inside, total = f" {directory.resolve()}/", 0
-    for line in Path("/proc/self/maps").read_text().splitlines():
+    inside, total = os.fsencode(f" {directory.resolve()}/"), 0
+    for line in Path("/proc/self/maps").read_bytes().splitlines():
         if inside in line:
-            start, _, end = line.split(maxsplit=1)[0].partition("-")
+            start, _, end = line.split(maxsplit=1)[0].partition(b"-")
             total += int(end, 16) - int(start, 16)
     return total
 

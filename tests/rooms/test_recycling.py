@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -55,7 +56,7 @@ MAPPING = """
 import mmap
 
 def model_fn(model_dir):
-    with open(f"{model_dir}/weights", "rb") as file:
+    with open(f"{model_dir}/weights-\\udcff", "rb") as file:
         weights = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
     sum(weights[::4096])
     return weights
@@ -307,7 +308,8 @@ async def test_the_peak_of_a_load_is_told_apart_from_what_stays(tmp_path):
 
 async def test_mapped_weights_are_told_as_files_and_not_charged_as_private_memory(tmp_path):
     directory = write_script(tmp_path / "mapping", MAPPING)
-    (directory / "weights").write_bytes(b"x" * 32_000_000)
+    weights = directory / os.fsdecode(b"weights-\xff")  # no text in any encoding of ours
+    weights.write_bytes(b"x" * 32_000_000)
     async with running_pool() as pool:
         loaded = await load(pool, directory, "mapping")
         assert loaded.file_bytes == pytest.approx(32_000_000, rel=0.001)

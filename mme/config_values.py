@@ -146,7 +146,7 @@ def parse_value(kind: str, value: Any) -> Any:  # noqa: ANN401 - TOML gives numb
 def read_toml(path: Path) -> dict[str, Any]:
     """The settings in a file. Raises ConfigError."""
     try:
-        return tomllib.loads(path.read_text())
+        return tomllib.loads(path.read_text("utf-8-sig"))
     except OSError as error:
         raise ConfigError(f"config: cannot read {path}: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

@@ -98,7 +98,7 @@ class KeyFile:
 def read_keys(path: str) -> Keys:
     """Reads a file. Raises ConfigError."""
     try:
-        entries = msgspec.convert(tomllib.loads(Path(path).read_text("utf-8")), type=_File).keys
+        entries = msgspec.convert(tomllib.loads(Path(path).read_text("utf-8-sig")), type=_File).keys
     except OSError as error:
         raise ConfigError(f"access_keys: cannot read {path}: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, msgspec.ValidationError) as error:

@@ -10,6 +10,7 @@ than is thought here costs time only.
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import re
 import sys
@@ -84,8 +85,14 @@ def _read(path: Path, root: Path, above: tuple[Path, ...]) -> Iterator[tuple[Pat
         raise ValueError(f"{path.name} is not a file of the archive")
     if path.stat().st_size > _LIMIT_BYTES:
         raise ValueError(f"{path.name} is larger than {_LIMIT_BYTES} bytes")
-    for raw in path.read_text().splitlines() or [""]:
+    for raw in _text(path.read_bytes()).splitlines() or [""]:
         line = re.sub(r"(^|\s)#.*", "", raw).strip()
         yield path, line
         if included := _INCLUDE.match(line):
             yield from _read(path.parent / included[1], root, (*above, path))
+
+
+def _text(data: bytes) -> str:
+    """As pip and uv read it: Windows' tools begin a file with its encoding's mark."""
+    is_wide = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    return data.decode("utf-16" if is_wide else "utf-8-sig")

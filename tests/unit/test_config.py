@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -24,6 +28,19 @@ def test_a_flag_wins_over_the_environment_and_that_over_the_file(tmp_path):
     )
     assert (config.server.port, config.workers.workers) == (3, 2)
     assert config.cache.memory_bytes == 2**30
+
+
+def test_a_file_is_utf8_wherever_and_may_say_so(tmp_path):
+    path = tmp_path / "mme.toml"
+    path.write_bytes("endpoint_name = 'a'\r\nmodels = '/größe'\r\n".encode("utf-8-sig"))
+    code = f"from mme.config import load_config; print(ascii(load_config({{}}, {{}}, {path!r})))"
+    code = f"from pathlib import PosixPath; {code}"
+    somewhere = {"LC_ALL": "POSIX", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    told = subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, **somewhere},
+        capture_output=True, text=True, check=True,
+    ).stdout  # fmt: skip
+    assert "/gr\\xf6\\xdfe" in told
 
 
 def test_nothing_given_is_all_defaults():

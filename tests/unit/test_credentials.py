@@ -112,6 +112,10 @@ def test_a_file_that_is_not_right_is_refused_without_telling_secrets(tmp_path, t
     assert API_KEY not in str(caught.value)
 
 
+def test_a_file_may_begin_with_the_mark_of_its_encoding(tmp_path):
+    assert set(read_keys(written(tmp_path, "\ufeff" + ENTRY)).signing) == {"AKID"}
+
+
 def test_a_file_that_is_not_there_is_refused(tmp_path):
     with pytest.raises(ConfigError, match="No such file"):
         KeyFile(str(tmp_path / "none"))

@@ -24,6 +24,17 @@ def test_the_same_requirements_of_two_models_are_one_environment(tmp_path):
     assert first.lines == ("six==1.16.0",)
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16-le", "utf-16-be"])
+def test_what_windows_tools_write_reads_the_same(tmp_path, encoding):
+    first = find_requirements(written(tmp_path / "a", "six==1.16.0\n"))
+    root = written(tmp_path / "b", "")
+    mark = "" if encoding == "utf-8-sig" else "\ufeff"
+    (root / "code/requirements.txt").write_bytes(f"{mark}six==1.16.0\r\n".encode(encoding))
+    second = find_requirements(root)
+    assert (second.lines, second.digest) == (first.lines, first.digest)
+    assert set(map(str, second.needs)) == {"code/requirements.txt"}
+
+
 def test_another_version_is_another_environment(tmp_path):
     first = find_requirements(written(tmp_path / "a", "six==1.16.0"))
     second = find_requirements(written(tmp_path / "b", "six==1.17.0"))

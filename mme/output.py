@@ -70,6 +70,7 @@ class Output(asyncio.Protocol):
         self._allowed = _LINES_AT_ONCE
         self._allowed_at = self._loop.time()
         self._lost_lines = 0
+        self.last_line = ""
         self._rest: asyncio.TimerHandle | None = None
         self._closed = asyncio.Event()
 
@@ -135,6 +136,7 @@ class Output(asyncio.Protocol):
 
     def _tell(self, lines: list[str]) -> None:
         for line in lines:
+            self.last_line = line
             self._log.log(self._level, self._event, line=line)
 
     def _tell_lost(self) -> None:

@@ -30,6 +30,7 @@ from mme.front.tls import Tls, open_tls
 from mme.orphans import adopt_orphans, collect_orphans, end_orphans
 from mme.threads import Threads
 from mme.tracing import Tracing
+from mme.workers.process import WorkerStartError
 
 if TYPE_CHECKING:
     from mme.front.oip_grpc import OipGrpc
@@ -52,6 +53,9 @@ def serve(config: Config) -> int:
     logs.configure(config.log)
     try:
         return uvloop.run(_serve(config))
+    except WorkerStartError as error:
+        said = f"; it said: {error.said}" if error.said else ""
+        raise WorkerStartError(f"{error}{said}") from error
     finally:
         logs.close()
 

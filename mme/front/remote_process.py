@@ -18,6 +18,7 @@ import msgspec
 import structlog
 
 from mme.config import LogConfig, ServerConfig
+from mme.errors import MmeError
 from mme.front.remote import Desk
 from mme.front.shared_address import SharedAddress
 from mme.workers.backoff import Backoff
@@ -30,7 +31,7 @@ _SILENT_LOOKS = 3  # in a row without a sign of life
 _log = structlog.get_logger()
 
 
-class FrontStartError(Exception):
+class FrontStartError(MmeError):
     """A front process did not become ready."""
 
 

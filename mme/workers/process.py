@@ -275,7 +275,8 @@ class WorkerProcess:
         await self._remove_scratch()
         cause = cause_of(code, self._killed)
         if not self._ready.done():
-            early = WorkerStartError(f"worker ended before it was ready: {cause.words}")
+            words = f"worker ended before it was ready: {cause.words}"
+            early = WorkerStartError(words, self._output.last_line)
             self._ready.set_exception(early)
             self._ready.exception()  # seen, should nobody wait any more
         self.has_ended = True

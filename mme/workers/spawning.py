@@ -18,6 +18,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from mme.errors import MmeError
 from mme.output import Output
 from mme.workers.confined import Order, confined
 from mme.workers.sandbox import Plan
@@ -26,8 +27,17 @@ from mme.workers.spec import WorkerSpec, worker_environment
 _OUTPUT = "worker_output"
 
 
-class WorkerStartError(Exception):
-    """A worker did not become ready."""
+class WorkerStartError(MmeError):
+    """A worker did not become ready.
+
+    Args:
+        message: why, as far as it can be seen from outside.
+        said: what it wrote last, which is not for clients.
+    """
+
+    def __init__(self, message: str, said: str = "") -> None:
+        super().__init__(message)
+        self.said = said
 
 
 async def spawn_worker(

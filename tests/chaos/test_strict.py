@@ -26,12 +26,14 @@ def test_strict_refuses_to_start_where_the_kernel_lacks_something_and_says_what(
     command = [
         *within(LACKING[what]), sys.executable, "-m", "mme.cli.main", "serve", "--port", "0",
         "--models", str(tmp_path / "models"), "--cache-dir", str(tmp_path / "cache"),
-        "--workers", "1", "--isolation", "strict",
+        "--workers", "1", "--isolation", "strict", "--log-level", "error",
     ]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, timeout=50, check=False)
     assert done.returncode != 0
     assert "is serving" not in done.stdout
-    told = next(line for line in done.stderr.splitlines() if "isolation is strict" in line)
+    [told] = [line for line in done.stderr.splitlines() if line.startswith("mme: ")]
+    assert told.startswith("mme: worker ended before it was ready: it exited with status 1; it ")
+    assert "isolation is strict" in told
     assert f"({what}): Function not implemented" in told
     assert not list((tmp_path / "cache/workers").iterdir())
 

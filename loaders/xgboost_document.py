@@ -34,7 +34,7 @@ _VERSION = re.compile(
     rb"|version\[#L\0{7}\x03i(.)i(.)i(.)",
     re.DOTALL,
 )
-_ROOT = 0
+_ROOT, _WEIGHTS = 0, "weight_drop"
 _REFUSED = (LookupError, TypeError, AttributeError, OverflowError, ValueError, RecursionError)
 _INDICES = ("left_children", "right_children", "split_indices", "parents")
 _OTHERS = ("split_conditions", "default_left", "split_type")
@@ -56,6 +56,7 @@ class Document:
     learner: Mapping[str, Any]
     kind: str  # of booster, e.g. gbtree
     trees: Trees | None  # of gbtree and dart
+    is_weighted: bool = False  # trees count for something else than one
 
 
 def is_json(data: bytes) -> bool:
@@ -96,14 +97,20 @@ def _checked(whole: Any) -> Document:  # noqa: ANN401 - a document is what it is
     features, classes, targets = read_sizes(learner["learner_model_param"])
     groups = max(1, classes, targets)
     booster = learner["gradient_booster"]
-    kind, trees = booster["name"], None
+    kind, trees, weights = booster["name"], None, booster.get(_WEIGHTS, ())
     if kind == "gblinear":
         check_weights(booster["model"]["weights"], features, groups)
     if kind == "dart":
         booster = booster["gbtree"]
     if booster["name"] == "gbtree":
         trees = _read_trees(booster["model"], features, groups, targets)
-    return Document(learner=learner, kind=kind, trees=trees)
+        weights = booster["model"].get(_WEIGHTS, weights)
+        if len(weights):  # since XGBoost 3.3 it calls itself gbtree
+            kind = "dart"
+            if len(weights) != len(trees.lengths):
+                raise ValueError("the trees and their weights differ in number")
+    is_weighted = any(weight != 1 for weight in weights)
+    return Document(learner=learner, kind=kind, trees=trees, is_weighted=is_weighted)
 
 
 def _read_trees(model: Mapping[str, Any], features: int, groups: int, targets: int) -> Trees:

@@ -75,7 +75,7 @@ def read_booster(path: Path, trust: Trust) -> xgboost.Booster:
     data = _read(path)
     if not data.startswith(b"{"):
         return _translated(path, data, lambda: _other(path, trust))[0]
-    return _translated(path, data, lambda: _checked_booster(data))
+    return _translated(path, data, lambda: _checked_booster(data, read_document(data)))
 
 
 def booster_member(
@@ -116,7 +116,7 @@ def _member(data: bytes) -> Member:
     try:
         forest, transform = read_forest(document)
     except NotCompilable:
-        return _remembered(data, facts)
+        return _remembered(data, document, facts)
     flat = FlatScorer(forest, transform)
     kind = saved_by(data), facts.objective, len(forest.base), any(forest.base)
     if kind not in _kinds and len(_kinds) < _KINDS_KEPT:
@@ -128,7 +128,7 @@ def _member(data: bytes) -> Member:
         except (ValueError, TypeError):  # XGBoostError, too; it says so when it is asked
             _kinds[kind] = False
     if forest.depth > _DEEPEST or not _kinds.get(kind, False):
-        return _remembered(data, facts)
+        return _remembered(data, document, facts)
     return Member(
         width=facts.width,
         objective=facts.objective,
@@ -138,18 +138,24 @@ def _member(data: bytes) -> Member:
     )
 
 
-def _remembered(data: bytes, facts: Facts) -> Member:
+def _remembered(data: bytes, document: Document, facts: Facts) -> Member:
     """For XGBoost, and without another look at it the next time."""
-    member = booster_member(_booster(data), facts=facts)
+    member = booster_member(_checked_booster(data, document), facts=facts)
     _facts[hashlib.sha256(data).digest()] = facts
     if len(_facts) > _FACTS_KEPT:
         del _facts[next(iter(_facts))]
     return member
 
 
-def _checked_booster(data: bytes) -> xgboost.Booster:
-    read_document(data)
-    return _booster(data)
+def _checked_booster(data: bytes, document: Document) -> xgboost.Booster:
+    """XGBoost's own. Raises ValueError where it passes over what answers depend on.
+
+    It has kept the weights of trees in three places so far, and looks in none that came later.
+    """
+    booster = _booster(data)
+    if document.is_weighted and not read_document(bytes(booster.save_raw("ubj"))).is_weighted:
+        raise ValueError("it was trained with dropout (dart), which this XGBoost would pass over")
+    return booster
 
 
 def _booster(data: bytes) -> xgboost.Booster:

@@ -19,6 +19,7 @@ from loaders.forest import Forest
 from loaders.xgboost_document import Document, Trees
 from loaders.xgboost_objectives import OBJECTIVES, Transform
 
+_PARTS = frozenset({"cats", "gbtree_model_param", "iteration_indptr", "tree_info", "trees"})
 _NO_CHILD, _NOWHERE = -1, -1
 _WIDEST = 16_384  # features: a row is written twice, and kept ready
 
@@ -32,6 +33,8 @@ def read_forest(document: Document) -> tuple[Forest, Transform]:
     learner, trees = document.learner, document.trees
     if document.kind != "gbtree" or trees is None:
         raise NotCompilable(f"it is a {document.kind}")
+    if unknown := learner["gradient_booster"]["model"].keys() - _PARTS:
+        raise NotCompilable(f"its model has more than trees ({min(unknown)!r:.80})")
     try:
         link, transform = OBJECTIVES[learner["objective"]["name"]]
         parameters, model = learner["learner_model_param"], learner["gradient_booster"]["model"]

@@ -29,6 +29,10 @@ class Trained:
         return {self.name: self.data}
 
 
+DART = {"booster": "dart", "rate_drop": 0.5, "one_drop": 1}
+"""Trees that count by weights; without drops it is a gbtree since XGBoost 3.3."""
+
+
 @lru_cache(maxsize=1000)
 def booster(seed: int, trees: int = 5, depth: int = 3, *, dart: bool = False) -> Trained:
     """A regression booster; every seed predicts something else.

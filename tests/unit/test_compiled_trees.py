@@ -26,6 +26,7 @@ from loaders.xgboost_forest import read_forest
 from loaders.xgboost_loader import LOADER, XgboostModel
 from loaders.xgboost_objectives import Transform
 from loaders.xgboost_scorers import FlatScorer
+from tests.models import DART
 
 FEATURES = 5
 OBJECTIVES = (
@@ -146,7 +147,7 @@ def test_pruned_trees_several_targets_and_the_best_rounds_answer_the_same():
 def refused():
     rows, labels = table(0), np.arange(120) % 2
     yield train("survival:cox")
-    yield train("reg:squarederror", booster="dart")
+    yield train("reg:squarederror", **DART)
     yield train("reg:squarederror", booster="gblinear", max_depth=None)
     yield xgboost.train(
         {"multi_strategy": "multi_output_tree", "tree_method": "hist", "nthread": 1},

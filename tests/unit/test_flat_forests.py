@@ -16,13 +16,14 @@ import xgboost
 
 from loaders import forest as forests
 from loaders import xgboost_files
-from loaders.contract import Payload, Trust
+from loaders.contract import LoadRefused, Payload, Trust
 from loaders.forest import Forest
 from loaders.kept_forests import KeptForests
-from loaders.xgboost_files import read_member
+from loaders.xgboost_files import read_booster, read_member
 from loaders.xgboost_loader import LOADER, XgboostLoader
 from loaders.xgboost_objectives import OBJECTIVES
 from loaders.xgboost_scorers import BoosterScorer, FlatScorer, Member
+from tests.models import DART
 
 FEATURES = 6
 
@@ -107,7 +108,7 @@ def test_each_kind_is_compared_with_xgboost_once(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "parameters", [{"booster": "dart"}, {"booster": "gblinear"}, {"objective": "survival:cox"}]
+    "parameters", [DART, {"booster": "gblinear"}, {"objective": "survival:cox"}]
 )
 @pytest.mark.filterwarnings("ignore:.*not used")
 def test_what_is_none_of_ours_is_answered_by_xgboost_each_time_it_is_loaded(tmp_path, parameters):
@@ -118,6 +119,55 @@ def test_what_is_none_of_ours_is_answered_by_xgboost_each_time_it_is_loaded(tmp_
         assert isinstance(member.scorer, BoosterScorer)
         wanted = booster.predict(xgboost.DMatrix(rows_of(5)))
         np.testing.assert_array_equal(member.scorer.predict(rows_of(5)), wanted)
+
+
+def weighted(directory, where, weights):
+    """Plain trees with weights, where XGBoost 3.3 keeps them ("booster") or 3.4 ("model")."""
+    document = json.loads(bytes(train().save_raw("json")))
+    booster = document["learner"]["gradient_booster"]
+    (booster if where == "booster" else booster["model"])["weight_drop"] = weights
+    directory.mkdir()
+    path = directory / "model.json"
+    path.write_text(json.dumps(document))
+    return path
+
+
+@pytest.mark.parametrize("where", ["booster", "model"])
+def test_weights_of_trees_are_never_passed_over(tmp_path, where):
+    plain = read_member(save(train(), tmp_path), Trust())
+    assert isinstance(plain.scorer, FlatScorer)  # so this kind is believed
+    path = weighted(tmp_path / "weighted", where, [0.5] * 20)
+    booster = xgboost.Booster(model_file=path)
+    if b"weight_drop" in booster.save_raw("ubj"):  # this XGBoost knows them
+        wanted = booster.predict(xgboost.DMatrix(rows_of(5)))
+        np.testing.assert_array_equal(read_member(path, Trust()).scorer.predict(rows_of(5)), wanted)
+        assert not np.array_equal(plain.scorer.predict(rows_of(5)), wanted)
+        return
+    for read in (read_member, read_booster):
+        with pytest.raises(LoadRefused, match=r"dropout \(dart\), which this XGBoost"):
+            read(path, Trust())
+
+
+@pytest.mark.parametrize("where", ["booster", "model"])
+def test_weights_that_change_nothing_may_be_passed_over(tmp_path, where):
+    member = read_member(weighted(tmp_path / "weighted", where, [1.0] * 20), Trust())
+    wanted = train().predict(xgboost.DMatrix(rows_of(5)))
+    np.testing.assert_array_equal(member.scorer.predict(rows_of(5)), wanted)
+
+
+@pytest.mark.parametrize("where", ["booster", "model"])
+@pytest.mark.parametrize("count", [1, 19, 21])
+def test_weights_are_as_many_as_the_trees(tmp_path, where, count):
+    with pytest.raises(LoadRefused, match="trees and their weights differ in number"):
+        read_member(weighted(tmp_path / "weighted", where, [0.5] * count), Trust())
+
+
+def test_a_model_with_a_part_that_is_not_known_is_left_to_xgboost(tmp_path):
+    save(train(), tmp_path, "model.json")
+    document = json.loads((tmp_path / "model.json").read_text())
+    document["learner"]["gradient_booster"]["model"]["novel"] = [1]
+    (tmp_path / "model.json").write_text(json.dumps(document))
+    assert isinstance(read_member(tmp_path / "model.json", Trust()).scorer, BoosterScorer)
 
 
 @pytest.mark.parametrize("objective", ["binary:logistic", "reg:logistic", "count:poisson"])
@@ -155,7 +205,7 @@ def test_a_model_that_says_it_has_millions_of_features_is_left_to_xgboost(tmp_pa
 
 
 def test_an_ensemble_of_a_forest_and_a_booster_is_averaged(tmp_path):
-    boosters = [train(seed=1), train(seed=2, booster="dart")]
+    boosters = [train(seed=1), train(seed=2, **DART)]
     for place, booster in enumerate(boosters):
         save(booster, tmp_path, f"{place}.ubj")
     row = np.ones((1, FEATURES), np.float32)
@@ -193,7 +243,7 @@ def test_an_ensemble_with_a_booster_is_not_kept(tmp_path):
     loader = XgboostLoader()
     loader.keep_in(tmp_path)
     save(train(seed=1), tmp_path / "models", "a.ubj")
-    save(train(seed=2, booster="dart"), tmp_path / "models", "b.ubj")
+    save(train(seed=2, **DART), tmp_path / "models", "b.ubj")
     assert not loader.keep("here", loader.load(tmp_path / "models", Trust()))
     assert loader.load_kept("here") is None
 
@@ -253,7 +303,7 @@ def test_forests_of_any_size_and_width_come_back_node_by_node(tmp_path):
 
 def test_only_flat_forests_can_be_kept_and_only_where_there_is_a_directory(tmp_path):
     flat = read_member(save(train(), tmp_path / "flat"), Trust())
-    dart = read_member(save(train(booster="dart"), tmp_path / "dart"), Trust())
+    dart = read_member(save(train(**DART), tmp_path / "dart"), Trust())
     kept = KeptForests(tmp_path)
     assert kept.can_keep([flat, flat])
     assert not any(map(kept.can_keep, ([flat, dart], [dart], [])))

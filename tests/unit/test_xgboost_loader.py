@@ -20,6 +20,7 @@ from loaders import ubjson
 from loaders.contract import LoadRefused, Model, Payload, Trust
 from loaders.xgboost_document import read_document, saved_by
 from loaders.xgboost_loader import LOADER
+from tests.models import DART
 
 ROW = b"0.5,-1,0.25,2"
 CATEGORIES = ("categories", "categories_nodes", "categories_segments", "categories_sizes")
@@ -458,6 +459,6 @@ def test_a_closed_model_lets_go_of_its_trees(model):
 
 
 def test_it_runs_on_one_thread(tmp_path):
-    train(booster="dart").save_model(tmp_path / "model.ubj")
+    train(**DART).save_model(tmp_path / "model.ubj")
     configuration = json.loads(load(tmp_path).members[0].scorer.booster.save_config())
     assert configuration["learner"]["generic_param"]["nthread"] == "1"

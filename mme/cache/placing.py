@@ -129,16 +129,24 @@ class Placing:
             try:
                 with stage("load in a worker"):
                     loaded = await self._pool.load(request)
-                self._blame.came_up(version.digest)
-                self._learn(artifact, loaded, like)
-                if await residents.settle(copy_id, version.key, loaded.resident_bytes):
-                    return loaded
-                await self._pool.unload([loaded.residency])
             except BaseException:
                 residents.release(copy_id)
                 raise
-            residents.release(copy_id)
-            return None
+            self._blame.came_up(version.digest)
+            self._learn(artifact, loaded, like)
+            return await self._settled(loaded, version.key)
+
+    async def _settled(self, loaded: LoadedModel, key: ModelKey) -> LoadedModel | None:
+        """`loaded`, charged what it takes; None, once it has left, where that can't be had."""
+        residents = self._residents
+        try:
+            if await residents.settle(loaded.residency.model, key, loaded.resident_bytes):
+                return loaded
+        except BaseException:
+            residents.abandon(loaded)
+            raise
+        await asyncio.wait([residents.abandon(loaded)])
+        return None
 
     async def _like(self, artifact: Artifact, files: Mapping[str, int] | None) -> str:
         """What is to be known of it; nothing where its size is."""

@@ -119,9 +119,9 @@ class Residents:
         self.ledger.release(copy_id)
         self._room.set()
 
-    def abandon(self, loaded: LoadedModel) -> None:
-        """Gives up a model that is reserved and loaded: unloads it, then releases."""
-        self._own(self._finish_abandon(loaded))
+    def abandon(self, loaded: LoadedModel) -> asyncio.Task[None]:
+        """Gives up what is reserved and loaded: unloads it, then releases, whoever waits for it."""
+        return self._own(self._finish_abandon(loaded))
 
     def admit(self, entry: Entry, reason: str = "asked for", *, is_load: bool = True) -> None:
         """A reserved, loaded model answers for its key; copies of another version retire."""
@@ -282,10 +282,11 @@ class Residents:
         if key in self._pins:
             self._pin(copies[0])
 
-    def _own(self, work: Coroutine[None, None, None]) -> None:
+    def _own(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work, name="unload")
         self._unloads.add(task)
         task.add_done_callback(self._unloads.discard)
+        return task
 
     async def _finish_abandon(self, loaded: LoadedModel) -> None:
         await self._pool.unload([loaded.residency])

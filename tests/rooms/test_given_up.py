@@ -1,0 +1,56 @@
+"""What is given up half-way leaves nothing behind: no memory, no file, no descriptor, no task."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from mme import Engine, ModelKey
+from mme.errors import LoadFailed
+from tests.engines import ask, drop, running_engine
+from tests.eventually import eventually
+
+HEAVY = b"""
+def model_fn(model_dir):
+    return bytearray(MEGABYTES * 1_000_000)
+
+def transform_fn(model, data, content_type, accept):
+    return data, "text/csv"
+"""
+
+
+def heavy(megabytes: int) -> dict[str, bytes]:
+    """A model far larger in memory than on disk."""
+    return {"code/inference.py": HEAVY.replace(b"MEGABYTES", b"%d" % megabytes)}
+
+
+def worker(engine: Engine, index: int) -> dict[str, Any]:
+    return engine.state()["workers"][index]
+
+
+@contextlib.contextmanager
+def stopped(pid: int) -> Iterator[None]:
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+async def test_a_load_whose_time_is_over_while_others_leave_for_it_leaves_its_worker(tmp_path):
+    drop(tmp_path / "models", "stays", heavy(4))
+    drop(tmp_path / "models", "grows", heavy(8))
+    async with running_engine(
+        tmp_path, workers=2, memory=10_000_000, load_seconds=2.0, pressure_seconds=3600
+    ) as engine:
+        await engine.load(ModelKey("stays"))
+        with stopped(worker(engine, 0)["pid"]):
+            with pytest.raises(LoadFailed, match="Not loaded within"):
+                await ask(engine, "grows")
+            await eventually(lambda: not worker(engine, 1)["models"])
+        assert await ask(engine, "stays", body=b"1") == 1

@@ -47,6 +47,7 @@ class Flight(Generic[Key, Result, Share]):
         self._begun: set[Key] = set()
         self._left: dict[Key, None] = {}  # not begun; who was left first is first
         self._given_up: set[asyncio.Task[None]] = set()  # until they have ended
+        self._is_closed = False
 
     def __contains__(self, key: Key) -> bool:
         return key in self._tasks
@@ -56,8 +57,11 @@ class Flight(Generic[Key, Result, Share]):
         return list(self._tasks)
 
     def start(self, key: Key, call: Callable[[], Awaitable[Result]]) -> None:
-        """Starts `call` unless one is running for `key`; without a waiter its error is dropped."""
-        if key not in self._tasks:
+        """Starts `call` unless one is running for `key`, or the flight was closed.
+
+        Without a waiter its error is dropped.
+        """
+        if key not in self._tasks and not self._is_closed:
             waiters = self._waiters[key] = {}
             running = self._run(key, call, waiters)
             self._tasks[key] = asyncio.create_task(running, name=f"flight {key!r}")
@@ -69,6 +73,8 @@ class Flight(Generic[Key, Result, Share]):
             what the call raised, the same to every waiter; Draining when the flight was closed.
         Cancellation: only this waiter stops waiting.
         """
+        if self._is_closed:
+            raise _draining()
         self.start(key, call)
         waiter: asyncio.Future[Share] = asyncio.get_running_loop().create_future()
         self._waiters[key][waiter] = None
@@ -88,14 +94,15 @@ class Flight(Generic[Key, Result, Share]):
             self._left.pop(key, None)
 
     async def close(self) -> None:
-        """Cancels what runs and waits for it to end."""
+        """Cancels what runs and waits for it to end; nothing starts any more."""
+        self._is_closed = True
         tasks = (*self._tasks.values(), *self._given_up)
         for task in tasks:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
         for key, waiters in tuple(self._waiters.items()):  # those cancelled before their first step
-            self._fail(key, waiters, Draining("The server is shutting down."))
+            self._fail(key, waiters, _draining())
 
     def _leave(self, key: Key, waiter: asyncio.Future[Share]) -> None:
         waiters = self._waiters.get(key, {})
@@ -122,7 +129,7 @@ class Flight(Generic[Key, Result, Share]):
         try:
             result = await call()
         except asyncio.CancelledError:
-            self._fail(key, waiters, Draining("The server is shutting down."))
+            self._fail(key, waiters, _draining())
         except BaseException as error:  # noqa: BLE001 - handed on whole to every waiter
             self._fail(key, waiters, error)
         else:
@@ -140,3 +147,7 @@ class Flight(Generic[Key, Result, Share]):
         self._begun.discard(key)
         self._left.pop(key, None)
         return [waiter for waiter in waiters if not waiter.done()]
+
+
+def _draining() -> Draining:
+    return Draining("The server is shutting down.")

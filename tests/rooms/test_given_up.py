@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import signal
@@ -11,9 +12,10 @@ from typing import Any
 import pytest
 
 from mme import Engine, ModelKey
-from mme.errors import LoadFailed
+from mme.errors import Draining, LoadFailed, WorkerLost
 from tests.engines import ask, drop, running_engine
 from tests.eventually import eventually
+from tests.recalls import sleeper
 
 HEAVY = b"""
 def model_fn(model_dir):
@@ -54,3 +56,20 @@ async def test_a_load_whose_time_is_over_while_others_leave_for_it_leaves_its_wo
                 await ask(engine, "grows")
             await eventually(lambda: not worker(engine, 1)["models"])
         assert await ask(engine, "stays", body=b"1") == 1
+
+
+async def test_who_waits_for_a_worker_while_the_engine_closes_starts_no_load(tmp_path):
+    drop(tmp_path / "models", "sleeper", sleeper())
+    async with running_engine(tmp_path) as engine:
+        await engine.load(ModelKey("sleeper"))
+        running = asyncio.create_task(ask(engine, "sleeper", body=b"60"))
+        await eventually(lambda: worker(engine, 0)["running"])
+        waiting = [asyncio.create_task(ask(engine, "sleeper", body=b"0")) for _ in range(3)]
+        await eventually(lambda: worker(engine, 0)["running"] + worker(engine, 0)["queued"] == 4)
+        await engine.__aexit__(None, None, None)
+        with pytest.raises(WorkerLost):
+            await running
+        for task in waiting:
+            with pytest.raises(Draining):
+                await task
+        assert engine.state()["loading"] == []

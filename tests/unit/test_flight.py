@@ -121,6 +121,16 @@ async def test_closing_tells_waiters_that_the_server_is_leaving(begun: bool):
     assert desk.flight.keys() == []
 
 
+async def test_nothing_is_called_after_closing_and_who_asks_is_told_so():
+    desk = Desk()
+    await desk.flight.close()
+    desk.flight.start("a", desk.call)
+    with pytest.raises(Draining):
+        await desk.flight.join("a", desk.call)
+    await settled()
+    assert not desk.calls
+
+
 async def test_of_calls_that_all_have_left_those_left_first_are_given_up_beyond_the_limit():
     desk = Desk(left_limit=2)
     for key in "abcd":

@@ -188,10 +188,11 @@ class WorkerProcess:
             await asyncio.to_thread(self._scratch.remove)
 
     async def _spawn(self) -> None:
-        isolated = await asyncio.to_thread(self._prepare)
+        preparing = asyncio.create_task(asyncio.to_thread(self._prepare))
         try:
-            await self._spawn_process(isolated)
+            await self._spawn_process(await asyncio.shield(preparing))
         except BaseException:
+            await asyncio.wait([preparing])  # no thread leaves half-way
             await self._remove_scratch()
             raise
         self.disk.start(self._scratch, self.pid)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import os
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -35,6 +37,10 @@ def worker(engine: Engine, index: int) -> dict[str, Any]:
     return engine.state()["workers"][index]
 
 
+def told_of(engine: Engine) -> str:
+    return engine.metrics_text()[0].decode()
+
+
 @contextlib.contextmanager
 def stopped(pid: int) -> Iterator[None]:
     os.kill(pid, signal.SIGSTOP)
@@ -42,6 +48,17 @@ def stopped(pid: int) -> Iterator[None]:
         yield
     finally:
         os.kill(pid, signal.SIGCONT)
+
+
+@contextlib.contextmanager
+def locked(directory: Path) -> Iterator[None]:
+    """Has whoever makes a worker's directory in there wait, in its thread."""
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 async def test_a_load_whose_time_is_over_while_others_leave_for_it_leaves_its_worker(tmp_path):
@@ -73,3 +90,16 @@ async def test_who_waits_for_a_worker_while_the_engine_closes_starts_no_load(tmp
             with pytest.raises(Draining):
                 await task
         assert engine.state()["loading"] == []
+
+
+async def test_a_worker_given_up_while_its_directory_is_made_leaves_none(tmp_path):
+    async with running_engine(tmp_path) as engine:
+        workers = tmp_path / "cache" / "workers"
+        with locked(workers):
+            os.kill(worker(engine, 0)["pid"], signal.SIGKILL)
+            await eventually(lambda: "mme_worker_restarts_total 1" in told_of(engine))
+            closing = asyncio.create_task(engine.__aexit__(None, None, None))
+            await asyncio.wait([closing], timeout=0.2)
+        await closing
+        await asyncio.get_running_loop().shutdown_default_executor()
+        assert not [*workers.iterdir()]

@@ -28,7 +28,7 @@ class Lending:
         Raises:
             WorkerLost: the worker has ended.
             DiskUnavailable: they could not be put there.
-        Cancellation: what has begun goes on; to be taken back, as after any other error.
+        Cancellation: what has begun goes on, and is taken back once it is done.
         """
         model, directory, lent = wanted.model, wanted.directory, None
         try:
@@ -38,7 +38,7 @@ class Lending:
                 asyncio.get_running_loop().run_in_executor(None, self._scratch.stock)
             if lent is not None:
                 return lent
-            return await asyncio.to_thread(self._scratch.lend, model, directory)
+            return await self._lend(model, directory)
         except ScratchDeleted as error:
             await self._on_deleted()
             raise WorkerLost("The worker's directory was deleted.", started=False) from error
@@ -48,6 +48,15 @@ class Lending:
             raise DiskUnavailable(
                 f"The model can't be put before its worker: {error.strerror}."
             ) from error
+
+    async def _lend(self, model: str, directory: str) -> str:
+        loop = asyncio.get_running_loop()
+        lending = loop.run_in_executor(None, self._scratch.lend, model, directory)
+        try:
+            return await asyncio.shield(lending)
+        except asyncio.CancelledError:
+            lending.add_done_callback(lambda _done: self.take_back([model]))
+            raise
 
     def take_back(self, models: Collection[str]) -> None:
         """Removes the files of models; nobody waits for it, for their memory is back."""

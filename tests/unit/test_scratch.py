@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from mme.workers.few_files import few_files
+from mme.workers.lending import Lending
+from mme.workers.residency import LoadRequest
 from mme.workers.sandbox_scratch import Scratch, ScratchDeleted
+from tests.eventually import eventually
 
 
 @pytest.fixture
@@ -157,3 +162,40 @@ def test_directories_made_ahead_are_lent_and_made_again_when_few_are_left(
     scratch.remove()
     scratch.stock()
     assert not scratch.directory.exists()
+
+
+class SlowScratch(Scratch):
+    """Lends once it is told to."""
+
+    def __init__(self, root: Path) -> None:
+        self.begun, self.go, self.done = (threading.Event() for _ in range(3))
+        super().__init__(root, None)
+
+    def lend(self, model: str, artifact: str) -> str:
+        self.begun.set()
+        assert self.go.wait(10)
+        try:
+            return super().lend(model, artifact)
+        finally:
+            self.done.set()
+
+
+async def test_what_is_lent_to_who_has_gone_by_then_is_taken_back(
+    tmp_path: Path, artifact: Path
+) -> None:
+    async def delete() -> None:
+        pytest.fail("nobody deleted it")
+
+    scratch = SlowScratch(tmp_path / "workers")
+    lending = Lending(scratch, delete)
+    wanted = LoadRequest(model="m", name="m", directory=str(artifact), size_bytes=1)
+    load = asyncio.create_task(lending.lend(wanted))
+    await eventually(scratch.begun.is_set)
+    load.cancel()
+    await asyncio.wait([load])
+    lending.take_back(["m"])  # as after any load that failed
+    scratch.go.set()
+    await eventually(scratch.done.is_set)
+    await eventually(lambda: not [*scratch.models.rglob("model")])
+    assert not scratch.lent_of(artifact)
+    scratch.remove()

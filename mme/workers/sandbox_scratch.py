@@ -59,8 +59,8 @@ class Scratch:
         self._lent: dict[str, _Lent] = {}  # by model
         self._models: dict[str, set[str]] = {}  # by artifact
         self._empty: list[str] = []  # directories in `models`
-        self._turn = threading.Lock()  # a load's thread may meet the one that removes all
-        self._stocking = threading.Lock()  # taken before `_turn`
+        self._turn = threading.Lock()  # of what is lent; never for long: the event loop takes it
+        self._working = threading.Lock()  # of threads in the directory; taken before `_turn`
         self.is_removed = False
         self._lock: int | None = None
         if root is None:
@@ -84,7 +84,7 @@ class Scratch:
 
     def stock(self) -> None:
         """Makes directories ahead, for loads of what is new here; in a thread."""
-        with self._stocking, contextlib.suppress(OSError):  # who needs one learns of it
+        with self._working, contextlib.suppress(OSError):  # who needs one learns of it
             while len(self._empty) < _EMPTY_STOCKED and not self.is_removed:
                 directory = self._unused()
                 os.mkdir(directory)  # noqa: PTH102 - stays text
@@ -92,16 +92,19 @@ class Scratch:
 
     def lend(self, model: str, artifact: str) -> str:
         """A directory in `models` with the artifact's files. Raises ScratchDeleted, OSError."""
-        with self._turn:
-            lent = self._begin(model, artifact)
-            shutil.copytree(artifact, lent, copy_function=_link)
+        with self._working:
+            with self._turn:
+                lent = self._begin(model, artifact)
+            try:
+                shutil.copytree(artifact, lent, copy_function=_link)
+            finally:
+                if model not in self._lent:  # the artifact left the disk meanwhile
+                    shutil.rmtree(lent, ignore_errors=True)
         return lent
 
     def lend_few(self, model: str, artifact: str, files: tuple[str, ...]) -> str | None:
-        """As `lend` of what is a few files, at once; None where that can't be: it is in use."""
-        if not self._turn.acquire(blocking=False):
-            return None
-        try:
+        """As `lend` of what is a few files, at once; None where they can't be linked."""
+        with self._turn:
             lent = self._begin(model, artifact, files)
             try:
                 self._make(lent)
@@ -112,22 +115,20 @@ class Scratch:
                 if error.errno not in _UNLINKABLE:
                     raise
                 return None
-        finally:
-            self._turn.release()
         return lent
 
     def take_back(self, models: Iterable[str]) -> None:
-        """Removes what was lent for them."""
-        with self._turn:
+        """Removes what was lent for them; may take a while."""
+        with self._working:
             for model in models:
-                if model in self._lent:
-                    shutil.rmtree(self._forget(model), ignore_errors=True)
+                with self._turn:
+                    lent = self._forget(model) if model in self._lent else None
+                if lent is not None:
+                    shutil.rmtree(lent, ignore_errors=True)
 
     def take_back_few(self, model: str) -> bool:
         """As `take_back`, at once; False where that can't be."""
-        if not self._turn.acquire(blocking=False):
-            return False
-        try:
+        with self._turn, contextlib.suppress(OSError):
             lent = self._lent.get(model)
             if lent is None or not lent.files:
                 return lent is None
@@ -138,11 +139,8 @@ class Scratch:
             else:
                 os.rmdir(lent.directory)  # noqa: PTH106 - as above
             self._forget(model)
-        except OSError:
-            return False
-        finally:
-            self._turn.release()
-        return True
+            return True
+        return False
 
     def lent_of(self, artifact: Path) -> list[Path]:
         """What was lent of an artifact that leaves the disk: now the caller's to remove."""
@@ -185,8 +183,9 @@ class Scratch:
 
     def remove(self) -> None:
         """Removes it with all that is in it."""
-        self.is_removed = True
-        with self._stocking, self._turn:
+        with self._turn:
+            self.is_removed = True
+        with self._working:
             hostile_tree.remove(self.directory)
             if self._lock is not None:
                 os.close(self._lock)

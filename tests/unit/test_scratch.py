@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from mme.workers import hostile_tree
 from mme.workers.few_files import few_files
 from mme.workers.lending import Lending
 from mme.workers.residency import LoadRequest
@@ -90,16 +91,34 @@ def test_nobody_waits_for_a_thread_that_lends(
     scratch: Scratch, artifact: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lend_few(scratch, "m", artifact)
-    tried: list[object] = []
+    done: list[object] = []
 
     def meanwhile(source: str, target: str) -> None:
-        tried.append(scratch.lend_few("o", str(artifact), names(artifact)))
-        tried.append(scratch.take_back_few("m"))
+        done.append(scratch.take_back_few("m"))
+        done.append(lend_few(scratch, "o", artifact) in scratch.lent_of(artifact))
         os.link(source, target)
 
     monkeypatch.setattr("mme.workers.sandbox_scratch._link", meanwhile)
-    scratch.lend("n", str(artifact))
-    assert tried == [None, False]
+    lent = Path(scratch.lend("n", str(artifact)))
+    assert done == [True, True]
+    assert not lent.exists()  # it has left the disk meanwhile
+
+
+def test_nobody_waits_for_a_thread_that_removes_all(
+    scratch: Scratch, artifact: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lent = lend_few(scratch, "m", artifact)
+    remove, told = hostile_tree.remove, list[Path]()
+
+    def meanwhile(directory: Path) -> None:
+        with pytest.raises(FileNotFoundError):
+            lend_few(scratch, "n", artifact)
+        told.extend(scratch.lent_of(artifact))
+        remove(directory)
+
+    monkeypatch.setattr(hostile_tree, "remove", meanwhile)
+    scratch.remove()
+    assert told == [lent]
 
 
 def test_what_else_lies_in_a_lent_directory_takes_a_thread_to_remove(

@@ -88,19 +88,27 @@ def _flatten(top: int) -> bool:
     """Removes all but the directories in directories of `top`, which move up; are there any?"""
     has_more = False
     for name in os.listdir(top):
-        if _unlink(name, top):
-            continue
-        middle = _open_own(name, top)
-        try:
-            for each in os.listdir(middle):  # noqa: PTH208 - a descriptor
+        with _unless_gone():
+            if not _unlink(name, top):
+                has_more |= _empty(name, top)
+                os.rmdir(name, dir_fd=top)
+    return has_more
+
+
+def _empty(name: str, top: int) -> bool:
+    """Moves the directories in a directory up, and removes all else; were there any?"""
+    has_any = False
+    middle = _open_own(name, top)
+    try:
+        for each in os.listdir(middle):  # noqa: PTH208 - a descriptor
+            with _unless_gone():
                 if not _unlink(each, middle):
                     os.close(_open_own(each, middle))
                     os.rename(each, uuid.uuid4().hex, src_dir_fd=middle, dst_dir_fd=top)
-                    has_more = True
-        finally:
-            os.close(middle)
-        os.rmdir(name, dir_fd=top)
-    return has_more
+                    has_any = True
+    finally:
+        os.close(middle)
+    return has_any
 
 
 def _unlink(name: str, directory: int) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -70,3 +71,19 @@ def test_what_is_not_there_or_no_directory_is_let_be(tmp_path: Path) -> None:
         hostile_tree.remove(tmp_path / name)
     assert (tmp_path / "file").exists()
     assert (tmp_path / "link").is_symlink()
+
+
+def test_what_somebody_else_removes_meanwhile_does_not_end_the_removal(tmp_path: Path) -> None:
+    lent = tmp_path / "tree/lent"
+    lent.mkdir(parents=True)
+    for number in range(5_000):
+        (lent / f"{number}").touch()
+    files = list(lent.iterdir())  # in the order in which they are removed
+    with ThreadPoolExecutor(1) as threads:
+        removal = threads.submit(hostile_tree.remove, tmp_path / "tree")
+        while files[0].exists():
+            pass
+        for file in reversed(files):
+            file.unlink(missing_ok=True)
+        removal.result()
+    assert not (tmp_path / "tree").exists()

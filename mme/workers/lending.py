@@ -55,6 +55,7 @@ class Lending:
         try:
             return await asyncio.shield(lending)
         except asyncio.CancelledError:
+            lending.add_done_callback(lambda done: done.cancelled() or done.exception())  # seen
             lending.add_done_callback(lambda _done: self.take_back([model]))
             raise
 

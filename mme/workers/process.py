@@ -85,8 +85,7 @@ class WorkerProcess:
         self._killed: Cause | None = None
         self._scratch: Scratch | None = None
         self._lending: Lending | None = None  # None: it reads models where they are
-        self.disk = WorkerDisk(spec, self.kill)
-        self.isolation = Isolation(holds=[], lacks=[])
+        self.disk, self.isolation = WorkerDisk(spec, self.kill), Isolation(holds=[], lacks=[])
         self.has_ended = self.is_short = False  # short: its descriptors are used up
         self.private_bytes = self.excess_bytes = 0  # excess: beyond what models are charged
         self.lost_bytes = 0  # not given back with the last unload
@@ -193,6 +192,7 @@ class WorkerProcess:
             await self._spawn_process(await asyncio.shield(preparing))
         except BaseException:
             await asyncio.wait([preparing])  # no thread leaves half-way
+            preparing.exception()  # seen
             await self._remove_scratch()
             raise
         self.disk.start(self._scratch, self.pid)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
+import gc
 import os
 import signal
 from collections.abc import Iterator
@@ -92,7 +93,10 @@ async def test_who_waits_for_a_worker_while_the_engine_closes_starts_no_load(tmp
         assert engine.state()["loading"] == []
 
 
-async def test_a_worker_given_up_while_its_directory_is_made_leaves_none(tmp_path):
+@pytest.mark.parametrize("can_be_made", [True, False])
+async def test_a_worker_given_up_while_its_directory_is_made_leaves_none(
+    tmp_path, caplog, can_be_made
+):
     async with running_engine(tmp_path) as engine:
         workers = tmp_path / "cache" / "workers"
         with locked(workers):
@@ -100,6 +104,10 @@ async def test_a_worker_given_up_while_its_directory_is_made_leaves_none(tmp_pat
             await eventually(lambda: "mme_worker_restarts_total 1" in told_of(engine))
             closing = asyncio.create_task(engine.__aexit__(None, None, None))
             await asyncio.wait([closing], timeout=0.2)
+            if not can_be_made:
+                workers.rmdir()
         await closing
         await asyncio.get_running_loop().shutdown_default_executor()
-        assert not [*workers.iterdir()]
+        assert not [*workers.parent.glob("workers/*")]
+        gc.collect()
+        assert "never retrieved" not in caplog.text

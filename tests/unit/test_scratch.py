@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import shutil
 import threading
@@ -199,8 +200,9 @@ class SlowScratch(Scratch):
             self.done.set()
 
 
+@pytest.mark.parametrize("is_removed", [False, True])
 async def test_what_is_lent_to_who_has_gone_by_then_is_taken_back(
-    tmp_path: Path, artifact: Path
+    tmp_path: Path, artifact: Path, caplog: pytest.LogCaptureFixture, *, is_removed: bool
 ) -> None:
     async def delete() -> None:
         pytest.fail("nobody deleted it")
@@ -213,8 +215,13 @@ async def test_what_is_lent_to_who_has_gone_by_then_is_taken_back(
     load.cancel()
     await asyncio.wait([load])
     lending.take_back(["m"])  # as after any load that failed
+    if is_removed:
+        scratch.remove()
     scratch.go.set()
     await eventually(scratch.done.is_set)
     await eventually(lambda: not [*scratch.models.rglob("model")])
     assert not scratch.lent_of(artifact)
     scratch.remove()
+    del load
+    gc.collect()
+    assert "never retrieved" not in caplog.text

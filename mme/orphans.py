@@ -12,6 +12,7 @@ import contextlib
 import ctypes
 import os
 import signal
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Final
 
@@ -22,14 +23,24 @@ _FIRST_PAUSE_SECONDS: Final = 0.001
 _ANY: Final = -1  # waitpid's
 
 
-def adopt_orphans() -> None:
-    """From now on this process gets the orphans among its descendants; see `collect_orphans`."""
+@contextlib.asynccontextmanager
+async def orphans_collected() -> AsyncIterator[None]:
+    """Within, this process gets the orphans among its descendants; at the end none is left.
+
+    Only what leaves its process group outlives what has started it, and is killed then.
+    """
     if (prctl := getattr(ctypes.CDLL(None), "prctl", None)) is not None:  # Linux's
         prctl(_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    collecting = asyncio.create_task(_collect(), name="orphans")
+    try:
+        yield
+    finally:
+        collecting.cancel()
+        await _end_all()
 
 
-async def collect_orphans() -> None:
-    """Waits for children that nobody else waits for, until it is cancelled.
+async def _collect() -> None:
+    """Waits for children that nobody else waits for.
 
     Those are the ones that had ended at the last look, a second ago: who has a child of its own
     waits for it at once.
@@ -43,21 +54,6 @@ async def collect_orphans() -> None:
         before = ended
 
 
-async def end_orphans() -> None:
-    """Kills whatever is left below this process, once nothing else of it is wanted.
-
-    Only what leaves its process group outlives what has started it, and comes here.
-    """
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(_GONE_SECONDS):
-            while (ended := _wait_for(_ANY)) is not None:
-                if not ended:
-                    for child in await asyncio.to_thread(_children):
-                        with contextlib.suppress(PermissionError):  # it became another user's
-                            os.kill(child, signal.SIGKILL)
-                    await asyncio.sleep(_FIRST_PAUSE_SECONDS)
-
-
 async def end_group(group: int) -> None:
     """Kills what is left of a process group whose leader was waited for, and waits for it."""
     with contextlib.suppress(ProcessLookupError):
@@ -68,7 +64,7 @@ async def end_group(group: int) -> None:
 async def reap_group(group: int) -> None:
     """Waits for what is left of a killed process group whose leader was waited for.
 
-    What takes longer than a second to go is left to `collect_orphans`.
+    What takes longer than a second to go is waited for later, by `orphans_collected`.
     """
     pause_seconds = _FIRST_PAUSE_SECONDS
     with contextlib.suppress(TimeoutError):
@@ -77,6 +73,17 @@ async def reap_group(group: int) -> None:
                 if not ended:
                     await asyncio.sleep(pause_seconds)
                     pause_seconds *= 2
+
+
+async def _end_all() -> None:
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_GONE_SECONDS):
+            while (ended := _wait_for(_ANY)) is not None:
+                if not ended:
+                    for child in await asyncio.to_thread(_children):
+                        with contextlib.suppress(PermissionError):  # it became another user's
+                            os.kill(child, signal.SIGKILL)
+                    await asyncio.sleep(_FIRST_PAUSE_SECONDS)
 
 
 def _wait_for(children: int) -> bool | None:

@@ -27,7 +27,7 @@ from mme.front.exposure import check_exposure
 from mme.front.record import Recorder
 from mme.front.server import Front
 from mme.front.tls import Tls, open_tls
-from mme.orphans import adopt_orphans, collect_orphans, end_orphans
+from mme.orphans import orphans_collected
 from mme.threads import Threads
 from mme.tracing import Tracing
 from mme.workers.process import WorkerStartError
@@ -49,7 +49,6 @@ def serve(config: Config) -> int:
         WorkerStartError: a worker can't start.
     """
     expect_many()
-    adopt_orphans()
     logs.configure(config.log)
     try:
         return uvloop.run(_serve(config))
@@ -61,10 +60,14 @@ def serve(config: Config) -> int:
 
 
 async def _serve(config: Config) -> int:
+    async with orphans_collected():
+        return await _serve_until_told(config)
+
+
+async def _serve_until_told(config: Config) -> int:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     loop.set_default_executor(Threads(_THREADS, "blocking"))
-    collecting = asyncio.create_task(collect_orphans(), name="orphans")
     starting = asyncio.create_task(_start(config), name="start")
     hang_up = (signal.SIGHUP,) if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN else ()
     for number in (signal.SIGTERM, signal.SIGINT, *hang_up):
@@ -86,8 +89,6 @@ async def _serve(config: Config) -> int:
                 drains.create_task(grpc.drain())
         await front.close()
         await engine.__aexit__(None, None, None)
-        collecting.cancel()
-        await end_orphans()
     return 0
 
 

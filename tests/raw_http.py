@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 
@@ -17,6 +18,8 @@ class RawServer:
     answers: list[Answer]
     requests: list[bytes] = field(default_factory=list)
     endpoint: str = ""
+    connections: int = 0
+    stop: Callable[[], Awaitable[None]] = field(init=False)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -32,24 +35,34 @@ class RawServer:
 
 
 @contextlib.asynccontextmanager
-async def serve_raw(*answers: Answer) -> AsyncIterator[RawServer]:
-    """Serves on a free port until left."""
+async def serve_raw(
+    *answers: Answer, tls: ssl.SSLContext | None = None
+) -> AsyncIterator[RawServer]:
+    """Serves on a free port until left or stopped."""
     raw = RawServer(list(answers))
     tasks: set[asyncio.Task[None]] = set()
 
     def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        raw.connections += 1
         task = asyncio.create_task(raw._serve(reader, writer))
         tasks.add(task)
         task.add_done_callback(tasks.discard)
 
-    server = await asyncio.start_server(accept, "127.0.0.1", 0)
-    async with server:
-        raw.endpoint = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    async def stop() -> None:
+        server.close()
+        for task in list(tasks):
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+        await server.wait_closed()
+
+    server = await asyncio.start_server(accept, "127.0.0.1", 0, ssl=tls)
+    scheme, raw.stop = "https" if tls else "http", stop
+    raw.endpoint = f"{scheme}://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    try:
         yield raw
-    for task in list(tasks):
-        task.cancel()
-    if tasks:
-        await asyncio.wait(tasks)
+    finally:
+        await stop()
 
 
 def reply(status: str, body: bytes = b"", *, announce: int | None = None, **headers: str) -> Answer:

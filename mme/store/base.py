@@ -16,6 +16,7 @@ from typing import Protocol, TypeAlias
 
 from mme.domain import ArtifactVersion, ModelKey
 
+Chunk: TypeAlias = bytes | bytearray  # of an object's bytes; nobody changes it
 Pause: TypeAlias = Callable[[float], Awaitable[None]]  # waits for so many seconds
 
 
@@ -29,7 +30,7 @@ class ArtifactStream:
     """
 
     version: ArtifactVersion
-    chunks: AsyncIterator[bytes]
+    chunks: AsyncIterator[Chunk]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

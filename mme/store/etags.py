@@ -21,6 +21,7 @@ import structlog
 
 from mme.domain import ArtifactVersion
 from mme.errors import ReadFailed
+from mme.store.base import Chunk
 
 _log = structlog.get_logger()
 _MD5 = re.compile(r"[0-9a-f]{32}")
@@ -39,10 +40,10 @@ class Etags:
 
     async def compared(
         self,
-        chunks: AsyncGenerator[bytes, None],
+        chunks: AsyncGenerator[Chunk, None],
         version: ArtifactVersion,
         headers: Mapping[str, str],
-    ) -> AsyncGenerator[bytes, None]:
+    ) -> AsyncGenerator[Chunk, None]:
         """Passes a body on; raises ReadFailed at its end where it is not what it should be.
 
         Args:

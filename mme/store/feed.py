@@ -14,6 +14,8 @@ from collections.abc import AsyncIterator
 from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
+from mme.store.base import Chunk
+
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
@@ -31,13 +33,13 @@ class Feed(io.RawIOBase):
         super().__init__()
         self._loop = loop
         self._room = asyncio.Semaphore(_DEPTH)
-        self._chunks: SimpleQueue[bytes] = SimpleQueue()  # an empty one is the end
+        self._chunks: SimpleQueue[Chunk] = SimpleQueue()  # an empty one is the end
         self._pending = memoryview(b"")
         self._ended = False
         self._aborted = False
         self.taken_bytes = 0  # by the thread
 
-    async def fill(self, chunks: AsyncIterator[bytes]) -> None:
+    async def fill(self, chunks: AsyncIterator[Chunk]) -> None:
         """Passes `chunks` on. Whatever stops it, the thread is told: the end, or an abortion."""
         try:
             async for chunk in chunks:
@@ -90,7 +92,7 @@ class Feed(io.RawIOBase):
         self._pending = self._pending[count:]
         return count
 
-    def _next(self) -> bytes:
+    def _next(self) -> Chunk:
         if self._ended:
             return b""
         chunk = self._chunks.get()

@@ -16,6 +16,8 @@ from collections.abc import AsyncGenerator, Callable, Collection, Coroutine, Ite
 from dataclasses import dataclass
 from typing import Any, Self
 
+from mme.store.base import Chunk
+
 _CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18})")
 
 
@@ -60,11 +62,11 @@ class Span:
 
 
 async def in_order(
-    first: AsyncGenerator[bytes, None],
+    first: AsyncGenerator[Chunk, None],
     others: Iterable[Span],
-    fetch: Callable[[Span], Coroutine[Any, Any, list[bytes]]],
+    fetch: Callable[[Span], Coroutine[Any, Any, list[Chunk]]],
     at_once: int,
-) -> AsyncGenerator[bytes, None]:
+) -> AsyncGenerator[Chunk, None]:
     """Passes on `first` and then the others, each as `fetch` gives it; raises what they raise.
 
     Closing or cancelling ends all that is under way.
@@ -76,7 +78,7 @@ async def in_order(
         at_once: ranges under way at most, 1 or more; `first` counts while it lasts.
     """
     ahead = deque(others)
-    coming: deque[asyncio.Task[list[bytes]]] = deque()
+    coming: deque[asyncio.Task[list[Chunk]]] = deque()
 
     def begin(limit: int) -> None:
         while ahead and len(coming) < limit:
@@ -98,7 +100,7 @@ async def in_order(
         await _end(coming)
 
 
-async def _end(tasks: Collection[asyncio.Task[list[bytes]]]) -> None:
+async def _end(tasks: Collection[asyncio.Task[list[Chunk]]]) -> None:
     """Cancels and awaits; errors that nobody came to see are not complained of."""
     for task in tasks:
         task.cancel()

@@ -31,7 +31,7 @@ from botocore.exceptions import (
 from mme.config import StoreConfig
 from mme.domain import ArtifactVersion, ModelKey
 from mme.errors import ArtifactUnavailable, ObjectChanged, ReadFailed, StoreUnavailable
-from mme.store.base import ArtifactStream
+from mme.store.base import ArtifactStream, Chunk
 from mme.store.etags import Etags
 from mme.store.ranges import Span, in_order
 from mme.store.s3_direct import DirectGet
@@ -42,6 +42,7 @@ from mme.store.s3_errors import (
     credentials_error,
     silence_error,
 )
+from mme.store.s3_wire import chunks_of
 
 _CHUNK_BYTES = 256 * 1024
 _ATTEMPTS = 3
@@ -130,7 +131,7 @@ class S3Store:
                     credentials = await session.get_credentials()
                 if credentials is not None:
                     sender = self._client._endpoint.http_session  # noqa: SLF001 - its connections
-                    self._direct = DirectGet(sender.send, credentials.get_frozen_credentials)
+                    self._direct = DirectGet(sender, credentials.get_frozen_credentials)
                     self._client.meta.events.register(_SENDING, self._direct.note)
         return self._client
 
@@ -171,26 +172,20 @@ class S3Store:
         """As `_ask`, or None where botocore has to; the second part: it still is what is known."""
         if self._direct is None:
             return None, False
-        try:
-            reply = await self._direct.get(path, conditions)
-        except BotoCoreError:  # a kept connection that S3 had closed, mostly
-            self._direct.forget()
+        if (answer := await self._direct.get(path, conditions)) is None:
             return None, False
-        if reply is None:
-            return None, False
-        match reply.status_code:
-            case 200 | 206:
-                return reply.raw, False
-            case 304:
-                reply.raw.release()
-                return None, True
-            case 404:
-                raise answer_error(self._bucket, path, code_in(await reply.content), 404)
-            case 412:
-                reply.raw.close()
-                raise self._changed(ModelKey(path.removeprefix(self._prefix)))
+        if answer.status in (200, 206):
+            return answer, False
+        async with answer:
+            match answer.status:
+                case 304:
+                    return None, True
+                case 404:
+                    code = code_in(await answer.read())
+                    raise answer_error(self._bucket, path, code, 404)
+                case 412:
+                    raise self._changed(ModelKey(path.removeprefix(self._prefix)))
         self._direct.forget()
-        reply.raw.close()
         return None, False
 
     async def _get(self, key: ModelKey, conditions: Mapping[str, str]) -> dict[str, Any] | None:
@@ -217,17 +212,17 @@ class S3Store:
             self._direct.learn(path)
         return reply
 
-    def _read_all(self, body: Any, version: ArtifactVersion) -> AsyncGenerator[bytes, None]:  # noqa: ANN401 - aiohttp's
+    def _read_all(self, body: Any, version: ArtifactVersion) -> AsyncGenerator[Chunk, None]:  # noqa: ANN401 - aiohttp's
         span, total_bytes = Span.held(body.headers)
         if span.start:
             raise silence_error(self._bucket, self._prefix + version.key, "another range")
-        first = self._read(body.content, version, span)
+        first = self._read(body, version, span)
         if not (others := span.others(total_bytes)):  # all of it, or S3 has no ranges
             return first
         fetch = partial(self._fetch, version)
         return in_order(first, others, fetch, self._config.s3_ranges)
 
-    async def _fetch(self, version: ArtifactVersion, span: Span) -> list[bytes]:
+    async def _fetch(self, version: ArtifactVersion, span: Span) -> list[Chunk]:
         """A range of `version`, whole; one that breaks off is asked for again.
 
         Raises:
@@ -244,7 +239,7 @@ class S3Store:
                 if told != version or Span.held(body.headers)[0] != span:
                     break
                 try:
-                    return [chunk async for chunk in self._read(body.content, version, span)]
+                    return [chunk async for chunk in self._read(body, version, span)]
                 except ReadFailed as error:
                     if not left:
                         raise StoreUnavailable(str(error)) from error
@@ -255,13 +250,13 @@ class S3Store:
 
     async def _read(
         self,
-        content: Any,  # noqa: ANN401 - untyped
+        body: Any,  # noqa: ANN401 - ours, or aiohttp's
         version: ArtifactVersion,
         span: Span,
-    ) -> AsyncGenerator[bytes, None]:
+    ) -> AsyncGenerator[Chunk, None]:
         path, received_bytes = self._prefix + version.key, 0
         try:
-            async for chunk in content.iter_chunked(_CHUNK_BYTES):
+            async for chunk in chunks_of(body, _CHUNK_BYTES):
                 received_bytes += len(chunk)
                 yield chunk
         except (BrokenOff, TimeoutError, OSError) as error:

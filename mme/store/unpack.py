@@ -22,6 +22,7 @@ from typing import Any
 
 from mme.config import DiskConfig
 from mme.errors import ArtifactRefused, DiskUnavailable, MmeError
+from mme.store.base import Chunk
 from mme.store.feed import Feed
 from mme.store.tar_bytes import TarBytes
 from mme.store.tar_members import TarMembers
@@ -46,7 +47,7 @@ def _begin() -> None:
 
 
 async def unpack(  # noqa: PLR0913 - from where, to where, and the four things that it depends on
-    chunks: AsyncIterator[bytes],
+    chunks: AsyncIterator[Chunk],
     directory: Path,
     *,
     limits: DiskConfig,

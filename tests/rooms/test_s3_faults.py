@@ -230,6 +230,10 @@ async def test_a_real_s3_that_denies_the_object_is_the_requests_fault(
 
 async def test_bytes_are_counted_here_whatever_the_http_library_lets_through() -> None:
     class Body:
+        @property
+        def content(self) -> Body:
+            return self
+
         async def iter_chunked(self, _size_bytes: int) -> AsyncIterator[bytes]:
             yield b"bo"
 

@@ -15,8 +15,10 @@ from typing import Any, Self
 from yarl import URL
 
 from mme.store.base import Chunk
+from mme.store.s3_body import LargeBody
 
 _FIRST_FINAL_STATUS = 200
+_LARGE_BYTES = 1024**2
 
 
 class Answer:
@@ -28,6 +30,7 @@ class Answer:
     def __init__(self, connection: Any, message: Any, body: Any) -> None:  # noqa: ANN401 - aiohttp's
         self.status: int = message.code
         self.headers: Mapping[str, str] = message.headers
+        self._is_chunked: bool = message.chunked
         self._connection = connection
         self._body = body
         body.on_eof(connection.release)
@@ -45,6 +48,10 @@ class Answer:
 
     def chunks(self, size_bytes: int) -> AsyncIterator[Chunk]:
         """As `chunks_of`."""
+        announced, handler = self.headers.get("content-length", ""), self._connection.protocol
+        is_large = announced.isdecimal() and int(announced) >= _LARGE_BYTES
+        if is_large and not self._is_chunked and handler is not None and handler.is_connected():
+            return LargeBody(handler, self._body, int(announced), size_bytes).chunks()
         return _plain(self._body, size_bytes)
 
     async def read(self) -> bytes:

@@ -19,7 +19,7 @@ from mme.store.base import Chunk
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
-_DEPTH = 16  # chunks on their way; the stores give 256 KiB each
+_DEPTH = 4  # chunks on their way, of up to 256 KiB: more let who sends take the thread's core
 
 
 class FeedAborted(Exception):

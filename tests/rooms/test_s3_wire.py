@@ -100,6 +100,20 @@ def test_bodies_come_whole_and_their_connection_is_used_again(run: Run, size: in
     run(ask())
 
 
+def test_a_large_body_comes_in_large_pieces(run: Run) -> None:
+    piece_bytes = 256 * 1024
+
+    async def ask() -> None:
+        async with learned(in_pieces(LARGE, 7)) as (store, _server), store.open(KEY) as stream:
+            assert stream is not None
+            sizes = [len(chunk) async for chunk in stream.chunks]
+            assert (
+                sizes.count(piece_bytes) >= len(LARGE) // piece_bytes - 2
+            )  # some came with the head
+
+    run(ask())
+
+
 def test_bodies_come_whole_over_tls(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
